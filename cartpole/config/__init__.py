@@ -1,0 +1,1 @@
+"""Configuration: parsed once, strict, bounds beside the fields."""

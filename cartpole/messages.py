@@ -1,0 +1,300 @@
+"""What the stages hand to each other: frozen records, one way.
+
+``EncoderSample | Detection | BoardStatus | LinkEvent -> Estimate -> Plan -> Command -> TickRecord``
+
+Times are integer nanoseconds of the host's monotonic clock and say when a thing was *true*
+(encoder latch, mid-exposure), never when it arrived; arrival is a field of its own. SI units; signs
+as in ``docs/architecture.md``: theta 0 hanging, counter-clockwise positive, pi upright, unwrapped;
+p positive to the right, 0 in the middle of the track.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+FloatArray = npt.NDArray[np.float64]
+
+NANOSECONDS = 1_000_000_000
+
+# Order of the rig's state vector; U is the last velocity command, a state because its rate is limited.
+P, V, THETA, OMEGA, U = range(5)
+
+
+class Mode(StrEnum):
+    """Where the mode machine is."""
+
+    DISARMED = "DISARMED"
+    HOMING = "HOMING"
+    READY = "READY"
+    SWING_UP = "SWING_UP"
+    BALANCE = "BALANCE"
+    LQR_FALLBACK = "LQR_FALLBACK"
+    SAFE_STOP = "SAFE_STOP"
+    FAULT = "FAULT"
+
+
+class Severity(IntEnum):
+    """How a fault ends; the most severe one wins."""
+
+    WARNING = 0
+    DEGRADED = 1
+    BRAKE = 2  # brake to zero, drive off, latched (S1)
+    OFF = 3  # drive off at once, latched (S0)
+
+
+class DetectionStatus(IntEnum):
+    """Why a frame gave a measurement or not."""
+
+    OK = 0
+    NO_BLOB = 1
+    SATURATED = 2
+    AMBIGUOUS = 3  # two candidates and nothing to choose between them
+    OUT_OF_FRAME = 4
+    FROZEN = 5  # the same picture again while the rig moves
+    LOW_CONFIDENCE = 6
+
+
+class PlanStatus(IntEnum):
+    """What the optimizer reached; only the first two may be flown as they are."""
+
+    CONVERGED = 0
+    FEASIBLE = 1  # stopped at its budget with a plan inside all limits
+    BUDGET = 2  # stopped at its budget, not yet feasible
+    STALLED = 3  # the line search found no decrease
+    FACTORISATION = 4  # indefinite beyond the largest regularisation
+    NOT_FINITE = 5
+    INFEASIBLE_START = 6
+    NO_BUDGET = 7
+
+
+class RequestKind(StrEnum):
+    """What an operator can ask of the core."""
+
+    ARM = "arm"
+    DISARM = "disarm"
+    SWING_UP = "swing-up"
+    STOP = "stop"
+    HOME = "home"
+    RESET = "reset"
+    TARGET = "target"  # hold the cart at value [m]
+    REFERENCE = "reference"  # follow a moving target
+    CONFIG = "config"  # replace the live fields
+
+
+class ReferenceShape(StrEnum):
+    """Shape of a moving cart target."""
+
+    HOLD = "hold"
+    SQUARE = "square"
+    SINE = "sine"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Cart target p(t) = centre + amplitude * shape(2 pi t / period); metres and seconds."""
+
+    shape: ReferenceShape = ReferenceShape.HOLD
+    centre_m: float = 0.0
+    amplitude_m: float = 0.0
+    period_s: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSample:
+    """Counts of both encoders, latched at ``t_ns``; counts are unwrapped and unscaled."""
+
+    t_ns: int
+    arrival_ns: int
+    cart_counts: int
+    pole_counts: int
+    limit_low: bool = False
+    limit_high: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A frame's measurement of the pole in the rig's plane.
+
+    ``theta_rad`` is wrapped to (-pi, pi] and true at ``t_ns`` (the mid-exposure time of the lines the
+    pole covers); ``p_m`` is the pivot's position at the same time. A sigma of ``inf`` means that
+    quantity was not seen. ``corners_px`` are the rotated rectangle's (x, y) corners for overlays.
+    """
+
+    t_ns: int
+    arrival_ns: int
+    sequence: int
+    status: DetectionStatus
+    theta_rad: float = 0.0
+    p_m: float = 0.0
+    sigma_theta_rad: float = float("inf")
+    sigma_p_m: float = float("inf")
+    confidence: float = 0.0
+    corners_px: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BoardStatus:
+    """What the drive's board says of itself (the text driver says less and leaves the defaults)."""
+
+    t_ns: int
+    boot_id: int = 0
+    enabled: bool = False
+    fault_code: int = 0
+    velocity_m_s: float = 0.0
+    estop: bool = False
+    limit_low: bool = False
+    limit_high: bool = False
+    acknowledged_sequence: int = -1
+
+
+class Link(StrEnum):
+    """A device the core depends on."""
+
+    ENCODER = "encoder"
+    MOTOR = "motor"
+    CAMERA = "camera"
+    RECORDER = "recorder"
+
+
+class LinkState(StrEnum):
+    """What happened to a device."""
+
+    UP = "up"
+    DOWN = "down"
+    GARBLED = "garbled"  # bytes that do not decode
+    REFUSED = "refused"  # the device answered no
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """A device came, went, or spoke nonsense."""
+
+    t_ns: int
+    link: Link
+    state: LinkState
+    detail: str = ""
+
+
+Measurement = EncoderSample | Detection | BoardStatus | LinkEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something an operator asked for."""
+
+    kind: RequestKind
+    value: float = 0.0
+    reference: Reference | None = None
+    config: Config | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The state at ``t_ns``; ``sigma`` and ``state`` are (p, v, theta, omega) in SI.
+
+    ``ages_ns`` tell how old the newest accepted measurement of each kind was (-1: never).
+    """
+
+    t_ns: int
+    state: tuple[float, float, float, float]
+    sigma: tuple[float, float, float, float]
+    upright_offset_rad: float
+    camera_age_ns: int
+    encoder_age_ns: int
+    nis_camera: float = 0.0
+    nis_encoder: float = 0.0
+    rejected: int = 0
+    valid: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A trajectory; ``states`` is (N+1, 5) in the order P, V, THETA, OMEGA, U, ``inputs`` (N,).
+
+    The input is the rate of the velocity command [m/s^2]; step k applies the command
+    ``states[k + 1, U]`` from ``start_ns + times_s[k]`` on.
+    """
+
+    start_ns: int
+    status: PlanStatus
+    newton_steps: int
+    kkt_residual: float
+    cost: float
+    candidate: str
+    times_s: FloatArray
+    states: FloatArray
+    inputs: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What goes on the wire: one a tick, sequence strictly growing."""
+
+    t_ns: int
+    sequence: int
+    velocity_m_s: float
+    enable: bool
+    requested_m_s: float
+    limited_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A named cause, what it means and what to do about it."""
+
+    t_ns: int
+    name: str
+    severity: Severity
+    meaning: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class TickInput:
+    """Everything a tick depends on; recording these is recording the run."""
+
+    now_ns: int
+    measurements: tuple[Measurement, ...] = ()
+    requests: tuple[Request, ...] = ()
+    newton_budget: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TickRecord:
+    """Everything a tick produced."""
+
+    index: int
+    input: TickInput
+    mode: Mode
+    armed: bool
+    homed: bool
+    estimate: Estimate | None
+    plan: Plan | None
+    command: Command
+    target_m: float = 0.0
+    faults: tuple[Fault, ...] = ()
+    events: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionHint:
+    """Where the pole is expected at ``t_ns``: what the tracker may search around.
+
+    A sigma says how far to look; ``None`` in its place (no hint at all) means the whole frame.
+    """
+
+    t_ns: int
+    p_m: float
+    v_m_s: float
+    theta_rad: float
+    omega_rad_s: float
+    sigma_p_m: float
+    sigma_theta_rad: float

@@ -1,0 +1,1 @@
+"""The cart and the pole: parameters, equations of motion, derivatives, discretisation."""
