@@ -298,3 +298,13 @@ class DetectionHint:
     omega_rad_s: float
     sigma_p_m: float
     sigma_theta_rad: float
+
+
+@dataclass(frozen=True, slots=True)
+class HomingResult:
+    """What homing found: the counts at p = 0 and at theta = 0, and its plausibility figures."""
+
+    cart_zero_counts: float
+    pole_zero_counts: float
+    travel_m: float = 0.0
+    gain: float = 1.0  # seen over commanded velocity
