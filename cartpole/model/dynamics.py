@@ -41,7 +41,7 @@ def cart_acceleration_at(error: float, time: float, tau: float, limit: float) ->
     size = abs(error)
     knee = limit * tau
     clipped = (size - knee) / limit if size > knee else 0.0
-    if time <= clipped:
+    if time < clipped:
         return math.copysign(limit, error)
     return math.copysign(min(size, knee) / tau * math.exp(-(time - clipped) / tau), error)
 
