@@ -1,0 +1,1 @@
+"""The simulated rig: plant, rendered pictures, emulated boards behind pseudo-terminals."""

@@ -1,0 +1,1 @@
+"""Both ends of the serial links: wire codecs, ports with reconnect, drivers, firmware."""

@@ -1,0 +1,314 @@
+r"""The encoder board that answers in text: bytes in, samples out, no I/O and no clock.
+
+The host writes ``a``; the board latches its counters and answers
+``CART\tPOLE\tLIMIT_LOW\tLIMIT_HIGH\r\n`` in signed decimal counts, 1 = switch pressed.
+
+The wire carries no check sum, so a line is believed only if its four fields parse *and* the step
+since the last sample is one the rig can make. Counters of 16 and 32 bits are unwrapped by signed
+modular difference. A board that restarts begins again at zero: several implausible lines that agree
+with each other are reported as the link going down and up, because homing is lost with the counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+
+from cartpole.messages import NANOSECONDS, EncoderSample, Link, LinkEvent, LinkState
+
+POLL = b"a"
+LONGEST_LINE = 96  # four 32-bit numbers and blanks; anything longer is not a line
+GARBLED_AFTER = 3  # lines in a row that make no sense
+RESTARTED_AFTER = 3  # implausible lines in a row that agree with each other
+SILENT_AFTER_NS = 250_000_000  # no sample for this long: the board is gone, whatever the port says
+
+_LINE = re.compile(
+    rb"[\s,;\x00]*([+-]?\d{1,10})(?:\.0*)?"
+    rb"[\s,;]+([+-]?\d{1,10})(?:\.0*)?"
+    rb"[\s,;]+([01])(?:\.0*)?[\s,;]+([01])(?:\.0*)?[\s,;]*"
+)
+_MODULI = (1 << 16, 1 << 32)
+
+
+@dataclass(frozen=True, slots=True)
+class CountsLine:
+    """One line as the board wrote it: raw counts, not unwrapped."""
+
+    cart: int
+    pole: int
+    limit_low: bool
+    limit_high: bool
+
+
+def parse_line(line: bytes) -> CountsLine | None:
+    """A line without its end, or None if it is not one of the board's.
+
+    Blanks, commas and whole numbers written as ``12.0`` are accepted; anything else is not.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    cart, pole = int(match[1]), int(match[2])
+    if not (-(1 << 31) <= cart < 1 << 32 and -(1 << 31) <= pole < 1 << 32):
+        return None
+    return CountsLine(cart, pole, match[3] == b"1", match[4] == b"1")
+
+
+def format_line(line: CountsLine) -> bytes:
+    """The bytes the board writes."""
+    return b"%d\t%d\t%d\t%d\r\n" % (line.cart, line.pole, line.limit_low, line.limit_high)
+
+
+def modular_step(raw: int, previous: int, largest: float) -> int | None:
+    """Signed step from ``previous`` to ``raw``, wrapping at 16 or 32 bits if it must.
+
+    Returns None when no reading of the two numbers gives a step of at most ``largest`` counts. A
+    wrap at 16 bits is considered only while both numbers fit into 16 bits.
+    """
+    step = raw - previous
+    if abs(step) <= largest:
+        return step
+    for modulus in _MODULI:
+        half = modulus // 2
+        signed = -half <= raw < half and -half <= previous < half
+        unsigned = 0 <= raw < modulus and 0 <= previous < modulus
+        if signed or unsigned:
+            wrapped = (step + half) % modulus - half
+            if abs(wrapped) <= largest:
+                return wrapped
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Plausible:
+    """The fastest the counters can move, in counts a second, and a slack in counts."""
+
+    cart_counts_s: float = 1e5
+    pole_counts_s: float = 2e4
+    slack_counts: float = 50.0
+
+
+@dataclass(slots=True)
+class AsciiStatistics:
+    """What passed: lines accepted, refused by form, refused by size of step, restarts, overlong."""
+
+    lines: int = 0
+    garbled: int = 0
+    implausible: int = 0
+    restarts: int = 0
+    unasked: int = 0
+    least_round_trip_ns: int = 0
+
+
+class LineSplitter:
+    r"""Cuts a byte stream at ``\r`` or ``\n``; memory is bounded whatever arrives."""
+
+    def __init__(self, longest: int = LONGEST_LINE) -> None:
+        self._longest = longest
+        self._rest = b""
+
+    def split(self, data: bytes) -> list[bytes]:
+        """Whole lines without their ends; an overlong one is cut to one byte too many.
+
+        Empty lines (the ``\\n`` after a ``\\r``) are dropped.
+        """
+        pieces = data.replace(b"\r", b"\n").split(b"\n")
+        pieces[0] = self._rest + pieces[0][: self._longest + 1]
+        rest = pieces.pop()
+        lines = [piece[: self._longest + 1] for piece in pieces if piece]
+        self._rest = rest[: self._longest + 1]
+        return lines
+
+    def clear(self) -> None:
+        """Forget an unfinished line."""
+        self._rest = b""
+
+
+class LatchClock:
+    """When the counts were latched, from when they were asked for and when they came.
+
+    The board latches on receiving the request. The least round trip seen, less the configured least
+    time from latch to arrival, is how long a request takes to get there; it is added to the time of
+    asking, so that a late answer (USB frames, a busy host) does not make the sample look young. An
+    answer nobody asked for is taken as ``latency_ns`` old.
+    """
+
+    def __init__(self, latency_ns: int, window_ns: int = 10 * NANOSECONDS) -> None:
+        self._latency_ns = latency_ns
+        self._window_ns = window_ns
+        self._minimum_ns = -1
+        self._next_minimum_ns = -1
+        self._window_end_ns = -1
+
+    @property
+    def least_round_trip_ns(self) -> int:
+        """Least time from asking to the whole answer in the last one to two windows; -1: none."""
+        return self._minimum_ns
+
+    def latch_ns(self, asked_ns: int, arrival_ns: int) -> int:
+        """Time of the latch on the host's clock; never after ``arrival_ns`` or before asking."""
+        if asked_ns < 0 or asked_ns > arrival_ns:
+            return arrival_ns - self._latency_ns
+        self._observe(arrival_ns - asked_ns, arrival_ns)
+        outward = max(self._minimum_ns - self._latency_ns, 0)
+        return min(asked_ns + outward, arrival_ns)
+
+    def _observe(self, round_trip_ns: int, now_ns: int) -> None:
+        if now_ns >= self._window_end_ns:
+            self._minimum_ns = self._next_minimum_ns
+            self._next_minimum_ns = -1
+            self._window_end_ns = now_ns + self._window_ns
+        if self._next_minimum_ns < 0 or round_trip_ns < self._next_minimum_ns:
+            self._next_minimum_ns = round_trip_ns
+        if self._minimum_ns < 0 or round_trip_ns < self._minimum_ns:
+            self._minimum_ns = round_trip_ns
+
+
+class ArduinoAscii:
+    """The board's driver without its port: tell it what was asked and what came.
+
+    ``asked(t_ns)`` after writing ``POLL``; ``feed(data, arrival_ns)`` with whatever was read.
+    Recorded bytes fed with their recorded times give the same samples again.
+    """
+
+    def __init__(self, latency_ns: int, plausible: Plausible | None = None) -> None:
+        self.statistics = AsciiStatistics()
+        self._plausible = plausible or Plausible()
+        self._splitter = LineSplitter()
+        self._clock = LatchClock(latency_ns)
+        self._asked_ns = -1
+        self._last: CountsLine | None = None
+        self._last_t_ns = 0
+        self._cart = 0
+        self._pole = 0
+        self._heard_ns = -1
+        self._up = False
+        self._garbled_in_row = 0
+        self._suspects: deque[tuple[int, CountsLine]] = deque(maxlen=RESTARTED_AFTER)
+
+    @property
+    def waiting_since_ns(self) -> int:
+        """When the unanswered request was written; -1: nothing is outstanding."""
+        return self._asked_ns
+
+    @property
+    def up(self) -> bool:
+        """Whether the board has answered sensibly and has not been silent since."""
+        return self._up
+
+    def asked(self, t_ns: int) -> None:
+        """A request left at ``t_ns``; an earlier one without an answer is given up."""
+        self._asked_ns = t_ns
+
+    def silence(self, now_ns: int) -> list[LinkEvent]:
+        """The link's DOWN event, once, when the board has said nothing sensible for too long."""
+        if not self._up or now_ns - self._heard_ns < SILENT_AFTER_NS:
+            return []
+        return self.lost(now_ns, "the encoder board does not answer")
+
+    def lost(self, now_ns: int, why: str) -> list[LinkEvent]:
+        """The port or the board is gone: unfinished lines and requests are, counts may be too.
+
+        Returns the DOWN event if the link was up.
+        """
+        was_up, self._up = self._up, False
+        self._splitter.clear()
+        self._asked_ns = -1
+        self._last = None
+        self._garbled_in_row = 0
+        self._suspects.clear()
+        return [LinkEvent(now_ns, Link.ENCODER, LinkState.DOWN, why)] if was_up else []
+
+    def feed(self, data: bytes, arrival_ns: int) -> list[EncoderSample | LinkEvent]:
+        """Samples and events in ``data``; never raises, whatever the bytes are."""
+        out: list[EncoderSample | LinkEvent] = []
+        for text in self._splitter.split(data):
+            line = parse_line(text)
+            if line is None:
+                self._garbled(arrival_ns, out)
+            else:
+                self._garbled_in_row = 0
+                self._accept(line, arrival_ns, out)
+        return out
+
+    def _garbled(self, arrival_ns: int, out: list[EncoderSample | LinkEvent]) -> None:
+        self.statistics.garbled += 1
+        if self._last is None:
+            return  # the tail of a line cut by opening the port, or a board's greeting
+        self._garbled_in_row += 1
+        if self._garbled_in_row % GARBLED_AFTER == 0:
+            detail = f"{self._garbled_in_row} lines in a row that do not parse"
+            out.append(LinkEvent(arrival_ns, Link.ENCODER, LinkState.GARBLED, detail))
+
+    def _accept(
+        self, line: CountsLine, arrival_ns: int, out: list[EncoderSample | LinkEvent]
+    ) -> None:
+        if self._asked_ns < 0:
+            self.statistics.unasked += 1
+        latch_ns = self._clock.latch_ns(self._asked_ns, arrival_ns)
+        self._asked_ns = -1
+        self.statistics.least_round_trip_ns = self._clock.least_round_trip_ns
+        if self._last is None:
+            self._cart, self._pole = line.cart, line.pole
+        else:
+            latch_ns = max(latch_ns, self._last_t_ns)
+            steps = self._steps(self._last, line, latch_ns - self._last_t_ns)
+            if steps is None:
+                self._implausible(line, latch_ns, arrival_ns, out)
+                return
+            self._cart += steps[0]
+            self._pole += steps[1]
+        if not self._up:
+            self._up = True
+            out.append(
+                LinkEvent(arrival_ns, Link.ENCODER, LinkState.UP, "the encoder board answers")
+            )
+        self._emit(line, latch_ns, arrival_ns, out)
+
+    def _emit(
+        self,
+        line: CountsLine,
+        latch_ns: int,
+        arrival_ns: int,
+        out: list[EncoderSample | LinkEvent],
+    ) -> None:
+        self._suspects.clear()
+        self._last, self._last_t_ns, self._heard_ns = line, latch_ns, arrival_ns
+        self.statistics.lines += 1
+        out.append(
+            EncoderSample(
+                latch_ns, arrival_ns, self._cart, self._pole, line.limit_low, line.limit_high
+            )
+        )
+
+    def _steps(self, old: CountsLine, new: CountsLine, dt_ns: int) -> tuple[int, int] | None:
+        """Unwrapped steps of cart and pole, or None if the rig cannot have moved so far."""
+        dt_s = min(dt_ns, SILENT_AFTER_NS) / NANOSECONDS
+        limits = self._plausible
+        cart = modular_step(new.cart, old.cart, limits.cart_counts_s * dt_s + limits.slack_counts)
+        pole = modular_step(new.pole, old.pole, limits.pole_counts_s * dt_s + limits.slack_counts)
+        return None if cart is None or pole is None else (cart, pole)
+
+    def _implausible(
+        self,
+        line: CountsLine,
+        latch_ns: int,
+        arrival_ns: int,
+        out: list[EncoderSample | LinkEvent],
+    ) -> None:
+        """A step too large: a damaged digit if it stays alone, a restarted board if it lasts."""
+        self.statistics.implausible += 1
+        if self._suspects:
+            t_ns, before = self._suspects[-1]
+            if self._steps(before, line, latch_ns - t_ns) is None:
+                self._suspects.clear()
+        self._suspects.append((latch_ns, line))
+        if len(self._suspects) < RESTARTED_AFTER:
+            return
+        self.statistics.restarts += 1
+        self._cart, self._pole = line.cart, line.pole
+        detail = "counts jumped: the encoder board restarted, home again"
+        out.append(LinkEvent(arrival_ns, Link.ENCODER, LinkState.DOWN, detail))
+        out.append(LinkEvent(arrival_ns, Link.ENCODER, LinkState.UP, detail))
+        self._emit(line, latch_ns, arrival_ns, out)
