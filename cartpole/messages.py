@@ -308,3 +308,19 @@ class HomingResult:
     pole_zero_counts: float
     travel_m: float = 0.0
     gain: float = 1.0  # seen over commanded velocity
+
+
+@dataclass(frozen=True, slots=True)
+class TickTiming:
+    """How a tick went by the clock; no part of ``TickRecord``, so that a replay can be exact.
+
+    ``late_ns`` is from the tick's deadline to its start, ``compute_ns`` from its start to the
+    command handed to the wire, ``solver_ns`` the part spent planning (-1: not measured).
+    ``missed`` is true when the tick began a period or more late, or overran its period.
+    """
+
+    now_ns: int
+    late_ns: int
+    compute_ns: int
+    solver_ns: int = -1
+    missed: bool = False

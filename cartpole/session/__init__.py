@@ -1,0 +1,1 @@
+"""Recordings: written off the control thread, read back whatever state they are in, replayed."""
