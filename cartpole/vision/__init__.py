@@ -1,0 +1,1 @@
+"""From pictures to measurements: capture at the edge, a pure tracker inside."""
