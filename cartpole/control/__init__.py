@@ -1,0 +1,1 @@
+"""Control: LQR and its region, energy swing-up, homing, governor, faults, mode machine, core."""

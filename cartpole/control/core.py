@@ -1,0 +1,383 @@
+"""The heart: ``ControlCore.tick(TickInput) -> TickRecord``.
+
+No clock, no thread, no device, no file: the live daemon, the simulator in virtual time, the replay
+and the fault campaign all run this object. What a tick does, in order: requests, measurements, estimate,
+watch, mode, desired command, governor.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cartpole.config.load import changed_keys, live_fields
+from cartpole.control.faults import FaultLatch
+from cartpole.control.governor import govern, limits_from
+from cartpole.control.homing import Homing, HomingPhase, HomingState
+from cartpole.control.modes import DRIVEN, FLYING, Situation, next_mode
+from cartpole.control.pilot import Flight, Pilot
+from cartpole.control.reference import Target
+from cartpole.control.watch import Watch
+from cartpole.estimation.filter import StateFilter
+from cartpole.messages import (
+    NANOSECONDS,
+    Command,
+    Detection,
+    DetectionHint,
+    DetectionStatus,
+    EncoderSample,
+    Estimate,
+    HomingResult,
+    Link,
+    LinkEvent,
+    LinkState,
+    Measurement,
+    Mode,
+    Plan,
+    Request,
+    RequestKind,
+    Severity,
+    TickInput,
+    TickRecord,
+)
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+    from cartpole.optimizer.planner import Planner
+
+FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
+AT_REST_M_S = 0.02
+BRAKING_GIVES_UP_S = 1.0
+
+
+class ControlCore:
+    """One rig's controller.
+
+    ``homed`` skips homing when its result is known already; ``planner`` replaces the configured one
+    (a timed or a failing one).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        homed: HomingResult | None = None,
+        planner: Planner | None = None,
+    ) -> None:
+        self._config = config
+        self._filter = StateFilter(config)
+        self._pilot = Pilot(config, planner)
+        self._watch = Watch(config)
+        self._latch = FaultLatch()
+        self._homing = Homing(config)
+        self._homing_state: HomingState | None = None
+        self._target = Target(config)
+        self._limits = limits_from(config)
+        self._homed = homed
+        self._camera_only = config.encoder.protocol == "none"
+        self._delay_ns = round(config.motor.delay_s * NANOSECONDS)
+        self._mode = Mode.DISARMED
+        self._armed = False
+        self._swing_up_wanted = False
+        self._index = -1
+        self._sent_m_s = 0.0
+        self._flight = Flight(0.0, None, "none")
+        self._sample: EncoderSample | None = None
+        self._residual_m: float | None = None
+        self._stopping_since_ns = -1
+        self._events: list[str] = []
+
+    @property
+    def config(self) -> Config:
+        """The settings in force, live changes included."""
+        return self._config
+
+    @property
+    def mode(self) -> Mode:
+        """The present mode."""
+        return self._mode
+
+    def hint(self, t_ns: int) -> DetectionHint | None:
+        """Where the tracker should look at ``t_ns``; ``None`` while nothing is known."""
+        return self._filter.hint(t_ns) if self._filter.initialised else None
+
+    def tick(self, tick: TickInput) -> TickRecord:
+        """Advance to ``tick.now_ns``; raises nothing on any measurement."""
+        self._index += 1
+        self._events = []
+        now = tick.now_ns
+        for request in tick.requests:
+            self._handle(request, now)
+        for measurement in tick.measurements:
+            self._absorb(measurement)
+        estimate = self._filter.estimate(now) if self._filter.initialised else None
+        self._look_after(now, estimate)
+        self._advance_mode(estimate, now)
+        plan, command = self._command(tick, estimate)
+        self._sent_m_s = command.velocity_m_s
+        self._filter.add_command(now, command.velocity_m_s)
+        return TickRecord(
+            index=self._index,
+            input=tick,
+            mode=self._mode,
+            armed=self._armed,
+            homed=self._is_homed,
+            estimate=estimate,
+            plan=plan,
+            command=command,
+            target_m=self._target.at(now),
+            faults=self._latch.latched,
+            events=tuple(self._events),
+        )
+
+    def after_tick(self) -> None:
+        """Work that may wait until the command is out: preparing the next plan."""
+        if self._mode in FLYING:
+            self._pilot.after()
+
+    # Requests
+
+    def _handle(self, request: Request, now_ns: int) -> None:
+        kind = request.kind
+        if kind is RequestKind.ARM:
+            self._arm(now_ns)
+        elif kind in (RequestKind.STOP, RequestKind.DISARM):
+            self._stop(now_ns, kind.value)
+        elif kind is RequestKind.SWING_UP:
+            self._want_swing_up()
+        elif kind is RequestKind.HOME:
+            self._want_homing(now_ns)
+        elif kind is RequestKind.RESET:
+            self._reset()
+        elif kind is RequestKind.TARGET:
+            self._note(self._target.hold(request.value))
+        elif kind is RequestKind.REFERENCE and request.reference is not None:
+            self._note(self._target.follow(request.reference, now_ns))
+        elif kind is RequestKind.CONFIG and request.config is not None:
+            self._reconfigure(request.config)
+
+    def _note(self, text: str) -> None:
+        self._events.append(text)
+
+    def _arm(self, now_ns: int) -> None:
+        if self._mode is not Mode.DISARMED:
+            self._note(f"arm refused: {self._mode.value}" + (
+                ", reset first" if self._mode is Mode.FAULT else ""))  # fmt: skip
+            return
+        obstacles = self._watch.obstacles(now_ns)
+        if obstacles:
+            self._note(f"arm refused: {'; '.join(obstacles)}")
+            return
+        self._armed = True
+        self._watch.rest(now_ns)
+        self._note("armed")
+        if self._is_homed:
+            self._mode = Mode.READY
+        else:
+            self._begin_homing(now_ns)
+
+    @property
+    def _is_homed(self) -> bool:
+        return self._camera_only or self._homed is not None
+
+    def _begin_homing(self, now_ns: int) -> None:
+        self._homed = None
+        self._filter = StateFilter(self._config)
+        self._homing_state = self._homing.start(now_ns)
+        self._mode = Mode.HOMING
+        self._note("homing")
+
+    def _stop(self, now_ns: int, why: str) -> None:
+        self._swing_up_wanted = False
+        self._armed = False
+        if self._mode in DRIVEN:
+            self._mode = Mode.SAFE_STOP
+            self._stopping_since_ns = now_ns
+        self._note(f"{why}: braking" if self._mode is Mode.SAFE_STOP else why)
+
+    def _want_swing_up(self) -> None:
+        if self._mode is Mode.READY:
+            self._pilot.reset()
+            self._flight = Flight(0.0, None, "none")
+            self._mode = Mode.SWING_UP
+        elif self._mode is Mode.HOMING:
+            self._swing_up_wanted = True
+        else:
+            self._note(f"swing-up refused: {self._mode.value}, arm first")
+
+    def _want_homing(self, now_ns: int) -> None:
+        if self._camera_only:
+            self._note("homing is not needed: the camera sees the position")
+        elif self._mode is Mode.READY:
+            self._begin_homing(now_ns)
+        elif self._mode is Mode.DISARMED:
+            self._homed = None
+            self._arm(now_ns)
+        else:
+            self._note(f"homing refused: {self._mode.value}")
+
+    def _reset(self) -> None:
+        if self._mode is not Mode.FAULT:
+            self._note("reset: no fault is latched")
+            return
+        self._latch.clear()
+        self._homed = None
+        self._filter = StateFilter(self._config)
+        self._pilot.reset()
+        self._mode = Mode.DISARMED
+        self._note("reset: home again before use")
+
+    def _reconfigure(self, config: Config) -> None:
+        frozen = sorted(set(changed_keys(self._config, config)) - live_fields())
+        if frozen:
+            self._note(f"settings refused, restart needed: {', '.join(frozen)}")
+            return
+        changed = sorted(changed_keys(self._config, config))
+        self._config = config
+        self._filter.update(config)
+        self._pilot.update(config)
+        self._target.update(config)
+        self._note(f"settings changed: {', '.join(changed)}" if changed else "settings unchanged")
+
+    # Measurements and faults
+
+    def _absorb(self, measurement: Measurement) -> None:
+        for name, detail in self._watch.absorb(measurement):
+            if self._armed or self._mode in DRIVEN:
+                self._raise(measurement.t_ns, name, detail)
+        if isinstance(measurement, EncoderSample):
+            self._absorb_encoder(measurement)
+        elif isinstance(measurement, LinkEvent):
+            self._absorb_link(measurement)
+        elif isinstance(measurement, Detection):
+            self._absorb_detection(measurement)
+
+    def _absorb_encoder(self, sample: EncoderSample) -> None:
+        self._sample = sample
+        if self._homed is None:
+            return
+        encoder, zero = self._config.encoder, self._homed
+        position = encoder.cart_sign * (sample.cart_counts - zero.cart_zero_counts)
+        turns = encoder.pole_sign * (sample.pole_counts - zero.pole_zero_counts)
+        p = position / encoder.cart_counts_per_m
+        theta = 2.0 * math.pi * turns / encoder.pole_counts_per_turn
+        if not self._filter.initialised:
+            self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
+        self._filter.add_encoder(sample.t_ns, p, theta)
+
+    def _absorb_link(self, event: LinkEvent) -> None:
+        self._note(f"{event.link.value} {event.state.value}: {event.detail}")
+        if event.link is Link.ENCODER and event.state is LinkState.DOWN and self._homed is not None:
+            # The board may have restarted: its counts mean nothing until the next homing.
+            self._homed = None
+            self._filter = StateFilter(self._config)
+
+    def _absorb_detection(self, detection: Detection) -> None:
+        if not self._is_homed:
+            return
+        self._filter.add_camera(detection)
+        self._residual_m = None
+        usable = detection.status is DetectionStatus.OK and detection.sigma_p_m < 0.003
+        if usable and not self._camera_only and self._filter.initialised:
+            self._residual_m = detection.p_m - self._filter.predict(detection.t_ns)[0]
+
+    def _raise(self, t_ns: int, name: str, detail: str) -> None:
+        fault = self._latch.raise_fault(t_ns, name, detail)
+        if fault is None:
+            return
+        self._note(f"{fault.severity.name.lower()}: {name}: {fault.meaning}; {fault.next_step}")
+        if fault.severity >= Severity.BRAKE:
+            self._armed = False
+            self._swing_up_wanted = False
+
+    def _look_after(self, now_ns: int, estimate: Estimate | None) -> None:
+        if self._mode not in DRIVEN:
+            self._watch.rest(now_ns)
+            return
+        faults = self._watch.check(
+            now_ns, estimate, self._sent_m_s, self._residual_m, self._mode is Mode.HOMING
+        )
+        for name, detail in faults:
+            self._raise(now_ns, name, detail)
+        if self._watch.camera_back(now_ns) and self._latch.drop("camera lost"):
+            self._note("camera is back")
+
+    # Mode and command
+
+    def _advance_mode(self, estimate: Estimate | None, now_ns: int) -> None:
+        angle = math.nan
+        speed = 0.0
+        if estimate is not None:
+            angle = math.remainder(estimate.state[2] - math.pi, 2.0 * math.pi)
+            speed = estimate.state[1]
+        waited = now_ns - self._stopping_since_ns > BRAKING_GIVES_UP_S * NANOSECONDS
+        situation = Situation(
+            worst=self._latch.worst,
+            at_rest=self._sent_m_s == 0.0 and (abs(speed) < AT_REST_M_S or waited),
+            flight_source=self._flight.source,
+            angle_rad=angle,
+            balance_angle_rad=self._config.controller.balance_angle_rad,
+        )
+        following = next_mode(self._mode, situation)
+        if following is not self._mode:
+            self._note(f"{self._mode.value} -> {following.value}")
+            if following is Mode.SAFE_STOP:
+                self._stopping_since_ns = now_ns
+            if following in (Mode.FAULT, Mode.DISARMED):
+                self._armed = False
+        self._mode = following
+
+    def _command(self, tick: TickInput, estimate: Estimate | None) -> tuple[Plan | None, Command]:
+        now = tick.now_ns
+        acts_ns = now + self._delay_ns
+        predicted = self._filter.predict(acts_ns) if estimate is not None else None
+        plan, desired = self._desired(tick, predicted, acts_ns)
+        enable = self._mode in DRIVEN or self._mode is Mode.SAFE_STOP
+        if not enable:
+            return plan, Command(now, self._index, 0.0, False, desired)
+        cart = (predicted[0], predicted[1]) if predicted is not None else None
+        if self._mode is Mode.SAFE_STOP:
+            cart = None  # the ramp to zero is already the hardest braking there is
+        governed = govern(desired, self._sent_m_s, cart, 0.0, self._limits)
+        command = Command(
+            now, self._index, governed.velocity_m_s, True, desired, governed.limited_by
+        )
+        return plan, command
+
+    def _desired(
+        self,
+        tick: TickInput,
+        predicted: tuple[float, float, float, float] | None,
+        acts_ns: int,
+    ) -> tuple[Plan | None, float]:
+        if self._mode is Mode.HOMING:
+            return None, self._home(tick.now_ns)
+        if self._mode not in FLYING or predicted is None:
+            return None, 0.0
+        state = np.array([*predicted, self._sent_m_s])
+        reference = self._target.over(acts_ns, self._pilot.times_s)
+        self._flight = self._pilot.fly(state, reference, tick.newton_budget, acts_ns)
+        if self._flight.source == "none":
+            self._raise(tick.now_ns, "no control", "")
+        return self._flight.plan, self._flight.velocity_m_s
+
+    def _home(self, now_ns: int) -> float:
+        if self._homing_state is None or self._sample is None:
+            return 0.0
+        step = self._homing.step(self._homing_state, now_ns, self._sample)
+        if step.state.phase is not self._homing_state.phase:
+            self._note(f"homing: {step.state.phase.value}")
+        self._homing_state = step.state
+        if step.state.phase is HomingPhase.FAILED:
+            self._raise(now_ns, "homing failed", f"{step.state.failure}: {step.state.advice}")
+        if step.result is not None:
+            self._homed = step.result
+            self._note(f"homed: {step.result.travel_m:.3f} m between the switches, "
+                       f"gain {step.result.gain:.3f}")  # fmt: skip
+            self._mode = Mode.READY
+            if self._swing_up_wanted:
+                self._swing_up_wanted = False
+                self._want_swing_up()
+        return step.velocity_m_s

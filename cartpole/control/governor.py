@@ -1,0 +1,136 @@
+"""The governor: last before the wire, never bypassed.
+
+It knows nothing of plans. Whatever it is asked, the command it returns is finite, inside the
+speed limit, no further from the previous one than the acceleration limit allows in a tick, and
+small enough that the cart, braked from the next tick on, stops inside the position limit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorLimits:
+    """SI. ``lag_s`` is taken longer than configured, since a slower drive runs further."""
+
+    velocity_m_s: float
+    acceleration_m_s2: float
+    position_m: float
+    stop_m: float
+    margin_m: float
+    lag_s: float
+    notice_s: float
+    period_s: float
+
+
+LAG_FACTOR = 1.3  # a drive this much slower than configured still stops in time
+
+
+def limits_from(config: Config) -> GovernorLimits:
+    """The governor's limits; ``notice_s`` is how late a lost host is noticed (I2's t_d)."""
+    return GovernorLimits(
+        velocity_m_s=config.rig.velocity_limit_m_s,
+        acceleration_m_s2=min(config.rig.acceleration_limit_m_s2, config.motor.acceleration_m_s2),
+        position_m=config.rig.position_limit_m,
+        stop_m=config.rig.track_length_m / 2,
+        margin_m=config.safety.stop_margin_m,
+        lag_s=config.motor.tau_s * LAG_FACTOR,
+        notice_s=config.safety.board_timeout_s + config.controller.period_s,
+        period_s=config.controller.period_s,
+    )
+
+
+def slew(desired: float, previous: float, limits: GovernorLimits) -> float:
+    """``desired`` moved to within one tick's acceleration of ``previous``."""
+    step = limits.acceleration_m_s2 * limits.period_s
+    return min(max(desired, previous - step), previous + step)
+
+
+def braking_travel(command: float, limits: GovernorLimits) -> float:
+    """Area under the command [m] when ``command`` is held a tick and then ramped to zero.
+
+    Sum of the staircase u, u - a dt, ... down to zero.
+    """
+    step = limits.acceleration_m_s2 * limits.period_s
+    whole = math.floor(abs(command) / step)
+    return limits.period_s * ((whole + 1) * abs(command) - step * whole * (whole + 1) / 2)
+
+
+def _largest_command(room: float, limits: GovernorLimits) -> float:
+    """The largest command whose braking travel fits into ``room`` metres (inverse of the above)."""
+    if room <= 0.0:
+        return 0.0
+    step = limits.acceleration_m_s2 * limits.period_s
+    # With n whole steps below u, travel(u) = dt ((n + 1) u - step n (n + 1) / 2).
+    steps = 0
+    while limits.period_s * step * (steps + 1) * (steps + 2) / 2 <= room:
+        steps += 1
+    return room / (limits.period_s * (steps + 1)) + step * steps / 2
+
+
+def outward_bound(
+    position: float, velocity: float, in_flight_m: float, limits: GovernorLimits
+) -> float:
+    """Largest command towards +p; ``position`` and ``velocity`` as seen along that direction.
+
+    For a first-order lag the cart comes to rest at p + tau v + (area under all commands still to
+    act), exactly; ``in_flight_m`` is the area of those already sent.
+    """
+    moving = max(velocity, 0.0)
+    rest = position + limits.lag_s * moving + min(limits.lag_s, 0.02) * min(velocity, 0.0)
+    room = limits.position_m - rest - in_flight_m
+    bound = _largest_command(room, limits)
+    # I2: if the host falls silent now, the drive keeps this speed for notice_s, then brakes.
+    to_stop = limits.stop_m - limits.margin_m - position - in_flight_m
+    if to_stop <= 0.0:
+        return min(bound, 0.0)
+    reach = limits.acceleration_m_s2 * (limits.notice_s + limits.lag_s)
+    silent = -reach + math.sqrt(reach * reach + 2.0 * limits.acceleration_m_s2 * to_stop)
+    return min(bound, silent)
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """A command that may go out, and what limited it ("" if nothing did)."""
+
+    velocity_m_s: float
+    limited_by: str
+
+
+def govern(
+    desired: float,
+    previous: float,
+    cart: tuple[float, float] | None,
+    in_flight_m: float,
+    limits: GovernorLimits,
+) -> Governed:
+    """Bound ``desired`` [m/s].
+
+    ``cart`` is (p, v) when the command is about to act, ``None`` while the position is unknown
+    (homing): then only speed and acceleration are bounded. ``previous`` is the last command sent.
+    """
+    reason = ""
+    if not math.isfinite(desired):
+        desired, reason = 0.0, "not finite"
+    clamped = min(max(desired, -limits.velocity_m_s), limits.velocity_m_s)
+    if clamped != desired:
+        reason = "speed"
+    if cart is not None and all(math.isfinite(x) for x in cart):
+        position, velocity = cart
+        high = outward_bound(position, velocity, in_flight_m, limits)
+        low = -outward_bound(-position, -velocity, -in_flight_m, limits)
+        bounded = min(max(clamped, low), high) if low <= high else 0.0
+        if bounded != clamped:
+            reason = "track"
+        clamped = bounded
+    command = slew(clamped, previous, limits)
+    if command != clamped:
+        reason = reason or "acceleration"
+    # Below a nanometre a second, zero is meant: zero on the wire is exactly zero.
+    return Governed(command if abs(command) > 1e-9 else 0.0, reason)

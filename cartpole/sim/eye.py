@@ -1,0 +1,42 @@
+"""Rendered pictures seen by the real tracker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cartpole.messages import Detection, DetectionHint
+from cartpole.sim.camera import Shot, true_camera
+from cartpole.sim.render import Renderer
+from cartpole.vision.frame import Frame
+from cartpole.vision.tracker import Tracker
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+
+class Eye:
+    """Draws a shot with the true camera and measures it with the configured one."""
+
+    def __init__(self, config: Config, seed: int) -> None:
+        sim = config.sim
+        self._renderer = Renderer(
+            true_camera(config), seed=seed, pixel_noise=sim.pixel_noise, distractors=sim.distractors
+        )
+        self._tracker = Tracker(config.camera)
+        self._offset = sim.upright_offset_rad or 0.0
+
+    def draw(self, shot: Shot) -> Frame:
+        """The picture of a shot; a turned camera is a turned pole."""
+        p, v, theta, omega = shot.state
+        data = self._renderer.render((p, v, theta + self._offset, omega))
+        return Frame(np.ascontiguousarray(data), shot.t_ns, shot.arrival_ns, shot.sequence)
+
+    def see(self, shot: Shot, hint: DetectionHint | None) -> tuple[Frame, Detection]:
+        """Picture and measurement."""
+        frame = self.draw(shot)
+        detection = self._tracker.detect(
+            frame.data, frame.t_ns, frame.arrival_ns, frame.sequence, hint
+        )
+        return frame, detection

@@ -1,0 +1,157 @@
+"""The true rig: cart, pole, end stops, switches, encoders; stepped by a time that is handed in.
+
+Integrated in steps of at most a millisecond; random accelerations disturb cart and pole. A push on the
+cart reaches the pole through the same coupling as the motor's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import njit
+
+from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, V
+from cartpole.model.dynamics import rig_step
+from cartpole.model.parameters import ModelParameters, true_plant
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+STEP_NS = 1_000_000
+BUMPER_M = 0.015  # from a switch to the hard stop behind it
+NOISE_BLOCK = 4096
+
+
+@njit(cache=True, nogil=True)
+def _advance(
+    state: FloatArray,
+    command: float,
+    steps: int,
+    step_s: float,
+    noise: FloatArray,
+    cart_noise: float,
+    pole_noise: float,
+    model: FloatArray,
+    stop_m: float,
+) -> None:
+    """Advance ``state`` (4,) in place; ``noise`` (2 * steps,) standard normals."""
+    coupling, gravity, damping, coulomb, tau, limit = model
+    root = math.sqrt(step_s)
+    p, v, theta, omega = state
+    for k in range(steps):
+        p, v, theta, omega = rig_step(
+            p, v, theta, omega, command, step_s, coupling, gravity, damping, coulomb, tau, limit
+        )
+        push = cart_noise * root * noise[2 * k]
+        v += push
+        omega += -coupling * math.cos(theta) * push + pole_noise * root * noise[2 * k + 1]
+        if abs(p) > stop_m:
+            # The hard stop takes the cart's speed at once; the pole feels that as one push.
+            omega += coupling * math.cos(theta) * v
+            p, v = math.copysign(stop_m, p), 0.0
+    state[0], state[1], state[2], state[3] = p, v, theta, omega
+
+
+class Plant:
+    """The simulated rig's truth. Times are host nanoseconds and never go back."""
+
+    def __init__(
+        self, config: Config, seed: int, start: tuple[float, float, float, float], t_ns: int = 0
+    ) -> None:
+        self.parameters: ModelParameters = true_plant(config)
+        true_scale = config.sim.cart_counts_per_m
+        encoder = config.encoder
+        self._cart_scale = encoder.cart_sign * (
+            encoder.cart_counts_per_m if true_scale is None else true_scale
+        )
+        self._pole_scale = encoder.pole_sign * encoder.pole_counts_per_turn / (2.0 * math.pi)
+        self._switch_m = config.rig.track_length_m / 2
+        self._noise = (config.sim.cart_disturbance, config.sim.pole_disturbance)
+        self._rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+        self._normals = np.empty(0)
+        self._used = 0
+        self._state = np.array(start, dtype=np.float64)
+        self._t_ns = t_ns
+        self._command = 0.0
+        self._pending: deque[tuple[int, float]] = deque()
+        m = self.parameters
+        self._model = np.array(
+            [
+                m.coupling_1_m,
+                m.gravity_m_s2,
+                m.damping_1_s,
+                m.coulomb_rad_s2,
+                m.tau_s,
+                m.motor_acceleration_m_s2,
+            ]
+        )
+
+    @property
+    def t_ns(self) -> int:
+        """The time the state is at."""
+        return self._t_ns
+
+    @property
+    def state(self) -> tuple[float, float, float, float]:
+        """(p, v, theta, omega) now."""
+        p, v, theta, omega = self._state.tolist()
+        return p, v, theta, omega
+
+    def advance(self, t_ns: int) -> tuple[float, float, float, float]:
+        """Go on to ``t_ns`` (a time already passed is *now*) and return the state there."""
+        while self._pending and self._pending[0][0] <= t_ns:
+            edge_ns, velocity = self._pending.popleft()
+            self._integrate(edge_ns)
+            self._command = velocity
+        self._integrate(t_ns)
+        return self.state
+
+    def _integrate(self, t_ns: int) -> None:
+        span = t_ns - self._t_ns
+        if span <= 0:
+            return
+        steps = -(-span // STEP_NS)
+        if self._used + 2 * steps > len(self._normals):
+            self._normals = self._rng.standard_normal(max(NOISE_BLOCK, 2 * steps))
+            self._used = 0
+        noise = self._normals[self._used : self._used + 2 * steps]
+        self._used += 2 * steps
+        _advance(
+            self._state,
+            self._command,
+            steps,
+            span / steps / NANOSECONDS,
+            noise,
+            self._noise[0],
+            self._noise[1],
+            self._model,
+            self._switch_m + BUMPER_M,
+        )
+        self._t_ns = t_ns
+
+    def push(self, cart_m_s: float = 0.0, pole_rad_s: float = 0.0) -> None:
+        """A sudden change of speed now, as by a hand."""
+        self._state[V] += cart_m_s
+        self._state[OMEGA] += pole_rad_s - self.parameters.coupling_1_m * cart_m_s * math.cos(
+            float(self._state[THETA])
+        )
+
+    # What boards see (`cartpole.sim.boards.RigPlant`).
+
+    def counts(self, t_ns: int) -> tuple[int, int]:
+        """Cart and pole counts; the zero of both is the middle of the track, hanging."""
+        p, _, theta, _ = self.advance(t_ns)
+        return math.floor(p * self._cart_scale), math.floor(theta * self._pole_scale)
+
+    def limits(self, t_ns: int) -> tuple[bool, bool]:
+        """The left and the right switch."""
+        p = self.advance(t_ns)[P]
+        return p <= -self._switch_m, p >= self._switch_m
+
+    def command(self, t_ns: int, velocity_m_s: float) -> None:
+        """A command at the driver; it acts after the true delay."""
+        acts_ns = t_ns + round(self.parameters.delay_s * NANOSECONDS)
+        self._pending.append((max(acts_ns, self._t_ns), velocity_m_s))
