@@ -78,7 +78,7 @@ def build(root: tree.Node | None, source: str, overrides: list[str] | None) -> C
     from cartpole.config.schema import Config
 
     data: dict[str, Any] = root.plain() if root is not None else {}
-    _drop_empty_sections(Config, data)
+    _prepare(Config, data)
     from_command_line: dict[_Path, str] = {}
     for text in overrides or []:
         keys = _override(data, text)
@@ -204,16 +204,19 @@ def _section_type(info: FieldInfo) -> type[Section] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
-def _drop_empty_sections(section: type[Section], data: dict[str, Any]) -> None:
+def _prepare(section: type[Section], data: dict[str, Any]) -> None:
     """A section whose keys are all commented out parses as null and means its defaults."""
     for name, info in section.model_fields.items():
-        inner = _section_type(info)
-        if inner is None or name not in data:
+        if name not in data:
             continue
-        if data[name] is None:
+        inner = _section_type(info)
+        if inner is None:
+            if isinstance(data[name], bool) and info.annotation is not bool:
+                data[name] = yaml_scalar(data[name])  # true equals 1 and would pass as a choice
+        elif data[name] is None:
             data[name] = {}
         elif isinstance(data[name], dict):
-            _drop_empty_sections(inner, data[name])
+            _prepare(inner, data[name])
 
 
 def _override(data: dict[str, Any], text: str) -> _Path:

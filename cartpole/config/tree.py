@@ -36,6 +36,7 @@ _SPECIAL = {
     "False": False,
     "FALSE": False,
 }
+_MANY_OPENINGS = re.compile(rf"(?:[\[{{]\s*){{{MAX_DEPTH + 1},}}")
 _NOT_FINITE = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z")
 
 
@@ -99,8 +100,12 @@ def parse(text: str, source: str) -> Node | None:
 
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise ConfigError(f"{source}: larger than the {MAX_BYTES // 1024} KiB allowed for settings")
+    deep = _MANY_OPENINGS.search(text)  # the parser looks far ahead through such a run
+    if deep:
+        line = text.count("\n", 0, deep.start()) + 1
+        raise ConfigError(f"{source}:{line}: nested deeper than the {MAX_DEPTH} levels allowed")
     try:
-        return _Builder(source).build(_events(text))
+        return _Builder(source, text).build(_events(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
@@ -127,10 +132,11 @@ def _events(text: str) -> Iterator[Any]:
 class _Builder:
     """Turns events into nodes with an explicit stack."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, text: str) -> None:
         self.source = source
+        self.text = text
         self.stack: list[Node] = []
-        self.keys: list[tuple[str, int, int] | None] = []
+        self.keys: list[tuple[str, Any] | None] = []
         self.root: Node | None = None
         self.documents = 0
 
@@ -185,7 +191,7 @@ class _Builder:
         if parent is not None and parent.kind == "mapping" and self.keys[-1] is None:
             if text in parent.entries:
                 raise self._fail(line, f"key '{text}' appears twice; keep one of them")
-            self.keys[-1] = (text, line, event.start_mark.column)
+            self.keys[-1] = (text, event)
             return
         value = resolve(text) if not event.style else text
         start, end = event.start_mark, event.end_mark
@@ -206,7 +212,11 @@ class _Builder:
         key = self.keys[-1]
         if key is None:
             raise self._fail(node.line, "a list or a mapping cannot be a key")
-        node.line = key[1]  # messages point at the key, also when its value stands below it
-        parent.entries[key[0]] = node
-        parent.key_column[key[0]] = key[2]
+        name, event = key
+        node.line = event.start_mark.line + 1  # also when the value stands below its key
+        if node.kind == "scalar" and node.start == node.end:
+            # The parser puts an empty value where the next token begins.
+            node.start = node.end = self.text.find(":", event.end_mark.index) + 1
+        parent.entries[name] = node
+        parent.key_column[name] = event.start_mark.column
         self.keys[-1] = None
