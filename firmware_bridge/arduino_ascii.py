@@ -15,9 +15,11 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
+from cartpole.config.schema import Config
 from cartpole.messages import NANOSECONDS, EncoderSample, Link, LinkEvent, LinkState
 
 POLL = b"a"
+BITS_PER_BYTE = 11  # 8E1
 LONGEST_LINE = 96  # four 32-bit numbers and blanks; anything longer is not a line
 GARBLED_AFTER = 3  # lines in a row that make no sense
 RESTARTED_AFTER = 3  # implausible lines in a row that agree with each other
@@ -129,13 +131,17 @@ class LatchClock:
     """When the counts were latched, from when they were asked for and when they came.
 
     The board latches on receiving the request. The least round trip seen, less the configured least
-    time from latch to arrival, is how long a request takes to get there; it is added to the time of
-    asking, so that a late answer (USB frames, a busy host) does not make the sample look young. An
-    answer nobody asked for is taken as ``latency_ns`` old.
+    time from latch to arrival, is how long a request takes to get there (at least its own time on
+    the wire, ``request_ns``); it is added to the time of asking, so that a late answer (USB frames,
+    a busy host) does not make the sample look young. An answer nobody asked for is taken as
+    ``latency_ns`` old.
     """
 
-    def __init__(self, latency_ns: int, window_ns: int = 10 * NANOSECONDS) -> None:
+    def __init__(
+        self, latency_ns: int, request_ns: int = 0, window_ns: int = 10 * NANOSECONDS
+    ) -> None:
         self._latency_ns = latency_ns
+        self._request_ns = request_ns
         self._window_ns = window_ns
         self._minimum_ns = -1
         self._next_minimum_ns = -1
@@ -151,7 +157,7 @@ class LatchClock:
         if asked_ns < 0 or asked_ns > arrival_ns:
             return arrival_ns - self._latency_ns
         self._observe(arrival_ns - asked_ns, arrival_ns)
-        outward = max(self._minimum_ns - self._latency_ns, 0)
+        outward = max(self._minimum_ns - self._latency_ns, self._request_ns)
         return min(asked_ns + outward, arrival_ns)
 
     def _observe(self, round_trip_ns: int, now_ns: int) -> None:
@@ -172,11 +178,13 @@ class ArduinoAscii:
     Recorded bytes fed with their recorded times give the same samples again.
     """
 
-    def __init__(self, latency_ns: int, plausible: Plausible | None = None) -> None:
+    def __init__(
+        self, latency_ns: int, request_ns: int = 0, plausible: Plausible | None = None
+    ) -> None:
         self.statistics = AsciiStatistics()
         self._plausible = plausible or Plausible()
         self._splitter = LineSplitter()
-        self._clock = LatchClock(latency_ns)
+        self._clock = LatchClock(latency_ns, request_ns)
         self._asked_ns = -1
         self._last: CountsLine | None = None
         self._last_t_ns = 0
@@ -186,6 +194,19 @@ class ArduinoAscii:
         self._up = False
         self._garbled_in_row = 0
         self._suspects: deque[tuple[int, CountsLine]] = deque(maxlen=RESTARTED_AFTER)
+
+    @staticmethod
+    def from_config(config: Config) -> ArduinoAscii:
+        """The driver the config describes; three times the rig's speed limits are plausible."""
+        encoder = config.encoder
+        cart_m_s = 3.0 * config.rig.velocity_limit_m_s
+        pole_turns_s = 8.0  # 50 rad/s; a falling pole of half a metre reaches 15
+        plausible = Plausible(
+            cart_counts_s=cart_m_s * encoder.cart_counts_per_m,
+            pole_counts_s=pole_turns_s * encoder.pole_counts_per_turn,
+        )
+        request_ns = BITS_PER_BYTE * NANOSECONDS // encoder.baud
+        return ArduinoAscii(round(encoder.latency_s * NANOSECONDS), request_ns, plausible)
 
     @property
     def waiting_since_ns(self) -> int:
@@ -237,7 +258,7 @@ class ArduinoAscii:
         if self._last is None:
             return  # the tail of a line cut by opening the port, or a board's greeting
         self._garbled_in_row += 1
-        if self._garbled_in_row % GARBLED_AFTER == 0:
+        if self._garbled_in_row == GARBLED_AFTER or self._garbled_in_row % 1000 == 0:
             detail = f"{self._garbled_in_row} lines in a row that do not parse"
             out.append(LinkEvent(arrival_ns, Link.ENCODER, LinkState.GARBLED, detail))
 

@@ -1,0 +1,173 @@
+"""The links to boards that speak text: an encoder board that is asked, a motor driver that is told.
+
+Threads: each link has one (see ``keeper``) that reads and reopens. ``MotorLink.send`` runs in the
+tick and costs one non-blocking write.
+"""
+
+from __future__ import annotations
+
+from cartpole.errors import CartpoleError, DeviceError
+from cartpole.messages import NANOSECONDS, Command, Link, LinkEvent, LinkState
+from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
+from firmware_bridge.keeper import Clock, Keeper, OpenPort, Outbox, Tap
+from firmware_bridge.ports import READ_AT_MOST, Port
+from firmware_bridge.sabertooth_text import SabertoothReplies, SabertoothReply, SabertoothText
+
+ANSWER_NS = 50_000_000  # an answer later than this is given up and asked for again
+REFUSED_AFTER = 2  # commands in a row that the port did not take
+
+
+class EncoderLink(Keeper):
+    """Asks the encoder board on a fixed grid of times; one question outstanding at most.
+
+    Two questions in flight would leave open which one an answer belongs to, and so when its counts
+    were latched. The link is UP when the board has answered, not when the port opened.
+    """
+
+    def __init__(
+        self,
+        driver: ArduinoAscii,
+        poll_hz: float,
+        open_port: OpenPort,
+        outbox: Outbox,
+        tap: Tap,
+        clock: Clock,
+    ) -> None:
+        super().__init__(Link.ENCODER.value, open_port, outbox, tap, clock)
+        self.driver = driver
+        self._period_ns = round(NANOSECONDS / poll_hz)
+        self._due_ns = 0
+
+    def _opened(self, port: Port, first: bool) -> None:
+        self._due_ns = self._clock()
+
+    def _gone(self, why: str) -> None:
+        # May run in either thread; the driver belongs to the reader's, which is the only one that
+        # writes to this port, so it is the reader's here.
+        for event in self.driver.lost(self._clock(), why):
+            self._outbox.put(event)
+
+    def _step(self, port: Port) -> None:
+        now_ns = self._clock()
+        due_ns = self._next_question_ns()
+        if now_ns >= due_ns:
+            self._ask()
+            due_ns = self._next_question_ns()
+        data, arrival_ns = self._read(port, max(due_ns - now_ns, 0) / NANOSECONDS)
+        for message in self.driver.feed(data, arrival_ns) if data else ():
+            self._outbox.put(message)
+        for event in self.driver.silence(arrival_ns):
+            self._outbox.put(event)
+        if len(data) == READ_AT_MOST:  # a flood: take the next bite a period later
+            self._wait_ns(self._period_ns)
+
+    def _next_question_ns(self) -> int:
+        asked_ns = self.driver.waiting_since_ns
+        return self._due_ns if asked_ns < 0 else max(self._due_ns, asked_ns + ANSWER_NS)
+
+    def _ask(self) -> None:
+        now_ns = self._clock()
+        self._due_ns += self._period_ns
+        if self._due_ns < now_ns:  # late: keep to the grid, make up for nothing
+            self._due_ns = now_ns + self._period_ns - (now_ns - self._due_ns) % self._period_ns
+        if self._write(POLL):
+            self.driver.asked(now_ns)
+
+
+class MotorLink(Keeper):
+    """Tells the motor driver a velocity; the driver need not answer.
+
+    After a reconnect nothing but zero goes out until a command with ``enable`` false has been sent:
+    the core must have noticed.
+    """
+
+    def __init__(
+        self,
+        driver: SabertoothText,
+        open_port: OpenPort,
+        outbox: Outbox,
+        tap: Tap,
+        clock: Clock,
+    ) -> None:
+        super().__init__(Link.MOTOR.value, open_port, outbox, tap, clock)
+        self.driver = driver
+        self.last_replies: dict[str, SabertoothReply] = {}
+        self._replies = SabertoothReplies()
+        self._tail = b""  # the end of a command of which the port took only the beginning
+        self._locked = False
+        self._refused = 0
+
+    def send(self, command: Command) -> bool:
+        """Put a command on the wire at once; False if the port did not take it."""
+        if not command.enable:
+            self._locked = False
+        moving = command.enable and not self._locked
+        try:
+            data = self.driver.encode(command.velocity_m_s) if moving else self.driver.stop()
+        except CartpoleError:  # not finite: the governor's last line of defence is the wire
+            data = self.driver.stop()
+        return self._send(data)
+
+    def close(self) -> None:
+        """Stop the motor and let the port go; never raises."""
+        port = self.stop()
+        if port is None:
+            return
+        try:
+            port.discard_output()
+            data = b"\r\n" + self.driver.stop()
+            self._sent(self._clock(), data, port.write(data))
+        except DeviceError:
+            pass
+        finally:
+            port.close()
+
+    def _send(self, data: bytes) -> bool:
+        whole = self._tail + data
+        written = self._write(whole)
+        if written == len(whole):
+            self._tail = b""
+            self._refused = 0
+            return True
+        if written > len(self._tail):
+            self._tail = whole[written:]  # begun: must be ended before anything else
+        elif written:
+            self._tail = self._tail[written:]
+        if self.open:
+            self._full()
+        return False
+
+    def _full(self) -> None:
+        """The driver does not take its commands: old ones must not be obeyed later."""
+        self._refused += 1
+        port = self._port
+        if self._refused < REFUSED_AFTER or port is None:
+            return
+        try:
+            port.discard_output()
+        except DeviceError as error:
+            self._drop(port, str(error))
+            return
+        self._tail = b"\r\n"
+        if self._refused == REFUSED_AFTER:
+            detail = "the motor driver takes no commands"
+            self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.REFUSED, detail))
+
+    def _opened(self, port: Port, first: bool) -> None:
+        # A command may have been cut in two by whatever happened before: end it, then stop.
+        data = b"\r\n" + self.driver.stop()
+        self._sent(self._clock(), data, port.write(data))
+        self._tail = b""
+        self._locked = not first
+        detail = "motor driver connected" if first else "motor driver reconnected: disarmed"
+        self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.UP, detail))
+
+    def _gone(self, why: str) -> None:
+        self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.DOWN, why))
+
+    def _step(self, port: Port) -> None:
+        data, _ = self._read(port, 0.05)
+        for reply in self._replies.feed(data):
+            self.last_replies[reply.quantity.value] = reply
+        if len(data) == READ_AT_MOST:
+            self._wait_ns(5_000_000)

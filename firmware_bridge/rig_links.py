@@ -1,0 +1,156 @@
+"""All serial links of a rig behind one narrow interface, and the factory that reads the config."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Protocol
+
+from cartpole.config.schema import Config
+from cartpole.errors import ConfigError, UsageError
+from cartpole.messages import Command, Measurement
+from firmware_bridge import sabertooth_text
+from firmware_bridge.arduino_ascii import ArduinoAscii
+from firmware_bridge.keeper import Clock, OpenPort, Outbox, Tap, no_tap
+from firmware_bridge.link import EncoderLink, MotorLink
+from firmware_bridge.ports import Parity, Port, SerialPort
+from firmware_bridge.sabertooth_text import SabertoothText
+
+Figures = dict[str, dict[str, int]]
+PortFactory = Callable[[str, int, Parity], Port]
+
+
+class RigLinks(Protocol):
+    """What the daemon needs of the rig's boards."""
+
+    def start(self) -> None:
+        """Open all ports; DeviceError naming the first that cannot be."""
+        ...
+
+    def poll(self) -> list[Measurement]:
+        """Everything heard since the last call, in order of arrival; never blocks."""
+        ...
+
+    def send(self, command: Command) -> bool:
+        """Put a command on the wire at once; never blocks; False if it could not go out."""
+        ...
+
+    def close(self) -> None:
+        """Stop the motor, let the ports go; never raises; may be called twice."""
+        ...
+
+    def statistics(self) -> Figures:
+        """Counters by link: bytes, lines, refusals, reconnects."""
+        ...
+
+
+class TextLinks:
+    """An encoder board that answers in text (or none) and a motor driver that takes text."""
+
+    def __init__(self, encoder: EncoderLink | None, motor: MotorLink, outbox: Outbox) -> None:
+        self.encoder = encoder
+        self.motor = motor
+        self._outbox = outbox
+
+    def start(self) -> None:
+        """See ``RigLinks``; the motor first, because opening it stops it."""
+        try:
+            self.motor.start()
+            if self.encoder is not None:
+                self.encoder.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def poll(self) -> list[Measurement]:
+        """See ``RigLinks``."""
+        return self._outbox.take()
+
+    def send(self, command: Command) -> bool:
+        """See ``RigLinks``."""
+        return self.motor.send(command)
+
+    def close(self) -> None:
+        """See ``RigLinks``."""
+        self.motor.close()
+        if self.encoder is not None:
+            port = self.encoder.stop()
+            if port is not None:
+                port.close()
+
+    def statistics(self) -> Figures:
+        """See ``RigLinks``."""
+        figures = {"motor": asdict(self.motor.statistics)}
+        figures["motor"]["dropped"] = self._outbox.dropped
+        if self.encoder is not None:
+            figures["encoder"] = asdict(self.encoder.statistics) | asdict(
+                self.encoder.driver.statistics
+            )
+        return figures
+
+
+def open_links(
+    config: Config,
+    tap: Tap = no_tap,
+    *,
+    encoder_port: str | None = None,
+    motor_port: str | None = None,
+    clock: Clock = time.monotonic_ns,
+    open_port: PortFactory = SerialPort,
+) -> RigLinks:
+    """The links the config describes, not yet started.
+
+    ``encoder_port`` and ``motor_port`` stand in for the configured names (the simulated rig's
+    pseudo-terminals stand in for ``sim``). Raises ConfigError for a port that cannot carry what the
+    config asks of it, UsageError for ``sim`` without a stand-in.
+    """
+    outbox = Outbox()
+    motor_name = _named(motor_port or config.motor.port, "motor.port")
+    if config.motor.protocol == "bridge":
+        from firmware_bridge.bridge_link import BridgeLinks
+
+        return BridgeLinks(config, motor_name, encoder_port, outbox, tap, clock, open_port)
+    _check_motor_speed(config)
+    motor = MotorLink(
+        SabertoothText.from_config(config.motor),
+        lambda: open_port(motor_name, config.motor.baud, "N"),
+        outbox,
+        tap,
+        clock,
+    )
+    encoder = None
+    if config.encoder.protocol != "none":
+        encoder = ascii_encoder(config, encoder_port, outbox, tap, clock, open_port)
+    return TextLinks(encoder, motor, outbox)
+
+
+def ascii_encoder(
+    config: Config,
+    port: str | None,
+    outbox: Outbox,
+    tap: Tap,
+    clock: Clock,
+    open_port: PortFactory,
+) -> EncoderLink:
+    """The link to a text encoder board."""
+    name = _named(port or config.encoder.port, "encoder.port")
+    opener: OpenPort = lambda: open_port(name, config.encoder.baud, "E")  # noqa: E731
+    driver = ArduinoAscii.from_config(config)
+    return EncoderLink(driver, config.encoder.poll_hz, opener, outbox, tap, clock)
+
+
+def _named(name: str, key: str) -> str:
+    if name == "sim":
+        raise UsageError(f"{key} is sim, and no simulated rig is running")
+    return name
+
+
+def _check_motor_speed(config: Config) -> None:
+    """A line that is slower than the tick would fill up with old commands."""
+    longest_s = sabertooth_text.LONGEST_COMMAND * sabertooth_text.BITS_PER_BYTE / config.motor.baud
+    if longest_s > config.controller.period_s:
+        raise ConfigError(
+            f"motor.baud {config.motor.baud} needs {longest_s * 1e3:.1f} ms for a command, "
+            f"controller.period_s allows {config.controller.period_s * 1e3:.1f} ms: raise either"
+        )
