@@ -1,0 +1,385 @@
+"""The state filter: what the control core talks to.
+
+Measurements carry the time at which they were true and may come late and in any order within the
+configured history: the filter rewinds to their time, applies them and runs forward again, through
+every command edge on the way. What it holds is therefore a function of the *set* of events, not of
+their order of arrival. It reads no clock and is deterministic bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cartpole.estimation import kernels
+from cartpole.estimation import layout as at
+from cartpole.messages import (
+    NANOSECONDS,
+    OMEGA,
+    THETA,
+    Detection,
+    DetectionHint,
+    DetectionStatus,
+    Estimate,
+    FloatArray,
+    P,
+    V,
+)
+from cartpole.model.parameters import from_config
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+RATE_SIGMA_RAD_S = 10.0  # pole rate when nothing is known of it
+AHEAD_NS = NANOSECONDS // 2  # an encoder sample this far beyond all known times is nonsense
+GAP_NS = NANOSECONDS  # after this long without measurements start anew
+COMMANDS_KEPT = 256  # commands that may still act after a restart of the filter
+LOST_SIGMA_RAD = 0.8  # the angle is unknown beyond this
+
+# A delay error is called out when it is both certain and large.
+DELAY_SIGMAS = 5.0
+DELAY_SUSPECT_S = 0.001
+
+Four = tuple[float, float, float, float]
+Whole = npt.NDArray[np.int64]
+UNKNOWN: Four = (math.inf, math.inf, math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """Whether the filter's beliefs agree with what the sensors say.
+
+    ``nis_*`` are running means of innovation squared over its variance (about 1 when right; below 1
+    for an encoder at rest, whose error does not move); ``refused_*`` running shares of rejections.
+    ``camera_delay_error_s`` is by how much frames are really older than their stamps say.
+    """
+
+    nis_camera: float
+    nis_encoder: float
+    refused_camera: float
+    refused_encoder: float
+    camera_delay_error_s: float
+    camera_delay_sigma_s: float
+    camera_delay_suspect: bool
+
+
+def ring_size(config: Config) -> int:
+    """Slots for twice the events that fall into the history: a power of two."""
+    per_second = config.encoder.poll_hz + config.camera.rate_hz + 2.0 / config.controller.period_s
+    span_s = config.estimator.history_s + config.motor.delay_s
+    return 1 << math.ceil(math.log2(2.0 * per_second * span_s + 64.0))
+
+
+class StateFilter:
+    """Rewinding extended Kalman filter over (p, v, theta, omega, camera offset).
+
+    It starts by itself with the first measurement of an angle, or by :meth:`reset`. Measurements
+    that cannot be used (not finite, stamped in the future, repeated, older than the history) are
+    dropped and counted; implausible ones are gated, and the gate opens again after
+    ``estimator.reopen_after`` rejections in a row.
+    """
+
+    def __init__(self, config: Config) -> None:
+        slots = ring_size(config)
+        self._when = np.zeros((slots, 2), dtype=np.int64)
+        self._what = np.zeros((slots, 4))
+        self._known = np.zeros((slots + 1, at.FLOATS))
+        self._stamps = np.zeros((slots + 1, at.WHOLE), dtype=np.int64)
+        self._marks = np.zeros(at.MARKS, dtype=np.int64)
+        self._par = np.zeros(at.PARAMETERS)
+        self._ring = (self._when, self._what, self._known, self._stamps, self._marks, self._par)
+        self._commands: deque[tuple[int, float]] = deque(maxlen=COMMANDS_KEPT)
+        self._config = config
+        self.update(config)
+        self._dropped = 0
+        self._horizon_ns = self._newest_ns = -1  # latest time known to have come; newest reading
+        self.reset(0, (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0))
+        # Load the compiled kernels now rather than in the first tick.
+        self._insert(1, at.COMMAND, 0.0, 0.0, 0.0, 0.0)
+        self._look(1)
+        self._initialised = False
+
+    @property
+    def initialised(self) -> bool:
+        """Whether there is an estimate."""
+        return self._initialised
+
+    @property
+    def offset(self) -> float:
+        """Offset of the camera's angle (measured minus true) at the newest event [rad]."""
+        if not self._initialised:
+            return self._config.pole.upright_offset_rad
+        self._fold_all()
+        return float(self._newest_row()[at.X + at.OFFSET])
+
+    def update(self, config: Config) -> None:
+        """Take over new settings; they hold for everything not yet worked in."""
+        self._config = config
+        model, noise, par = from_config(config), config.estimator, self._par
+        par[at.COUPLING], par[at.GRAVITY] = model.coupling_1_m, model.gravity_m_s2
+        par[at.DAMPING], par[at.COULOMB] = model.damping_1_s, model.coulomb_rad_s2
+        par[at.TAU], par[at.LIMIT] = model.tau_s, model.motor_acceleration_m_s2
+        par[at.CART_POWER] = noise.cart_noise_m_s2**2
+        par[at.POLE_POWER] = noise.pole_noise_rad_s**2
+        par[at.OFFSET_POWER] = noise.offset_noise_rad**2
+        par[at.GATE], par[at.REOPEN] = noise.gate_sigma, noise.reopen_after
+        # A command sent now acts later, yet must not push measurements out of the history.
+        par[at.HISTORY_NS] = round((noise.history_s + model.delay_s) * NANOSECONDS)
+        self._delay_ns = round(model.delay_s * NANOSECONDS)
+        root = math.sqrt(12.0)  # rounding to counts is an error spread evenly over one count
+        self._sigma_p = 1.0 / (config.encoder.cart_counts_per_m * root)
+        self._sigma_theta = 2.0 * math.pi / (config.encoder.pole_counts_per_turn * root)
+        self._history_ns = int(par[at.HISTORY_NS])
+
+    def reset(self, t_ns: int, state: Four, sigma: Four) -> None:
+        """Start from a known state (p, v, theta, omega); commands in flight stay."""
+        prior = self._config.estimator.offset_sigma_rad
+        self._restart(t_ns, state, sigma, self._config.pole.upright_offset_rad, prior * prior)
+
+    def add_command(self, t_ns: int, velocity_m_s: float) -> None:
+        """A command [m/s] went to the wire at ``t_ns``; it acts ``motor.delay_s`` later."""
+        if not math.isfinite(velocity_m_s):
+            self._dropped += 1
+            return
+        acts_ns = t_ns + self._delay_ns
+        self._horizon_ns = max(self._horizon_ns, t_ns)
+        self._commands.append((acts_ns, velocity_m_s))
+        if self._initialised:
+            self._insert(acts_ns, at.COMMAND, velocity_m_s, 0.0, 0.0, 0.0)
+
+    def add_encoder(
+        self,
+        t_ns: int,
+        p_m: float,
+        theta_rad: float,
+        sigma_p: float | None = None,
+        sigma_theta: float | None = None,
+    ) -> None:
+        """Both encoders at ``t_ns``; a sigma of ``inf`` means there is no such encoder.
+
+        Without a sigma the error is that of rounding to counts. ``theta_rad`` counts turns.
+        """
+        sigma_p = self._sigma_p if sigma_p is None else sigma_p
+        sigma_theta = self._sigma_theta if sigma_theta is None else sigma_theta
+        ahead = self._initialised and t_ns - AHEAD_NS > self._horizon_ns
+        if ahead or not self._usable(p_m, theta_rad, sigma_p, sigma_theta):
+            self._dropped += 1
+            return
+        self._horizon_ns = max(self._horizon_ns, t_ns)
+        self._measure(t_ns, at.ENCODER, p_m, theta_rad, sigma_p, sigma_theta)
+
+    def add_camera(self, detection: Detection) -> None:
+        """A frame's measurement; only frames with status OK are used."""
+        if detection.status is not DetectionStatus.OK:
+            return
+        noise = self._config.estimator
+        sigma_p = max(detection.sigma_p_m, noise.camera_sigma_m)
+        sigma_theta = max(detection.sigma_theta_rad, noise.camera_sigma_rad)
+        p_m, theta_rad = detection.p_m, detection.theta_rad
+        age = detection.arrival_ns - detection.t_ns
+        if not 0 <= age <= self._history_ns or not self._usable(
+            p_m, theta_rad, sigma_p, sigma_theta
+        ):
+            self._dropped += 1
+            return
+        self._horizon_ns = max(self._horizon_ns, detection.arrival_ns)
+        self._measure(detection.t_ns, at.CAMERA, p_m, theta_rad, sigma_p, sigma_theta)
+
+    def estimate(self, now_ns: int) -> Estimate:
+        """The state at ``now_ns`` with its uncertainty; not valid before the first measurement."""
+        self._horizon_ns = max(self._horizon_ns, now_ns)
+        if not self._initialised:
+            offset = self._config.pole.upright_offset_rad
+            return Estimate(
+                now_ns, (0.0,) * 4, UNKNOWN, offset, -1, -1, rejected=self._dropped, valid=False
+            )
+        row, stamp = self._look(now_ns)
+        values = row.tolist()
+        sigma = [math.sqrt(max(values[at.COV + (at.STATES + 1) * i], 0.0)) for i in range(4)]
+        finite = all(map(math.isfinite, values[at.X : at.X + at.STATES])) and all(
+            map(math.isfinite, sigma)
+        )
+        if not finite:  # cannot be worth anything again: take the next measurement as a start
+            self._initialised = False
+            return self.estimate(now_ns)
+        return Estimate(
+            t_ns=now_ns,
+            state=(values[at.X + P], values[at.X + V], values[at.X + THETA], values[at.X + OMEGA]),
+            sigma=(sigma[P], sigma[V], sigma[THETA], sigma[OMEGA]),
+            upright_offset_rad=values[at.X + at.OFFSET],
+            camera_age_ns=_age(
+                now_ns, stamp[at.ACCEPTED + at.CAMERA_P : at.ACCEPTED + at.CAMERA_THETA + 1]
+            ),
+            encoder_age_ns=_age(
+                now_ns, stamp[at.ACCEPTED + at.ENCODER_P : at.ACCEPTED + at.ENCODER_THETA + 1]
+            ),
+            nis_camera=values[at.NIS + at.CAMERA_THETA],
+            nis_encoder=values[at.NIS + at.ENCODER_THETA],
+            rejected=self._dropped + int(values[at.REJECTED]),
+            valid=sigma[THETA] < LOST_SIGMA_RAD,
+        )
+
+    def predict(self, t_ns: int) -> Four:
+        """(p, v, theta, omega) at ``t_ns``, also ahead, through the commands in flight."""
+        if not self._initialised:
+            return (0.0, 0.0, 0.0, 0.0)
+        row, _ = self._look(t_ns)
+        p, v, theta, omega = row[at.X : at.X + 4].tolist()
+        return (p, v, theta, omega)
+
+    def hint(self, t_ns: int) -> DetectionHint | None:
+        """Where the camera should see the pole at ``t_ns``; ``None``: look everywhere."""
+        if not self._initialised:
+            return None
+        row, _ = self._look(t_ns)
+        p, v, theta, omega, offset = row[at.X : at.X + at.STATES].tolist()
+        spread = kernels._variance(row, THETA, at.OFFSET)
+        return DetectionHint(
+            t_ns=t_ns,
+            p_m=p,
+            v_m_s=v,
+            theta_rad=theta + offset,
+            omega_rad_s=omega,
+            sigma_p_m=math.sqrt(max(float(row[at.COV]), 0.0)),
+            sigma_theta_rad=math.sqrt(max(float(spread), 0.0)),
+        )
+
+    def consistency(self) -> Consistency:
+        """How well sensors, model and stamps agree, up to the newest event."""
+        self._fold_all()
+        row = self._newest_row()
+        weight = float(row[at.WEIGHT])
+        error = float(row[at.SCORE]) / weight if weight > 0.0 else 0.0
+        sigma = weight**-0.5 if weight > 0.0 else math.inf
+        return Consistency(
+            nis_camera=float(row[at.NIS + at.CAMERA_THETA]),
+            nis_encoder=float(row[at.NIS + at.ENCODER_THETA]),
+            refused_camera=float(row[at.REFUSED + at.CAMERA_THETA]),
+            refused_encoder=float(row[at.REFUSED + at.ENCODER_THETA]),
+            camera_delay_error_s=error,
+            camera_delay_sigma_s=sigma,
+            camera_delay_suspect=abs(error) > max(DELAY_SUSPECT_S, DELAY_SIGMAS * sigma),
+        )
+
+    @staticmethod
+    def _usable(p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float) -> bool:
+        """Finite where a reading is claimed, and at least one claimed."""
+        p_claimed, theta_claimed = sigma_p < math.inf, sigma_theta < math.inf
+        return (
+            (p_claimed or theta_claimed)
+            and sigma_p > 0.0
+            and sigma_theta > 0.0
+            and (not p_claimed or math.isfinite(p_m))
+            and (not theta_claimed or math.isfinite(theta_rad))
+        )
+
+    def _measure(
+        self, t_ns: int, kind: int, p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float
+    ) -> None:
+        """Start from a measurement, or put it among the events."""
+        if self._initialised and t_ns - self._newest_ns <= GAP_NS:
+            self._newest_ns = max(self._newest_ns, t_ns)
+            self._insert(
+                kind=kind,
+                t_ns=t_ns,
+                first=p_m,
+                second=theta_rad,
+                first_variance=sigma_p * sigma_p,
+                second_variance=sigma_theta * sigma_theta,
+            )
+        elif sigma_theta < math.inf:
+            self._start_from(t_ns, kind, p_m, theta_rad, sigma_p, sigma_theta)
+
+    def _start_from(
+        self, t_ns: int, kind: int, p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float
+    ) -> None:
+        """Begin with what one measurement says; an offset once learned is kept."""
+        offset = self._config.pole.upright_offset_rad
+        variance = self._config.estimator.offset_sigma_rad**2
+        if self._initialised:
+            self._fold_all()
+            row = self._newest_row()
+            offset, variance = (
+                float(row[at.X + at.OFFSET]),
+                float(row[at.COV + (at.STATES + 1) * at.OFFSET]),
+            )
+        if not sigma_p < math.inf:
+            p_m, sigma_p = 0.0, 0.5 * self._config.rig.track_length_m
+        if kind == at.CAMERA:
+            theta_rad -= offset
+            sigma_theta = math.sqrt(sigma_theta * sigma_theta + variance)
+        rate = self._config.rig.velocity_limit_m_s
+        self._restart(
+            t_ns,
+            (p_m, 0.0, theta_rad, 0.0),
+            (sigma_p, rate, sigma_theta, RATE_SIGMA_RAD_S),
+            offset,
+            variance,
+        )
+        if kind == at.CAMERA:
+            self._stamps[0, at.ACCEPTED + at.CAMERA_THETA] = t_ns
+        else:
+            self._stamps[0, at.ACCEPTED + at.ENCODER_P : at.ACCEPTED + at.ENCODER_THETA + 1] = t_ns
+
+    def _restart(
+        self, t_ns: int, state: Four, sigma: Four, offset: float, offset_variance: float
+    ) -> None:
+        """Empty the ring but for a base event, and put the commands still in flight back."""
+        self._marks[at.FIRST], self._marks[at.DONE], self._marks[at.END] = 0, 0, 1
+        self._when[0] = (t_ns, at.START)
+        row, stamp = self._known[0], self._stamps[0]
+        row[:] = 0.0
+        row[at.X : at.X + 4], row[at.X + at.OFFSET] = state, offset
+        for i, one in enumerate(sigma):
+            row[at.COV + (at.STATES + 1) * i] = one * one
+        row[at.COV + (at.STATES + 1) * at.OFFSET] = offset_variance
+        row[at.NIS : at.NIS + 4] = 1.0
+        row[at.LAST_THETA] = math.nan
+        stamp[:] = -1
+        stamp[at.TIME] = stamp[at.SAME_SINCE] = t_ns
+        self._initialised = True
+        self._newest_ns = t_ns
+        for acts_ns, velocity in self._commands:
+            if acts_ns <= t_ns:
+                row[at.INPUT] = velocity
+            else:
+                self._insert(acts_ns, at.COMMAND, velocity, 0.0, 0.0, 0.0)
+
+    def _insert(
+        self,
+        t_ns: int,
+        kind: int,
+        first: float,
+        second: float,
+        first_variance: float,
+        second_variance: float,
+    ) -> None:
+        status = kernels.insert(
+            *self._ring, t_ns, kind, first, second, first_variance, second_variance
+        )
+        if status != at.TAKEN:
+            self._dropped += 1
+
+    def _look(self, t_ns: int) -> tuple[FloatArray, Whole]:
+        kernels.look(*self._ring, t_ns)
+        return self._known[-1], self._stamps[-1]
+
+    def _fold_all(self) -> None:
+        kernels.fold(*self._ring, self._newest_ns)
+
+    def _newest_row(self) -> FloatArray:
+        slot = int(self._marks[at.DONE]) & (len(self._when) - 1)
+        row: FloatArray = self._known[slot]
+        return row
+
+
+def _age(now_ns: int, stamp: Whole, *channels: int) -> int:
+    """Age of the older of two channels, of those that ever spoke; -1 for none."""
+    accepted = (int(stamp[at.ACCEPTED + channel]) for channel in channels)
+    spoken = [t_ns for t_ns in accepted if t_ns >= 0]
+    return max(0, now_ns - min(spoken)) if spoken else -1

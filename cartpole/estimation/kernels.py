@@ -1,0 +1,391 @@
+"""The filter's arithmetic, compiled: propagate, gate, update, fold, insert.
+
+Arrays (layouts in :mod:`cartpole.estimation.layout`; ``n`` ring slots, a power of two):
+``when`` (n, 2) int64 time and kind, ``what`` (n, 4) two readings and their variances, ``known``
+(n + 1, FLOATS) and ``stamps`` (n + 1, WHOLE) snapshots after each event, the last row scratch.
+
+Process noise enters where the disturbances do: white noise on the cart's acceleration reaches the
+pole through the pivot as ``-c cos(theta)``, and a second one acts on the pole alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from cartpole.estimation import layout as at
+from cartpole.messages import OMEGA, THETA, P, V
+from cartpole.model.jacobian import rig_step_jacobian
+
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+TURN = 2.0 * math.pi
+NONE = -1  # no second state in a measurement
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _transform(
+    cov: Floats,
+    pv: float,
+    vv: float,
+    tv: float,
+    tt: float,
+    to: float,
+    ov: float,
+    ot: float,
+    oo: float,
+) -> None:
+    """cov <- F cov F^T in place, F as :func:`rig_step_jacobian` gives it; the offset stays."""
+    for j in range(at.STATES):
+        v, t, o = cov[V, j], cov[THETA, j], cov[OMEGA, j]
+        cov[P, j] += pv * v
+        cov[V, j] = vv * v
+        cov[THETA, j] = tv * v + tt * t + to * o
+        cov[OMEGA, j] = ov * v + ot * t + oo * o
+    for i in range(at.STATES):
+        v, t, o = cov[i, V], cov[i, THETA], cov[i, OMEGA]
+        cov[i, P] += pv * v
+        cov[i, V] = vv * v
+        cov[i, THETA] = tv * v + tt * t + to * o
+        cov[i, OMEGA] = ov * v + ot * t + oo * o
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _add_noise(cov: Floats, start: tuple[float, ...], end: tuple[float, ...], power: float) -> None:
+    """Add a white disturbance whose effect at the step's end runs linearly from start to end.
+
+    ``start`` is the effect of a kick at the step's end, ``end`` of one at its beginning; the
+    integral of the outer product of a linear function is exact in their products.
+    """
+    third = power / 3.0
+    for i in range(4):
+        for j in range(i + 1):
+            cross = 0.5 * (start[i] * end[j] + end[i] * start[j])
+            value = cov[i, j] + third * (start[i] * start[j] + cross + end[i] * end[j])
+            cov[i, j] = value
+            cov[j, i] = value
+
+
+@njit(cache=True, nogil=True)
+def _step(row: Floats, step: float, par: Floats) -> None:
+    """One step of state, covariance and delay slope."""
+    cov = row[at.COV : at.COV + at.STATES * at.STATES].reshape((at.STATES, at.STATES))
+    reach = -par[at.COUPLING] * math.cos(row[at.X + THETA])
+    p, v, theta, omega, pv, vv, tv, tt, to, ov, ot, oo = rig_step_jacobian(
+        row[at.X + P],
+        row[at.X + V],
+        row[at.X + THETA],
+        row[at.X + OMEGA],
+        row[at.INPUT],
+        step,
+        par[at.COUPLING],
+        par[at.GRAVITY],
+        par[at.DAMPING],
+        par[at.COULOMB],
+        par[at.TAU],
+        par[at.LIMIT],
+    )
+    row[at.X + P], row[at.X + V], row[at.X + THETA], row[at.X + OMEGA] = p, v, theta, omega
+    _transform(cov, pv, vv, tv, tt, to, ov, ot, oo)
+    _add_noise(
+        cov,
+        (0.0, 1.0, 0.0, -par[at.COUPLING] * math.cos(theta)),
+        (pv, vv, tv + to * reach, ov + oo * reach),
+        par[at.CART_POWER] * step,
+    )
+    _add_noise(cov, (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, to, oo), par[at.POLE_POWER] * step)
+    cov[at.OFFSET, at.OFFSET] += par[at.OFFSET_POWER] * step
+    v, theta, omega = row[at.SLOPE + V], row[at.SLOPE + THETA], row[at.SLOPE + OMEGA]
+    row[at.SLOPE + P] += pv * v
+    row[at.SLOPE + V] = vv * v
+    row[at.SLOPE + THETA] = tv * v + tt * theta + to * omega
+    row[at.SLOPE + OMEGA] = ov * v + ot * theta + oo * omega
+
+
+@njit(cache=True, nogil=True)
+def propagate(row: Floats, stamp: Whole, t_ns: int, par: Floats) -> None:
+    """Carry a snapshot forward to ``t_ns`` under the command in force."""
+    span = (t_ns - stamp[at.TIME]) * 1e-9
+    stamp[at.TIME] = t_ns
+    if span <= 0.0:
+        return
+    pieces = math.ceil(span / at.MAX_STEP_S)
+    step = span / pieces
+    for _ in range(pieces):
+        _step(row, step, par)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _to_nearest_turn(angle: float) -> float:
+    """The angle, brought to [-pi, pi) by whole turns."""
+    return angle - TURN * math.floor(angle / TURN + 0.5)
+
+
+@njit(cache=True, nogil=True)
+def _variance(row: Floats, i: int, also: int) -> float:
+    """Variance of state i, or of the sum of states i and ``also``."""
+    base = at.COV + at.STATES * i
+    if also == NONE:
+        return float(row[base + i])
+    return float(row[base + i] + 2.0 * row[base + also] + row[at.COV + at.STATES * also + also])
+
+
+@njit(cache=True, nogil=True)
+def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float) -> None:
+    """After too many rejections in a row, believe in a jump as large as the innovation.
+
+    A camera that disagrees with an encoder at work has been moved: its offset jumped. Otherwise the
+    pole or the cart did, and its rate may explain what gathered since the last acceptance.
+    """
+    square = innovation * innovation
+    seen = stamp[at.ACCEPTED + at.ENCODER_THETA]
+    if channel == at.CAMERA_THETA and seen >= 0 and stamp[at.TIME] - seen <= at.FRESH_NS:
+        row[at.COV + (at.STATES + 1) * at.OFFSET] += square
+        return
+    place, rate = (P, V) if channel in (at.ENCODER_P, at.CAMERA_P) else (THETA, OMEGA)
+    last = stamp[at.ACCEPTED + channel]
+    gap = 0.1 if last < 0 else max(1e-3, (stamp[at.TIME] - last) * 1e-9)
+    row[at.COV + (at.STATES + 1) * place] += square
+    row[at.COV + (at.STATES + 1) * rate] += square / (gap * gap)
+
+
+@njit(cache=True, nogil=True)
+def _gate(
+    row: Floats,
+    stamp: Whole,
+    channel: int,
+    i: int,
+    also: int,
+    innovation: float,
+    variance: float,
+    par: Floats,
+) -> bool:
+    """Whether to believe an innovation; keeps the channel's counters."""
+    expected = _variance(row, i, also) + variance
+    inside = innovation * innovation <= par[at.GATE] * par[at.GATE] * expected
+    row[at.REFUSED + channel] += at.AVERAGE * ((0.0 if inside else 1.0) - row[at.REFUSED + channel])
+    if inside:
+        return True
+    row[at.IN_A_ROW + channel] += 1.0
+    if row[at.IN_A_ROW + channel] >= par[at.REOPEN]:
+        _reopen(row, stamp, channel, innovation)
+        return True
+    row[at.REJECTED] += 1.0
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _update(
+    row: Floats,
+    stamp: Whole,
+    channel: int,
+    i: int,
+    also: int,
+    innovation: float,
+    variance: float,
+    delay_slope: float,
+) -> None:
+    """Scalar Kalman update by a measurement of state i (plus state ``also``).
+
+    ``delay_slope`` is the reading's derivative by the camera's delay error; the estimate's own
+    (at.SLOPE) follows the same gain.
+    """
+    expected = _variance(row, i, also) + variance
+    slope = delay_slope - row[at.SLOPE + i]
+    if also != NONE:
+        slope -= row[at.SLOPE + also]
+    ratio = innovation * innovation / expected
+    row[at.NIS + channel] += at.AVERAGE * (ratio - row[at.NIS + channel])
+    row[at.IN_A_ROW + channel] = 0.0
+    stamp[at.ACCEPTED + channel] = stamp[at.TIME]
+    # A column of the covariance is needed whole while the covariance changes: five scalars.
+    base, other = at.COV + at.STATES * i, at.COV + at.STATES * also
+    c0, c1, c2, c3, c4 = row[base], row[base + 1], row[base + 2], row[base + 3], row[base + 4]
+    if also != NONE:
+        c0 += row[other]
+        c1 += row[other + 1]
+        c2 += row[other + 2]
+        c3 += row[other + 3]
+        c4 += row[other + 4]
+    column = (c0, c1, c2, c3, c4)
+    for j in range(at.STATES):
+        gain = column[j] / expected
+        row[at.X + j] += gain * innovation
+        row[at.SLOPE + j] += gain * slope
+        for k in range(j + 1):
+            value = row[at.COV + at.STATES * j + k] - gain * column[k]
+            row[at.COV + at.STATES * j + k] = value
+            row[at.COV + at.STATES * k + j] = value
+
+
+@njit(cache=True, nogil=True)
+def _encoder(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
+    """Cart and pole counts: two devices, two gates."""
+    if math.isfinite(reading[2]):
+        miss = reading[0] - row[at.X + P]
+        if _gate(row, stamp, at.ENCODER_P, P, NONE, miss, reading[2], par):
+            _update(row, stamp, at.ENCODER_P, P, NONE, miss, reading[2], 0.0)
+    if math.isfinite(reading[3]):
+        miss = reading[1] - row[at.X + THETA]
+        near = _to_nearest_turn(miss)
+        if _gate(row, stamp, at.ENCODER_THETA, THETA, NONE, near, reading[3], par):
+            row[at.X + THETA] += miss - near  # the encoder counts the turns
+            _update(row, stamp, at.ENCODER_THETA, THETA, NONE, near, reading[3], 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _frozen(row: Floats, stamp: Whole, reading: Floats) -> bool:
+    """Whether this is the same picture as before although the rig moved since."""
+    if reading[1] != row[at.LAST_THETA] or reading[0] != row[at.LAST_P]:
+        row[at.LAST_THETA], row[at.LAST_P] = reading[1], reading[0]
+        stamp[at.SAME_SINCE] = stamp[at.TIME]
+        return False
+    span = (stamp[at.TIME] - stamp[at.SAME_SINCE]) * 1e-9
+    turned, moved = row[at.X + OMEGA] * span, row[at.X + V] * span
+    return bool(turned * turned > reading[3] or moved * moved > reading[2])
+
+
+@njit(cache=True, nogil=True)
+def _weigh_delay(row: Floats, innovation: float, variance: float, par: Floats) -> None:
+    """Gather evidence for an error of the camera's delay, rejected frames included.
+
+    Maximum likelihood from the innovations' sensitivity to the delay (Friedland's separate bias
+    estimation, IEEE TAC 14, 1969); innovations are clipped at the gate.
+    """
+    expected = _variance(row, THETA, at.OFFSET) + variance
+    bound = par[at.GATE] * math.sqrt(expected)
+    slope = -row[at.X + OMEGA] - row[at.SLOPE + THETA] - row[at.SLOPE + at.OFFSET]
+    clipped = max(-bound, min(bound, innovation))
+    row[at.SCORE] = at.DELAY_MEMORY * row[at.SCORE] + slope * clipped / expected
+    row[at.WEIGHT] = at.DELAY_MEMORY * row[at.WEIGHT] + slope * slope / expected
+
+
+@njit(cache=True, nogil=True)
+def _camera(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
+    """A frame: angle (with the camera's offset) and position are believed together or not at all.
+
+    While the cart's encoder is at work the frame's position is left out: it knows nothing more, and
+    a camera that is off along the track must not cost its angles.
+    """
+    if _frozen(row, stamp, reading):
+        row[at.REJECTED] += 1.0
+        return
+    seen = stamp[at.ACCEPTED + at.ENCODER_P]
+    alone = seen < 0 or stamp[at.TIME] - seen > at.FRESH_NS
+    use_p = alone and math.isfinite(reading[2])
+    use_theta = math.isfinite(reading[3])
+    miss_p = reading[0] - row[at.X + P]
+    miss = _to_nearest_turn(reading[1] - row[at.X + THETA] - row[at.X + at.OFFSET])
+    if use_theta:
+        _weigh_delay(row, miss, reading[3], par)
+        if not _gate(row, stamp, at.CAMERA_THETA, THETA, at.OFFSET, miss, reading[3], par):
+            return
+    if use_p and not _gate(row, stamp, at.CAMERA_P, P, NONE, miss_p, reading[2], par):
+        return
+    if use_theta:
+        slope = -row[at.X + OMEGA]
+        _update(row, stamp, at.CAMERA_THETA, THETA, at.OFFSET, miss, reading[3], slope)
+    if use_p:
+        miss_p = reading[0] - row[at.X + P]
+        _update(row, stamp, at.CAMERA_P, P, NONE, miss_p, reading[2], -row[at.X + V])
+
+
+@njit(cache=True, nogil=True)
+def fold(
+    when: Whole, what: Floats, known: Floats, stamps: Whole, marks: Whole, par: Floats, t_ns: int
+) -> None:
+    """Work through all events up to ``t_ns`` that are not in the estimate yet."""
+    mask = when.shape[0] - 1
+    while marks[at.DONE] + 1 < marks[at.END]:
+        last, slot = marks[at.DONE] & mask, (marks[at.DONE] + 1) & mask
+        if when[slot, 0] > t_ns:
+            break
+        row, stamp, reading = known[slot], stamps[slot], what[slot]
+        row[:] = known[last]
+        stamp[:] = stamps[last]
+        propagate(row, stamp, when[slot, 0], par)
+        kind = when[slot, 1]
+        if kind == at.COMMAND:
+            row[at.INPUT] = reading[0]
+        elif kind == at.ENCODER:
+            _encoder(row, stamp, reading, par)
+        elif kind == at.CAMERA:
+            _camera(row, stamp, reading, par)
+        marks[at.DONE] += 1
+    newest = when[(marks[at.END] - 1) & mask, 0]
+    while marks[at.FIRST] < marks[at.DONE]:
+        if when[(marks[at.FIRST] + 1) & mask, 0] > newest - par[at.HISTORY_NS]:
+            break
+        marks[at.FIRST] += 1
+
+
+@njit(cache=True, nogil=True)
+def insert(
+    when: Whole,
+    what: Floats,
+    known: Floats,
+    stamps: Whole,
+    marks: Whole,
+    par: Floats,
+    t_ns: int,
+    kind: int,
+    first: float,
+    second: float,
+    first_variance: float,
+    second_variance: float,
+) -> int:
+    """Put an event at its place in time; estimates after that place become void."""
+    mask = when.shape[0] - 1
+    base = marks[at.FIRST] & mask
+    newest = when[(marks[at.END] - 1) & mask, 0]
+    if t_ns < newest - par[at.HISTORY_NS] or t_ns < when[base, 0]:
+        return at.TOO_OLD
+    if marks[at.END] - marks[at.FIRST] > mask:  # full: give up the oldest
+        fold(when, what, known, stamps, marks, par, when[(marks[at.FIRST] + 1) & mask, 0])
+        if marks[at.END] - marks[at.FIRST] > mask:
+            marks[at.FIRST] += 1
+    place = marks[at.END]
+    while place > marks[at.FIRST]:
+        before = (place - 1) & mask
+        if when[before, 0] < t_ns or (when[before, 0] == t_ns and when[before, 1] < kind):
+            break
+        if when[before, 0] == t_ns and when[before, 1] == kind:
+            if kind != at.COMMAND:
+                return at.REPEATED
+            what[before, 0] = first  # the later of two commands for one instant
+            if place - 1 == marks[at.FIRST]:
+                known[base, at.INPUT] = first
+            marks[at.DONE] = max(marks[at.FIRST], min(marks[at.DONE], place - 2))
+            return at.TAKEN
+        place -= 1
+    if place <= marks[at.FIRST]:
+        return at.TOO_OLD
+    for i in range(marks[at.END], place, -1):
+        when[i & mask] = when[(i - 1) & mask]
+        what[i & mask] = what[(i - 1) & mask]
+    slot = place & mask
+    when[slot, 0], when[slot, 1] = t_ns, kind
+    what[slot, 0], what[slot, 1] = first, second
+    what[slot, 2], what[slot, 3] = first_variance, second_variance
+    marks[at.END] += 1
+    marks[at.DONE] = min(marks[at.DONE], place - 1)
+    return at.TAKEN
+
+
+@njit(cache=True, nogil=True)
+def look(
+    when: Whole, what: Floats, known: Floats, stamps: Whole, marks: Whole, par: Floats, t_ns: int
+) -> None:
+    """The estimate at ``t_ns``, left in the scratch row; folds what is due by then."""
+    fold(when, what, known, stamps, marks, par, t_ns)
+    mask, scratch = when.shape[0] - 1, when.shape[0]
+    place = marks[at.DONE]
+    while place > marks[at.FIRST] and when[place & mask, 0] > t_ns:
+        place -= 1  # asked about the past
+    known[scratch] = known[place & mask]
+    stamps[scratch] = stamps[place & mask]
+    propagate(known[scratch], stamps[scratch], t_ns, par)

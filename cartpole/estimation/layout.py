@@ -1,0 +1,57 @@
+"""Where the filter's compiled kernels keep what: index names, shared with the NumPy twin.
+
+The filter is a fold over events sorted by the time they were true. Events sit in a ring; behind
+each stands a snapshot of everything the fold knows after it, so a late measurement costs only the
+events that came after it.
+"""
+
+from __future__ import annotations
+
+# State: cart [m], [m/s]; pole [rad], [rad/s]; offset of the camera's angle [rad].
+STATES = 5
+OFFSET = 4
+
+# Kinds of events, in the order they act at the same instant.
+START, COMMAND, ENCODER, CAMERA = range(4)
+
+# Channels: one scalar measurement each, with its own gate.
+ENCODER_P, ENCODER_THETA, CAMERA_P, CAMERA_THETA = range(4)
+CHANNELS = 4
+
+# Snapshot, floats.
+X = 0  # state, STATES of them
+COV = X + STATES  # covariance row by row
+INPUT = COV + STATES * STATES  # velocity command in force [m/s]
+SLOPE = INPUT + 1  # d(estimate) / d(camera delay), STATES of them
+SCORE = SLOPE + STATES  # evidence for a camera delay error, and its weight
+WEIGHT = SCORE + 1
+IN_A_ROW = WEIGHT + 1  # rejections since the last acceptance, by channel
+NIS = IN_A_ROW + CHANNELS  # running mean of innovation^2 / variance, by channel
+REFUSED = NIS + CHANNELS  # running share of rejections, by channel
+REJECTED = REFUSED + CHANNELS  # rejections so far
+LAST_THETA = REJECTED + 1  # the camera's last reading, to notice a frozen picture
+LAST_P = LAST_THETA + 1
+FLOATS = LAST_P + 1
+
+# Snapshot, integers: times [ns], -1 never.
+TIME = 0
+ACCEPTED = 1  # last acceptance by channel
+SAME_SINCE = ACCEPTED + CHANNELS  # since when the camera reads LAST_THETA, LAST_P
+WHOLE = SAME_SINCE + 1
+
+# Ring positions, counted without wrapping: the base event, one past the newest, newest folded.
+FIRST, END, DONE = range(3)
+MARKS = 3
+
+# Parameters.
+COUPLING, GRAVITY, DAMPING, COULOMB, TAU, LIMIT = range(6)
+CART_POWER, POLE_POWER, OFFSET_POWER, GATE, REOPEN, HISTORY_NS = range(6, 12)
+PARAMETERS = 12
+
+# Status of an insertion.
+TAKEN, TOO_OLD, REPEATED = range(3)
+
+MAX_STEP_S = 0.01  # longest single step of the model between events
+AVERAGE = 0.02  # weight of one measurement in the running means
+DELAY_MEMORY = 1.0 - 1.0 / 1500.0  # forgetting per frame of the delay's evidence
+FRESH_NS = 50_000_000  # the encoder is at work if it was accepted within this time
