@@ -203,6 +203,9 @@ class Estimator(Section):
         0.05, 1e-5, 10.0, "disturbance of the pole's rate, per sqrt(s)", live=True
     )
     offset_noise_rad: float = number(1e-4, 0.0, 0.1, "drift of the upright offset", live=True)
+    offset_sigma_rad: float = number(
+        0.001, 0.0, 0.2, "how well pole.upright_offset_rad is known at the start"
+    )
     camera_sigma_rad: float = number(0.0015, 1e-5, 0.2, "floor of a frame's angle error", live=True)
     camera_sigma_m: float = number(0.001, 1e-5, 0.2, "floor of a frame's position error", live=True)
     gate_sigma: float = number(5.0, 2.0, 20.0, "innovations beyond this are rejected", live=True)
