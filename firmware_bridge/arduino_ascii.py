@@ -21,7 +21,6 @@ from cartpole.messages import NANOSECONDS, EncoderSample, Link, LinkEvent, LinkS
 POLL = b"a"
 BITS_PER_BYTE = 11  # 8E1
 LONGEST_LINE = 96  # four 32-bit numbers and blanks; anything longer is not a line
-GARBLED_AFTER = 3  # lines in a row that make no sense
 RESTARTED_AFTER = 3  # implausible lines in a row that agree with each other
 SILENT_AFTER_NS = 250_000_000  # no sample for this long: the board is gone, whatever the port says
 
@@ -192,7 +191,6 @@ class ArduinoAscii:
         self._pole = 0
         self._heard_ns = -1
         self._up = False
-        self._garbled_in_row = 0
         self._suspects: deque[tuple[int, CountsLine]] = deque(maxlen=RESTARTED_AFTER)
 
     @staticmethod
@@ -237,30 +235,27 @@ class ArduinoAscii:
         self._splitter.clear()
         self._asked_ns = -1
         self._last = None
-        self._garbled_in_row = 0
         self._suspects.clear()
         return [LinkEvent(now_ns, Link.ENCODER, LinkState.DOWN, why)] if was_up else []
 
     def feed(self, data: bytes, arrival_ns: int) -> list[EncoderSample | LinkEvent]:
-        """Samples and events in ``data``; never raises, whatever the bytes are."""
+        """Samples and events in ``data``; never raises, whatever the bytes are.
+
+        However much nonsense ``data`` holds, it gives one GARBLED event.
+        """
         out: list[EncoderSample | LinkEvent] = []
+        garbled = 0
         for text in self._splitter.split(data):
             line = parse_line(text)
-            if line is None:
-                self._garbled(arrival_ns, out)
-            else:
-                self._garbled_in_row = 0
+            if line is not None:
                 self._accept(line, arrival_ns, out)
-        return out
-
-    def _garbled(self, arrival_ns: int, out: list[EncoderSample | LinkEvent]) -> None:
-        self.statistics.garbled += 1
-        if self._last is None:
-            return  # the tail of a line cut by opening the port, or a board's greeting
-        self._garbled_in_row += 1
-        if self._garbled_in_row == GARBLED_AFTER or self._garbled_in_row % 1000 == 0:
-            detail = f"{self._garbled_in_row} lines in a row that do not parse"
+            elif self._last is not None:  # before: a cut line's tail, or a board's greeting
+                garbled += 1
+        if garbled:
+            self.statistics.garbled += garbled
+            detail = f"{garbled} line{'s' if garbled > 1 else ''} that made no sense"
             out.append(LinkEvent(arrival_ns, Link.ENCODER, LinkState.GARBLED, detail))
+        return out
 
     def _accept(
         self, line: CountsLine, arrival_ns: int, out: list[EncoderSample | LinkEvent]

@@ -14,12 +14,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cartpole.errors import DeviceError
-from cartpole.messages import NANOSECONDS, EncoderSample, Measurement
+from cartpole.messages import (
+    NANOSECONDS,
+    EncoderSample,
+    Link,
+    LinkEvent,
+    LinkState,
+    Measurement,
+)
 from firmware_bridge.ports import Backoff, Port
 
 # What goes over the wire, for the recorder: (t_ns, link, "in" or "out", bytes). Called from the
 # tick and from reader threads; must not block.
 Tap = Callable[[int, str, str, bytes], None]
+REFUSED_AFTER = 2  # commands in a row that the port did not take
+
 Clock = Callable[[], int]
 OpenPort = Callable[[], Port]
 
@@ -102,7 +111,11 @@ class Keeper(ABC):
     def start(self) -> None:
         """Open the port (DeviceError if that fails) and begin to talk."""
         port = self._open_port()
-        self._opened(port, True)
+        try:
+            self._opened(port, True)
+        except DeviceError:
+            port.close()
+            raise
         self._port = port
         self._thread.start()
 
@@ -195,3 +208,69 @@ class Keeper(ABC):
 
     def _wait_ns(self, duration_ns: int) -> None:
         self._stop.wait(max(duration_ns, 0) / NANOSECONDS)
+
+
+class DriveKeeper(Keeper):
+    """A keeper through which commands go: whole or not at all, and never late.
+
+    ``resync`` ends whatever the far end may have read the beginning of.
+    """
+
+    resync = b""
+
+    def __init__(
+        self, name: str, open_port: OpenPort, outbox: Outbox, tap: Tap, clock: Clock
+    ) -> None:
+        super().__init__(name, open_port, outbox, tap, clock)
+        self._tail = b""  # the end of a command of which the port took only the beginning
+        self._refused = 0
+
+    def _send(self, data: bytes) -> bool:
+        """Hand over one command at once; False if the port did not take all of it."""
+        whole = self._tail + data
+        written = self._write(whole)
+        if written == len(whole):
+            self._tail = b""
+            self._refused = 0
+            return True
+        if written > len(self._tail):
+            self._tail = whole[written:]  # begun: must be ended before anything else
+        else:
+            self._tail = self._tail[written:]
+        if self.open:
+            self._full()
+        return False
+
+    def _full(self) -> None:
+        """The far end does not take its commands: old ones must not be obeyed later."""
+        self._refused += 1
+        port = self._port
+        if self._refused < REFUSED_AFTER or port is None:
+            return
+        try:
+            port.discard_output()
+        except DeviceError as error:
+            self._drop(port, str(error))
+            return
+        self._tail = self.resync
+        detail = "the motor's port takes no commands: is the driver powered?"
+        self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.REFUSED, detail))
+
+    def _say(self, port: Port, data: bytes) -> None:
+        """First or last words on a port that is not (or no longer) the open one."""
+        self._tail = b""
+        data = self.resync + data
+        self._sent(self._clock(), data, port.write(data))
+
+    def _close_with(self, last_words: bytes) -> None:
+        """End the thread, say the last words in place of anything pending, let the port go."""
+        port = self.stop()
+        if port is None:
+            return
+        try:
+            port.discard_output()
+            self._say(port, last_words)
+        except DeviceError:
+            pass  # gone: nobody is left to hear it
+        finally:
+            port.close()

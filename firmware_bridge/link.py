@@ -6,15 +6,16 @@ tick and costs one non-blocking write.
 
 from __future__ import annotations
 
-from cartpole.errors import CartpoleError, DeviceError
+from dataclasses import asdict
+
+from cartpole.errors import UsageError
 from cartpole.messages import NANOSECONDS, Command, Link, LinkEvent, LinkState
 from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
-from firmware_bridge.keeper import Clock, Keeper, OpenPort, Outbox, Tap
+from firmware_bridge.keeper import Clock, DriveKeeper, Keeper, OpenPort, Outbox, Tap
 from firmware_bridge.ports import READ_AT_MOST, Port
 from firmware_bridge.sabertooth_text import SabertoothReplies, SabertoothReply, SabertoothText
 
 ANSWER_NS = 50_000_000  # an answer later than this is given up and asked for again
-REFUSED_AFTER = 2  # commands in a row that the port did not take
 
 
 class EncoderLink(Keeper):
@@ -37,6 +38,16 @@ class EncoderLink(Keeper):
         self.driver = driver
         self._period_ns = round(NANOSECONDS / poll_hz)
         self._due_ns = 0
+
+    def close(self) -> None:
+        """Let the port go; never raises."""
+        port = self.stop()
+        if port is not None:
+            port.close()
+
+    def figures(self) -> dict[str, int]:
+        """Counters of port and driver."""
+        return asdict(self.statistics) | asdict(self.driver.statistics)
 
     def _opened(self, port: Port, first: bool) -> None:
         self._due_ns = self._clock()
@@ -74,12 +85,14 @@ class EncoderLink(Keeper):
             self.driver.asked(now_ns)
 
 
-class MotorLink(Keeper):
+class MotorLink(DriveKeeper):
     """Tells the motor driver a velocity; the driver need not answer.
 
     After a reconnect nothing but zero goes out until a command with ``enable`` false has been sent:
     the core must have noticed.
     """
+
+    resync = b"\r\n"
 
     def __init__(
         self,
@@ -93,9 +106,7 @@ class MotorLink(Keeper):
         self.driver = driver
         self.last_replies: dict[str, SabertoothReply] = {}
         self._replies = SabertoothReplies()
-        self._tail = b""  # the end of a command of which the port took only the beginning
         self._locked = False
-        self._refused = 0
 
     def send(self, command: Command) -> bool:
         """Put a command on the wire at once; False if the port did not take it."""
@@ -104,60 +115,20 @@ class MotorLink(Keeper):
         moving = command.enable and not self._locked
         try:
             data = self.driver.encode(command.velocity_m_s) if moving else self.driver.stop()
-        except CartpoleError:  # not finite: the governor's last line of defence is the wire
+        except UsageError:  # not finite: the governor's last line of defence is the wire
             data = self.driver.stop()
         return self._send(data)
 
     def close(self) -> None:
         """Stop the motor and let the port go; never raises."""
-        port = self.stop()
-        if port is None:
-            return
-        try:
-            port.discard_output()
-            data = b"\r\n" + self.driver.stop()
-            self._sent(self._clock(), data, port.write(data))
-        except DeviceError:
-            pass
-        finally:
-            port.close()
+        self._close_with(self.driver.stop())
 
-    def _send(self, data: bytes) -> bool:
-        whole = self._tail + data
-        written = self._write(whole)
-        if written == len(whole):
-            self._tail = b""
-            self._refused = 0
-            return True
-        if written > len(self._tail):
-            self._tail = whole[written:]  # begun: must be ended before anything else
-        elif written:
-            self._tail = self._tail[written:]
-        if self.open:
-            self._full()
-        return False
-
-    def _full(self) -> None:
-        """The driver does not take its commands: old ones must not be obeyed later."""
-        self._refused += 1
-        port = self._port
-        if self._refused < REFUSED_AFTER or port is None:
-            return
-        try:
-            port.discard_output()
-        except DeviceError as error:
-            self._drop(port, str(error))
-            return
-        self._tail = b"\r\n"
-        if self._refused == REFUSED_AFTER:
-            detail = "the motor driver takes no commands"
-            self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.REFUSED, detail))
+    def figures(self) -> dict[str, int]:
+        """Counters of the port."""
+        return asdict(self.statistics)
 
     def _opened(self, port: Port, first: bool) -> None:
-        # A command may have been cut in two by whatever happened before: end it, then stop.
-        data = b"\r\n" + self.driver.stop()
-        self._sent(self._clock(), data, port.write(data))
-        self._tail = b""
+        self._say(port, self.driver.stop())
         self._locked = not first
         detail = "motor driver connected" if first else "motor driver reconnected: disarmed"
         self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.UP, detail))

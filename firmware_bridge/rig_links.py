@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from functools import partial
 from typing import Protocol
 
 from cartpole.config.schema import Config
@@ -12,7 +12,7 @@ from cartpole.errors import ConfigError, UsageError
 from cartpole.messages import Command, Measurement
 from firmware_bridge import sabertooth_text
 from firmware_bridge.arduino_ascii import ArduinoAscii
-from firmware_bridge.keeper import Clock, OpenPort, Outbox, Tap, no_tap
+from firmware_bridge.keeper import Clock, Outbox, Tap, no_tap
 from firmware_bridge.link import EncoderLink, MotorLink
 from firmware_bridge.ports import Parity, Port, SerialPort
 from firmware_bridge.sabertooth_text import SabertoothText
@@ -45,18 +45,27 @@ class RigLinks(Protocol):
         ...
 
 
-class TextLinks:
-    """An encoder board that answers in text (or none) and a motor driver that takes text."""
+class Drive(Protocol):
+    """A link that commands go through; see ``RigLinks``."""
 
-    def __init__(self, encoder: EncoderLink | None, motor: MotorLink, outbox: Outbox) -> None:
+    def start(self) -> None: ...
+    def send(self, command: Command) -> bool: ...
+    def close(self) -> None: ...
+    def figures(self) -> dict[str, int]: ...
+
+
+class Links:
+    """A drive, which may measure too, and an encoder board of its own where there is one."""
+
+    def __init__(self, drive: Drive, encoder: EncoderLink | None, outbox: Outbox) -> None:
+        self.drive = drive
         self.encoder = encoder
-        self.motor = motor
         self._outbox = outbox
 
     def start(self) -> None:
-        """See ``RigLinks``; the motor first, because opening it stops it."""
+        """See ``RigLinks``; the drive first, because opening it stops it."""
         try:
-            self.motor.start()
+            self.drive.start()
             if self.encoder is not None:
                 self.encoder.start()
         except BaseException:
@@ -69,24 +78,19 @@ class TextLinks:
 
     def send(self, command: Command) -> bool:
         """See ``RigLinks``."""
-        return self.motor.send(command)
+        return self.drive.send(command)
 
     def close(self) -> None:
         """See ``RigLinks``."""
-        self.motor.close()
+        self.drive.close()
         if self.encoder is not None:
-            port = self.encoder.stop()
-            if port is not None:
-                port.close()
+            self.encoder.close()
 
     def statistics(self) -> Figures:
         """See ``RigLinks``."""
-        figures = {"motor": asdict(self.motor.statistics)}
-        figures["motor"]["dropped"] = self._outbox.dropped
+        figures = {"drive": self.drive.figures() | {"dropped": self._outbox.dropped}}
         if self.encoder is not None:
-            figures["encoder"] = asdict(self.encoder.statistics) | asdict(
-                self.encoder.driver.statistics
-            )
+            figures["encoder"] = self.encoder.figures()
         return figures
 
 
@@ -106,38 +110,21 @@ def open_links(
     config asks of it, UsageError for ``sim`` without a stand-in.
     """
     outbox = Outbox()
+    encoder: EncoderLink | None = None
+    if config.encoder.protocol == "arduino_ascii":
+        encoder_name = _named(encoder_port or config.encoder.port, "encoder.port")
+        open_encoder = partial(open_port, encoder_name, config.encoder.baud, "E")
+        board = ArduinoAscii.from_config(config)
+        encoder = EncoderLink(board, config.encoder.poll_hz, open_encoder, outbox, tap, clock)
     motor_name = _named(motor_port or config.motor.port, "motor.port")
+    open_motor = partial(open_port, motor_name, config.motor.baud, "N")
     if config.motor.protocol == "bridge":
-        from firmware_bridge.bridge_link import BridgeLinks
+        from firmware_bridge.bridge_link import BridgeLink
 
-        return BridgeLinks(config, motor_name, encoder_port, outbox, tap, clock, open_port)
+        return Links(BridgeLink(config, open_motor, outbox, tap, clock), encoder, outbox)
     _check_motor_speed(config)
-    motor = MotorLink(
-        SabertoothText.from_config(config.motor),
-        lambda: open_port(motor_name, config.motor.baud, "N"),
-        outbox,
-        tap,
-        clock,
-    )
-    encoder = None
-    if config.encoder.protocol != "none":
-        encoder = ascii_encoder(config, encoder_port, outbox, tap, clock, open_port)
-    return TextLinks(encoder, motor, outbox)
-
-
-def ascii_encoder(
-    config: Config,
-    port: str | None,
-    outbox: Outbox,
-    tap: Tap,
-    clock: Clock,
-    open_port: PortFactory,
-) -> EncoderLink:
-    """The link to a text encoder board."""
-    name = _named(port or config.encoder.port, "encoder.port")
-    opener: OpenPort = lambda: open_port(name, config.encoder.baud, "E")  # noqa: E731
-    driver = ArduinoAscii.from_config(config)
-    return EncoderLink(driver, config.encoder.poll_hz, opener, outbox, tap, clock)
+    driver = SabertoothText.from_config(config.motor)
+    return Links(MotorLink(driver, open_motor, outbox, tap, clock), encoder, outbox)
 
 
 def _named(name: str, key: str) -> str:

@@ -1,0 +1,125 @@
+"""The link to the bridge board: one port that measures and drives.
+
+The codec's HELLO and CONFIG go out from the reader's thread, commands from the tick; a lock keeps
+the frames in the order of their counters.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+
+from cartpole.config.schema import Config
+from cartpole.errors import UsageError
+from cartpole.messages import (
+    Command,
+    EncoderSample,
+    Link,
+    LinkEvent,
+    LinkState,
+    Measurement,
+)
+from firmware_bridge.bridge_codec import BridgeCodec
+from firmware_bridge.keeper import Clock, DriveKeeper, OpenPort, Outbox, Tap
+from firmware_bridge.ports import READ_AT_MOST, Port
+
+SILENT_NS = 250_000_000  # not a sound frame for this long: the board is gone
+
+
+class BridgeLink(DriveKeeper):
+    """Talks with the bridge board; UP when the board has answered and holds the configuration."""
+
+    resync = b"\x00"
+
+    def __init__(
+        self, config: Config, open_port: OpenPort, outbox: Outbox, tap: Tap, clock: Clock
+    ) -> None:
+        super().__init__("bridge", open_port, outbox, tap, clock)
+        self._config = config
+        self._measures = config.encoder.protocol == "bridge"
+        self._codec_lock = threading.Lock()
+        self.codec = self._new_codec()
+        self._up = False
+        self._heard_ns = 0
+        self._locked = False
+
+    def send(self, command: Command) -> bool:
+        """Put a command on the wire at once; False if it did not go."""
+        if not command.enable:
+            self._locked = False
+        with self._codec_lock:
+            try:
+                if self._locked:
+                    data = self.codec.encode_stop()
+                else:
+                    data = self.codec.encode_velocity(command)
+            except UsageError:  # not finite: the governor's last line of defence is the wire
+                data = self.codec.encode_stop()
+            return self._send(data)
+
+    def close(self) -> None:
+        """Stop the motor and let the port go; never raises."""
+        with self._codec_lock:
+            last_words = self.codec.encode_stop()
+        self._close_with(last_words)
+
+    def _new_codec(self) -> BridgeCodec:
+        return BridgeCodec(self._config, baud=self._config.motor.baud)
+
+    def _links(self) -> tuple[Link, ...]:
+        return (Link.MOTOR, Link.ENCODER) if self._measures else (Link.MOTOR,)
+
+    def _opened(self, port: Port, first: bool) -> None:
+        with self._codec_lock:
+            self.codec = self._new_codec()
+            self._say(port, b"")
+        self._locked = not first
+
+    def _gone(self, why: str) -> None:
+        if not self._up:
+            return
+        self._up = False
+        self._locked = True
+        for link in self._links():
+            self._outbox.put(LinkEvent(self._clock(), link, LinkState.DOWN, why))
+
+    def _step(self, port: Port) -> None:
+        with self._codec_lock:
+            question = self.codec.service(self._clock())
+            if question:
+                self._send(question)
+        data, arrival_ns = self._read(port, 0.01)
+        messages = self.codec.feed(data, arrival_ns) if data else []
+        if any(not isinstance(message, LinkEvent) for message in messages):
+            self._heard_ns = arrival_ns
+            self._greet(arrival_ns)
+        elif self._up and arrival_ns - self._heard_ns > SILENT_NS:
+            self._gone("the board does not answer")
+        for message in messages:
+            self._pass_on(message)
+        if len(data) == READ_AT_MOST:
+            self._wait_ns(5_000_000)
+
+    def _greet(self, now_ns: int) -> None:
+        if self._up or not self.codec.ready:
+            return
+        self._up = True
+        for link in self._links():
+            self._outbox.put(LinkEvent(now_ns, link, LinkState.UP, "the board answers"))
+
+    def _pass_on(self, message: Measurement) -> None:
+        if self._measures or not isinstance(message, EncoderSample):
+            self._outbox.put(message)
+
+    def figures(self) -> dict[str, int]:
+        """Counters of port, codec and board."""
+        counts = self.codec.statistics
+        figures = asdict(self.statistics)
+        for name in ("frames", "spoilt", "lost", "samples"):
+            figures[name] = getattr(counts, name)
+        board = asdict(counts.counters)
+        figures |= {
+            f"board_{key}": int(value) for key, value in board.items() if key != "loop_max_s"
+        }
+        figures["board_loop_max_us"] = round(counts.counters.loop_max_s * 1e6)
+        return figures
