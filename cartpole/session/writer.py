@@ -1,0 +1,374 @@
+"""Recording without disturbing the control thread.
+
+``put_*`` only append to a bounded queue (microseconds, never blocking when live); one thread turns
+the queue into JSON and MCAP right after each tick, when the control thread sleeps; a second one
+syncs the disk. A disk that fills or fails ends the recording, never the run: look at ``status()``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from cartpole.errors import SessionError
+from cartpole.messages import Severity
+from cartpole.session import folder as folders
+from cartpole.session.channels import Event, Truth
+from cartpole.session.codec import Line, encode, encode_tick, picture_line, raw_line
+from cartpole.session.container import Container
+from cartpole.session.frames import FORMAT, FlightRecorder, compress
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+    from cartpole.messages import HomingResult, TickRecord, TickTiming
+    from cartpole.vision.frame import Pixels
+
+QUEUE = 8192  # items waiting, about ten seconds
+QUEUE_FRAMES = 256  # pictures are large: they are dropped long before anything else
+FLUSH_S = 0.1
+SYNC_S = 0.5
+WHOLE_PLAN_EVERY = 5
+FRAMES_A_ROUND = 20  # a fault's pictures go out in portions, so that ticks are not kept waiting
+
+Vector4 = tuple[float, float, float, float]
+Item = tuple[Callable[..., None], tuple[Any, ...]]  # what the recorder's thread does with what
+
+
+class FrameLike(Protocol):
+    """What the recorder needs of a frame."""
+
+    @property
+    def data(self) -> Pixels: ...
+    @property
+    def t_ns(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatus:
+    """How the recording goes; ``error`` is empty while it goes well."""
+
+    recording: bool
+    path: Path
+    bytes: int
+    queued: int
+    dropped: int
+    error: str = ""
+
+
+def _open(path: Path) -> IO[bytes]:
+    return path.open("wb")
+
+
+class SessionWriter:
+    """A recording. Safe to call from any thread; ``close`` is called at exit if nobody does.
+
+    ``live=False`` (virtual time) waits for the writer instead of dropping. Raises SessionError only
+    when the file cannot be created.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        provenance: Mapping[str, str] | None = None,
+        *,
+        attachments: Mapping[str, bytes] | None = None,
+        live: bool = True,
+        managed: bool = False,
+        opener: Callable[[Path], IO[bytes]] = _open,
+    ) -> None:
+        from cartpole.config.load import dump_yaml
+
+        self._first_path = self._path = path
+        self._live, self._managed, self._opener = live, managed, opener
+        self._session = config.session
+        self._part = 1
+        self._attachments = {
+            "config.json": config.model_dump_json(indent=1).encode(),
+            "config.yaml": dump_yaml(config).encode(),
+            **(attachments or {}),
+        }
+        self._metadata: dict[str, dict[str, str]] = {"provenance": dict(provenance or {})}
+        self._queue: deque[Item] = deque()
+        self._pictures: deque[tuple[int, int, Pixels]] = deque()
+        self._frames_seen = 0
+        self._wake = threading.Event()
+        self._closing = False
+        self._dropped = 0
+        self._bytes = self._bytes_before = 0
+        self._error = ""
+        self._flight = FlightRecorder()
+        self._known_faults: set[tuple[int, str]] = set()
+        self._plan_count = 0
+        try:
+            self._begin_file()
+        except OSError as error:
+            raise SessionError(f"cannot record to {path}: {error.strerror}") from None
+        self._flushed_at = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._syncer = threading.Thread(target=self._sync, name="recorder-sync", daemon=True)
+        self._thread.start()
+        self._syncer.start()
+        atexit.register(self.close)
+
+    # ---- called by the control thread ----
+
+    def put_start(self, homed: HomingResult | None) -> None:
+        """What the controller was started with; call before the first tick."""
+        self._put(self._take_start, homed)
+
+    def put_tick(
+        self,
+        record: TickRecord,
+        truth: Vector4 | None = None,
+        timing: TickTiming | None = None,
+    ) -> None:
+        """A tick, with a simulated rig's truth and the clock's figures where there are any."""
+        self._put(self._take_tick, record, truth, timing)
+        self._wake.set()
+
+    def put_raw(self, t_ns: int, link: str, direction: str, data: bytes) -> None:
+        """Bytes of a serial line; ``direction`` is ``in`` or ``out``."""
+        self._put(self._take_raw, t_ns, str(link), direction, data)
+
+    def put_frame(self, frame: FrameLike) -> None:
+        """A picture; copied here, compressed later, kept or forgotten as the config says."""
+        if self._session.frames == "none":
+            return
+        self._frames_seen += 1
+        if self._session.frames == "all" and self._frames_seen % self._session.frame_every:
+            return
+        if len(self._pictures) >= QUEUE_FRAMES and not self._live:
+            self._wait(self._pictures, QUEUE_FRAMES)
+        if self._error or self._closing or len(self._pictures) >= QUEUE_FRAMES:
+            self._dropped += 1
+            return
+        self._pictures.append((frame.t_ns, frame.sequence, frame.data.copy()))
+
+    def put_event(self, t_ns: int, name: str, detail: str = "") -> None:
+        """Something that belongs to no tick."""
+        self._put(self._take_event, Event(t_ns, name, detail))
+
+    def status(self) -> RecorderStatus:
+        """How it goes; cheap enough for every tick."""
+        going = not self._error and not self._closing
+        return RecorderStatus(
+            going, self._path, self._bytes, len(self._queue), self._dropped, self._error
+        )
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what is queued, finish the file; again and again does no harm."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        self._syncer.join(1.0)
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> SessionWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _put(self, work: Callable[..., None], *arguments: Any) -> None:
+        if len(self._queue) >= QUEUE and not self._live:
+            self._wait(self._queue, QUEUE)
+        if self._error or self._closing or len(self._queue) >= QUEUE:
+            self._dropped += 1
+            return
+        self._queue.append((work, arguments))
+
+    def _wait(self, queue: deque[Any], limit: int) -> None:
+        while len(queue) >= limit and not self._error:
+            self._wake.set()
+            time.sleep(0.001)
+
+    # ---- the recorder's own thread ----
+
+    def _work(self) -> None:
+        try:
+            while self._queue or self._pictures or not self._closing:
+                self._wake.wait(FLUSH_S)
+                self._wake.clear()
+                self._drain()
+            self._write_fault_frames(most=1 << 30)
+            self._container.finish()
+            self._bytes = self._bytes_before + self._container.bytes
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            self._fail(error.strerror or str(error))
+        except Exception as error:  # a recording must never take the run down with it
+            self._fail(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.close()
+
+    def _drain(self) -> None:
+        while self._queue or self._pictures:
+            if self._queue:
+                work, arguments = self._queue.popleft()
+                work(*arguments)
+            if self._pictures:
+                self._take_frame(*self._pictures.popleft())
+            self._flush_if_due()
+        self._write_fault_frames(FRAMES_A_ROUND)
+        self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._flushed_at < FLUSH_S:
+            return
+        self._container.flush()
+        self._good_bytes = self._container.bytes
+        self._bytes = self._bytes_before + self._good_bytes
+        self._flushed_at = now
+        if self._good_bytes > self._session.max_file_mb << 20:
+            self._next_file()
+
+    def _take_start(self, homed: HomingResult | None) -> None:
+        values = {}
+        if homed is not None:
+            values = {
+                "cart_zero_counts": repr(float(homed.cart_zero_counts)),
+                "pole_zero_counts": repr(float(homed.pole_zero_counts)),
+                "travel_m": repr(float(homed.travel_m)),
+                "gain": repr(float(homed.gain)),
+            }
+        self._metadata["start"] = values
+        self._container.add_metadata("start", values)
+
+    def _take_tick(
+        self, record: TickRecord, truth: Vector4 | None, timing: TickTiming | None
+    ) -> None:
+        now_ns = record.input.now_ns
+        whole = record.plan is not None and self._plan_count % WHOLE_PLAN_EVERY == 0
+        self._plan_count += record.plan is not None
+        lines: list[Line] = []
+        if truth is not None:
+            lines.append(("/truth", now_ns, encode(Truth(now_ns, truth))))
+        if timing is not None:
+            lines.append(("/timing", now_ns, encode(timing)))
+        lines += encode_tick(record, whole)
+        self._container.add(lines, now_ns)
+        for fault in record.faults:
+            key = (fault.t_ns, fault.name)
+            if fault.severity >= Severity.BRAKE and key not in self._known_faults:
+                self._known_faults.add(key)
+                self._flight.fault(now_ns)
+
+    def _take_raw(self, t_ns: int, link: str, direction: str, data: bytes) -> None:
+        self._container.add([("/raw", t_ns, raw_line(t_ns, link, direction, data))], t_ns)
+
+    def _take_event(self, event: Event) -> None:
+        self._container.add([("/event", event.t_ns, encode(event))], event.t_ns)
+
+    def _take_frame(self, t_ns: int, sequence: int, pixels: Pixels) -> None:
+        data = compress(pixels)
+        if self._session.frames == "all":
+            self._write_frame(t_ns, sequence, data)
+        else:
+            self._flight.add(t_ns, sequence, data)
+
+    def _write_frame(self, t_ns: int, sequence: int, data: bytes) -> None:
+        line = ("/frame", t_ns, picture_line(t_ns, sequence, data, FORMAT))
+        self._container.add([line], t_ns)
+
+    def _write_fault_frames(self, most: int) -> None:
+        for t_ns, sequence, data in self._flight.take(most):
+            self._write_frame(t_ns, sequence, data)
+
+    # ---- files ----
+
+    def _begin_file(self) -> None:
+        self._path = folders.part_path(self._first_path, self._part)
+        part = {"number": str(self._part), "first": self._first_path.name}
+        self._stream = self._opener(self._path)
+        self._container = Container(
+            self._stream, self._attachments, {**self._metadata, "part": part}
+        )
+        self._container.flush()
+        self._good_bytes = self._container.bytes
+        if self._managed:
+            now_s = datetime.now(UTC).timestamp()
+            most_bytes = self._session.max_folder_mb << 20
+            folders.prune(
+                self._path.parent,
+                most_bytes,
+                self._session.max_age_days * 86400.0,
+                now_s,
+                self._path,
+            )
+
+    def _next_file(self) -> None:
+        self._container.finish()
+        os.fsync(self._stream.fileno())
+        finished, self._bytes_before = self._stream, self._bytes_before + self._container.bytes
+        self._part += 1
+        self._begin_file()
+        finished.close()
+
+    def _fail(self, why: str) -> None:
+        self._error = why
+        self._queue.clear()
+        self._pictures.clear()
+        # Leave a file that ends with its last whole chunk.
+        with contextlib.suppress(OSError, ValueError):
+            os.truncate(self._path, self._good_bytes)
+
+    def _sync(self) -> None:
+        while not self._closing and not self._error:
+            time.sleep(SYNC_S)
+            try:
+                os.fdatasync(self._stream.fileno())
+            except ValueError:  # closed just now
+                continue
+            except OSError as error:
+                self._error = error.strerror or str(error)
+
+
+def open_writer(
+    path: Path | None,
+    config: Config,
+    *,
+    live: bool = False,
+    attachments: Mapping[str, bytes] | None = None,
+) -> SessionWriter:
+    """A recording with this source's and machine's particulars.
+
+    Without a ``path`` it gets a name by date in the configured folder, and old recordings there
+    make room.
+    """
+    from cartpole.config.load import config_sha256
+    from cartpole.session.provenance import git_revision, versions
+
+    now = datetime.now(UTC)
+    managed = path is None
+    if path is None:
+        folder = Path(config.session.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SessionError(f"cannot record to {folder}: {error.strerror}") from None
+        path = folders.new_path(folder, now)
+    provenance = {
+        "created": now.isoformat(timespec="seconds"),
+        "git": git_revision(),
+        "config_sha256": config_sha256(config),
+        "seed": str(config.sim.seed),
+        **versions(),
+    }
+    return SessionWriter(
+        path, config, provenance, attachments=attachments, live=live, managed=managed
+    )
