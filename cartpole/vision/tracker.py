@@ -1,0 +1,467 @@
+"""A picture in, a :class:`~cartpole.messages.Detection` out.
+
+Where the pole is expected (a hint from the estimator, or the last pictures) its strip is measured
+directly; otherwise, and whenever that fails, the whole picture is searched. No clock, no device:
+time comes with the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cartpole.config.schema import Camera
+from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus, FloatArray
+from cartpole.vision import acquire, pose, strip
+from cartpole.vision.geometry import CameraGeometry
+from cartpole.vision.strip import Pixels
+
+EDGE_BLUR_PX = 2.0  # how far the strip's light spreads beyond its edge
+MAX_SLACK_PX = 14.0  # beyond this the whole picture is searched
+MAX_EXTEND_PX = 30.0
+MEMORY_S = 0.05  # older pictures tell nothing about this one
+LINE_SIGMA_PX = 0.02  # floor of a slice's error, line fit
+RECTANGLE_SIGMA_PX = 0.5  # the same standing for a rotated rectangle's axis
+UNKNOWN_OMEGA = 10.0  # rad/s: sigma of the pole's rate when nothing is known
+UNKNOWN_SPEED = 0.5  # m/s
+AMBIGUOUS_MARGIN = 3.0  # chi-square by which the best explanation must win
+WORST_SCORE = 30.0  # chi-square beyond which the strip is not this rig's pole
+LENGTH_TOLERANCE = 0.15
+MAX_CANDIDATES = 4
+MIN_CONFIDENCE = 0.25
+FROZEN_MOTION_PX = 0.5  # expected motion that a noise-free picture must show
+NOISY_DN = 0.4  # a picture with this much noise never repeats itself
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One accepted measurement of the past."""
+
+    t_ns: int
+    theta_rad: float
+    p_m: float
+    sigma_theta_rad: float
+    sigma_p_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Expectation:
+    """The pole at the middle line's mid-exposure; sigma inf: not known."""
+
+    p_m: float
+    speed_m_s: float
+    theta_rad: float
+    omega_rad_s: float
+    sigma_p_m: float
+    sigma_speed_m_s: float
+    sigma_theta_rad: float
+    sigma_omega_rad_s: float
+
+
+_NOTHING = _Expectation(0.0, 0.0, 0.0, 0.0, 0.5, UNKNOWN_SPEED, math.inf, UNKNOWN_OMEGA)
+
+
+def _wrap(angle: float) -> float:
+    return math.remainder(angle, 2.0 * math.pi)
+
+
+class Tracker:
+    """Measures the pole in successive pictures of one camera.
+
+    ``detect`` needs no hint, but after a gap only a hint tells which end of the pole is which when
+    it lies level, and a hint keeps reflections from being taken for the pole.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self.geometry = CameraGeometry.from_camera(camera)
+        self._camera = camera
+        self._threshold = camera.threshold
+        scale = self.geometry.scale_px_m()
+        self._scale = scale
+        self._width_px = camera.tape_width_m * scale
+        self._length_m = camera.tape_end_m - camera.tape_start_m
+        self._shape = (camera.height_px, camera.width_px)
+        size = max(self._shape)
+        self._table = np.zeros((size, strip.TABLE_COLUMNS))
+        self._report = np.zeros(strip.REPORT_SIZE)
+        self._scratch = np.zeros(size)
+        self._points = np.zeros((size, 4))
+        self._moved = np.zeros((size, 2))
+        self._pose = np.zeros(pose.POSE_SIZE)
+        self._prior = np.zeros(pose.PRIOR_SIZE)
+        self._prior[pose.TAPE_START] = camera.tape_start_m
+        self._prior[pose.TAPE_END] = camera.tape_end_m
+        self._prior[pose.READOUT] = camera.readout_s
+        self._prior[pose.HEIGHT] = camera.height_px
+        self._prior[pose.PX_PER_M] = scale
+        self._step = acquire.grid_step(self._width_px)
+        self._mask = acquire.grid_mask(self._shape, self._step)
+        self._full_mask = acquire.grid_mask(self._shape, 1)
+        self._past: list[_Seen] = []
+        self._frozen_pose: tuple[float, float] | None = None
+
+    def set_threshold(self, threshold: int) -> None:
+        """Change the grey level between ground and tape while running."""
+        self._threshold = int(threshold)
+
+    def reset(self) -> None:
+        """Forget the pictures seen so far."""
+        self._past.clear()
+        self._report[:] = 0.0
+        self._frozen_pose = None
+
+    def detect(
+        self,
+        frame: Pixels,
+        t_ns: int,
+        arrival_ns: int,
+        sequence: int,
+        hint: DetectionHint | None = None,
+    ) -> Detection:
+        """Measure one picture.
+
+        Args:
+            frame: (height, width) uint8: grey levels, the luma of a YUYV buffer as a strided view,
+                or a raw Bayer pattern. Not changed, not kept.
+            t_ns: mid-exposure of the middle line.
+            arrival_ns: when the picture could be read.
+            sequence: the camera's counter.
+            hint: where the pole is expected; None searches by the pictures alone.
+
+        Returns:
+            A detection; unless its status is OK both sigmas are infinite.
+
+        Raises:
+            ValueError: the picture has another size than the settings say.
+        """
+        if frame.shape != self._shape:
+            raise ValueError(
+                f"picture is {frame.shape[1]}x{frame.shape[0]} px, the settings say "
+                f"{self._shape[1]}x{self._shape[0]}"
+            )
+        expected = self._expect(t_ns, hint)
+        if self._is_frozen(frame, expected):
+            return Detection(t_ns, arrival_ns, sequence, DetectionStatus.FROZEN)
+        self._set_prior(expected)
+        status = DetectionStatus.NO_BLOB
+        if self._camera.method == "line_fit" and self._measure_expected(frame, expected):
+            status = self._judge()
+        if status is not DetectionStatus.OK:
+            status = self._search(frame, expected)
+        if status is not DetectionStatus.OK:
+            return Detection(t_ns, arrival_ns, sequence, status)
+        return self._accept(t_ns, arrival_ns, sequence)
+
+    def _expect(self, t_ns: int, hint: DetectionHint | None) -> _Expectation:
+        """What is known of the pole at t_ns: the hint carried on, rates from the last pictures."""
+        own = self._extrapolate(t_ns)
+        if hint is None:
+            return _NOTHING if own is None else own
+        ahead = (t_ns - hint.t_ns) / NANOSECONDS
+        theta = hint.theta_rad + hint.omega_rad_s * ahead
+        p = hint.p_m + hint.v_m_s * ahead
+        # The pole's and the cart's acceleration are not part of the hint.
+        late = abs(ahead)
+        sigma_theta = hint.sigma_theta_rad + 20.0 * late * late
+        sigma_p = hint.sigma_p_m + 4.0 * late * late
+        if own is not None:
+            agree = abs(_wrap(own.theta_rad - theta)) < 4.0 * sigma_theta + 0.2
+            if agree and abs(own.p_m - p) < 4.0 * sigma_p + 0.02:
+                return own
+        return _Expectation(
+            p,
+            hint.v_m_s,
+            theta,
+            hint.omega_rad_s,
+            sigma_p,
+            0.02 + 8.0 * late,
+            sigma_theta,
+            0.1 + 40.0 * late,
+        )
+
+    def _extrapolate(self, t_ns: int) -> _Expectation | None:
+        """The pole at t_ns from the last two or three pictures alone."""
+        past = self._past
+        if not past or not 0 < t_ns - past[-1].t_ns < MEMORY_S * NANOSECONDS:
+            return None
+        a = past[-1]
+        ahead = (t_ns - a.t_ns) / NANOSECONDS
+        if len(past) < 2:
+            return _Expectation(
+                a.p_m,
+                0.0,
+                a.theta_rad,
+                0.0,
+                0.01 + UNKNOWN_SPEED * ahead,
+                UNKNOWN_SPEED,
+                0.02 + UNKNOWN_OMEGA * ahead,
+                UNKNOWN_OMEGA,
+            )
+        b = past[-2]
+        step = (a.t_ns - b.t_ns) / NANOSECONDS
+        omega, speed = (a.theta_rad - b.theta_rad) / step, (a.p_m - b.p_m) / step
+        sigma_omega = 1.5 * a.sigma_theta_rad / step + 25.0 * (ahead + 0.5 * step)
+        sigma_speed = 1.5 * a.sigma_p_m / step + 4.0 * (ahead + 0.5 * step)
+        omega_then, speed_then = omega, speed
+        if len(past) > 2:
+            c = past[-3]
+            before = (b.t_ns - c.t_ns) / NANOSECONDS
+            gap = 0.5 * (step + before)
+            alpha = ((b.theta_rad - c.theta_rad) / before - omega) / -gap
+            push = ((b.p_m - c.p_m) / before - speed) / -gap
+            omega_then = omega + alpha * (ahead + 0.5 * step)
+            speed_then = speed + push * (ahead + 0.5 * step)
+            sigma_omega = 5.0 * a.sigma_theta_rad / step + 300.0 * ahead * (ahead + step)
+            sigma_speed = 5.0 * a.sigma_p_m / step + 50.0 * ahead * (ahead + step)
+        return _Expectation(
+            a.p_m + 0.5 * (speed + speed_then) * ahead,
+            speed_then,
+            a.theta_rad + 0.5 * (omega + omega_then) * ahead,
+            omega_then,
+            a.sigma_p_m + sigma_speed * ahead,
+            sigma_speed,
+            a.sigma_theta_rad + sigma_omega * ahead,
+            sigma_omega,
+        )
+
+    def _is_frozen(self, frame: Pixels, expected: _Expectation) -> bool:
+        """Whether the strip's pixels repeat the last picture exactly though they cannot."""
+        steep = self._report[strip.STEEP] > 0.0
+        slices = int(self._report[strip.SLICES])
+        lines = frame if steep else frame.T
+        if slices == 0 or not strip.same_slices(lines, self._table, slices):
+            self._frozen_pose = None
+            return False
+        if self._report[strip.GROUND_NOISE] > NOISY_DN:
+            return True
+        if self._frozen_pose is None:
+            if not self._past:
+                return False
+            self._frozen_pose = (self._past[-1].theta_rad, self._past[-1].p_m)
+        theta, p = self._frozen_pose
+        turned = abs(_wrap(expected.theta_rad - theta)) * self._camera.tape_end_m
+        return (turned + abs(expected.p_m - p)) * self._scale > FROZEN_MOTION_PX
+
+    def _set_prior(self, expected: _Expectation) -> None:
+        prior = self._prior
+        prior[pose.OMEGA] = expected.omega_rad_s
+        prior[pose.SIGMA_OMEGA] = expected.sigma_omega_rad_s
+        prior[pose.SPEED] = expected.speed_m_s
+        prior[pose.SIGMA_SPEED] = expected.sigma_speed_m_s
+        prior[pose.EXPECT_P] = expected.p_m
+        prior[pose.SIGMA_P] = expected.sigma_p_m
+        prior[pose.EXPECT_THETA] = expected.theta_rad
+        prior[pose.SIGMA_THETA] = expected.sigma_theta_rad
+        prior[pose.POINT_SIGMA_PX] = LINE_SIGMA_PX
+
+    def _half_window(self, omega: float) -> float:
+        """Half of the measuring window [px]: the tape, its blur, and its sweep while exposed."""
+        sweep = abs(omega) * self._camera.tape_end_m * self._camera.exposure_s * self._scale
+        return 0.5 * (self._width_px + sweep) + EDGE_BLUR_PX
+
+    def _measure_expected(self, frame: Pixels, expected: _Expectation) -> bool:
+        """Measure where the pole is expected; False if that is too vague or nothing is there."""
+        if not math.isfinite(expected.sigma_theta_rad):
+            return False
+        sine, cosine = math.sin(expected.theta_rad), math.cos(expected.theta_rad)
+        swing = self._camera.tape_end_m * expected.sigma_theta_rad
+        slack = 3.0 * self._scale * (swing + abs(cosine) * expected.sigma_p_m) + 2.0
+        extend = 3.0 * self._scale * abs(sine) * expected.sigma_p_m + 5.0
+        if slack > MAX_SLACK_PX or extend > MAX_EXTEND_PX:
+            return False
+        ends = []
+        for distance in (self._camera.tape_start_m, self._camera.tape_end_m):
+            x, y = expected.p_m + distance * sine, -distance * cosine
+            delay = self.geometry.line_delay_s(self.geometry.project(x, y)[1])
+            theta = expected.theta_rad + expected.omega_rad_s * delay
+            p = expected.p_m + expected.speed_m_s * delay
+            ends.append(
+                self.geometry.project(p + distance * math.sin(theta), -distance * math.cos(theta))
+            )
+        half = self._half_window(expected.omega_rad_s)
+        return self._measure(frame, *ends[0], *ends[1], half, slack, extend)
+
+    def _measure(
+        self,
+        frame: Pixels,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        half: float,
+        slack: float,
+        extend: float,
+    ) -> bool:
+        used = strip.measure_strip(
+            frame,
+            x0,
+            y0,
+            x1,
+            y1,
+            half,
+            slack,
+            extend,
+            self._threshold,
+            self._table,
+            self._report,
+            self._scratch,
+        )
+        return used >= strip.MIN_SLICES and self._solve()
+
+    def _solve(self) -> bool:
+        return bool(
+            pose.solve_pose(
+                self._table,
+                self._report,
+                self._prior,
+                self.geometry.vector,
+                self._points,
+                self._moved,
+                self._pose,
+            )
+        )
+
+    def _confidence(self) -> float:
+        """0 to 1: share of the tape that was seen and agrees with a line."""
+        seen = float(self._pose[pose.LENGTH]) / self._length_m
+        whole = min(1.0, seen) if seen < 1.3 else max(0.0, 2.3 - seen)
+        return whole * float(self._pose[pose.INLIERS])
+
+    def _judge(self) -> DetectionStatus:
+        """Whether the pose just solved may be believed."""
+        score, other = self._pose[pose.SCORE], self._pose[pose.OTHER_SCORE]
+        if score > WORST_SCORE or self._confidence() < MIN_CONFIDENCE:
+            return DetectionStatus.LOW_CONFIDENCE
+        if other - score < AMBIGUOUS_MARGIN:
+            return DetectionStatus.AMBIGUOUS
+        return DetectionStatus.OK
+
+    def _search(self, frame: Pixels, expected: _Expectation) -> DetectionStatus:
+        """Search the whole picture; on OK the best candidate's pose is in place."""
+        plain = self._camera.method == "min_area_rect"
+        step, mask = (1, self._full_mask) if plain else (self._step, self._mask)
+        bright = acquire.threshold_grid(frame, step, self._threshold, mask)
+        if bright > acquire.SATURATED_SHARE * mask.size:
+            return DetectionStatus.SATURATED
+        least = 0.25 * self._length_m * self._scale
+        candidates = acquire.find_candidates(mask, step, least)
+        status = self._try_candidates(frame, candidates, step, expected, plain)
+        if status is DetectionStatus.OK or plain or not candidates:
+            return self._if_outside(status, expected)
+        cleaned = acquire.strips_only(frame, self._threshold, self._width_px)
+        candidates = acquire.find_candidates(cleaned, 1, least)
+        again = self._try_candidates(frame, candidates, 1, expected, False)
+        return again if again is DetectionStatus.OK else self._if_outside(status, expected)
+
+    def _if_outside(self, status: DetectionStatus, expected: _Expectation) -> DetectionStatus:
+        """Say OUT_OF_FRAME instead of NO_BLOB where that is what the hint says."""
+        if status is not DetectionStatus.NO_BLOB or not math.isfinite(expected.sigma_theta_rad):
+            return status
+        distance = 0.5 * (self._camera.tape_start_m + self._camera.tape_end_m)
+        x = expected.p_m + distance * math.sin(expected.theta_rad)
+        column, row = self.geometry.project(x, -distance * math.cos(expected.theta_rad))
+        inside = 0 <= column < self._shape[1] and 0 <= row < self._shape[0]
+        return status if inside else DetectionStatus.OUT_OF_FRAME
+
+    def _try_candidates(
+        self,
+        frame: Pixels,
+        candidates: list[acquire.Candidate],
+        step: int,
+        expected: _Expectation,
+        plain: bool,
+    ) -> DetectionStatus:
+        """Measure every candidate that looks like the strip; leave the best one's pose in place."""
+        status = DetectionStatus.NO_BLOB
+        judged: list[tuple[float, acquire.Candidate]] = []
+        for candidate in candidates:
+            if not acquire.looks_like_strip(candidate, self._width_px, step):
+                continue
+            if len(judged) == MAX_CANDIDATES:
+                break
+            if not self._measure_candidate(frame, candidate, expected, plain):
+                continue
+            verdict = self._judge()
+            if verdict is DetectionStatus.OK:
+                judged.append((self._badness(), candidate))
+            elif status is DetectionStatus.NO_BLOB:
+                status = verdict
+        if not judged:
+            return status
+        judged.sort(key=lambda item: item[0])
+        if len(judged) > 1:
+            if judged[1][0] - judged[0][0] < AMBIGUOUS_MARGIN:
+                return DetectionStatus.AMBIGUOUS
+            self._measure_candidate(frame, judged[0][1], expected, plain)
+        return DetectionStatus.OK
+
+    def _badness(self) -> float:
+        """Chi-square of a candidate: place, angle and length."""
+        badness = float(self._pose[pose.SCORE])
+        length = float(self._pose[pose.LENGTH]) / self._length_m - 1.0
+        if self._pose[pose.ENDS_SEEN] > 1.0:
+            return badness + (length / LENGTH_TOLERANCE) ** 2
+        return badness + (max(0.0, length) / LENGTH_TOLERANCE) ** 2 + 2.0
+
+    def _measure_candidate(
+        self, frame: Pixels, candidate: acquire.Candidate, expected: _Expectation, plain: bool
+    ) -> bool:
+        c = candidate
+        if plain:
+            self._prior[pose.POINT_SIGMA_PX] = RECTANGLE_SIGMA_PX
+            strip.slices_of_segment(
+                frame, c.x0, c.y0, c.x1, c.y1, c.width_px, self._table, self._report
+            )
+            return self._solve()
+        half = self._half_window(min(abs(expected.omega_rad_s), 20.0))
+        missing = max(0.0, self._length_m * self._scale - c.length_px)
+        return self._measure(frame, c.x0, c.y0, c.x1, c.y1, half, 4.0, missing + 8.0)
+
+    def _accept(self, t_ns: int, arrival_ns: int, sequence: int) -> Detection:
+        result = self._pose
+        true_ns = t_ns + round(float(result[pose.TIME]) * NANOSECONDS)
+        theta, p = float(result[pose.THETA]), float(result[pose.PIVOT])
+        sigma_theta = float(result[pose.THETA_ERROR])
+        sigma_p = float(result[pose.PIVOT_ERROR])
+        self._remember(true_ns, theta, p, sigma_theta, sigma_p)
+        return Detection(
+            true_ns,
+            arrival_ns,
+            sequence,
+            DetectionStatus.OK,
+            theta,
+            p,
+            sigma_theta,
+            sigma_p,
+            self._confidence(),
+            self._corners(result),
+        )
+
+    def _remember(
+        self, t_ns: int, theta: float, p: float, sigma_theta: float, sigma_p: float
+    ) -> None:
+        past = self._past
+        if past:
+            age = t_ns - past[-1].t_ns
+            if not 0 < age < MEMORY_S * NANOSECONDS:
+                past.clear()
+            else:
+                theta = past[-1].theta_rad + _wrap(theta - past[-1].theta_rad)
+        past.append(_Seen(t_ns, theta, p, sigma_theta, sigma_p))
+        if len(past) > 3:
+            del past[0]
+
+    def _corners(self, result: FloatArray) -> tuple[tuple[float, float], ...]:
+        x0, y0 = float(result[pose.NEAR_X]), float(result[pose.NEAR_Y])
+        x1, y1 = float(result[pose.FAR_X]), float(result[pose.FAR_Y])
+        length = math.hypot(x1 - x0, y1 - y0) or 1.0
+        side_x = -(y1 - y0) / length * 0.5 * self._width_px
+        side_y = (x1 - x0) / length * 0.5 * self._width_px
+        return (
+            (x0 + side_x, y0 + side_y),
+            (x1 + side_x, y1 + side_y),
+            (x1 - side_x, y1 - side_y),
+            (x0 - side_x, y0 - side_y),
+        )
