@@ -244,6 +244,8 @@ class Command:
     enable: bool
     requested_m_s: float
     limited_by: str = ""
+    homing: bool = False  # the board moves slowly and lets a switch block instead of tripping
+    clear_fault: bool = False  # the operator's reset: clear what the board latched (not enabled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The compiled firmware in a simulated ATmega328P."""
