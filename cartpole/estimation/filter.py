@@ -39,6 +39,7 @@ RATE_SIGMA_RAD_S = 10.0  # pole rate when nothing is known of it
 AHEAD_NS = NANOSECONDS // 2  # an encoder sample this far beyond all known times is nonsense
 GAP_NS = NANOSECONDS  # after this long without measurements start anew
 COMMANDS_KEPT = 256  # commands that may still act after a restart of the filter
+ROOT_3 = math.sqrt(3.0)  # half a bin over the deviation of what is spread evenly in it
 LOST_SIGMA_RAD = 0.8  # the angle is unknown beyond this
 
 # A delay error is called out when it is both certain and large.
@@ -131,9 +132,9 @@ class StateFilter:
         # A command sent now acts later, yet must not push measurements out of the history.
         par[at.HISTORY_NS] = round((noise.history_s + model.delay_s) * NANOSECONDS)
         self._delay_ns = round(model.delay_s * NANOSECONDS)
-        root = math.sqrt(12.0)  # rounding to counts is an error spread evenly over one count
-        self._sigma_p = 1.0 / (config.encoder.cart_counts_per_m * root)
-        self._sigma_theta = 2.0 * math.pi / (config.encoder.pole_counts_per_turn * root)
+        par[at.JITTER_S] = 5e-5
+        self._half_p = 0.5 / config.encoder.cart_counts_per_m
+        self._half_theta = math.pi / config.encoder.pole_counts_per_turn
         self._history_ns = int(par[at.HISTORY_NS])
 
     def reset(self, t_ns: int, state: Four, sigma: Four) -> None:
@@ -162,16 +163,25 @@ class StateFilter:
     ) -> None:
         """Both encoders at ``t_ns``; a sigma of ``inf`` means there is no such encoder.
 
-        Without a sigma the error is that of rounding to counts. ``theta_rad`` counts turns.
+        Without a sigma the reading is taken for what it is, rounded to the nearest count.
+        ``theta_rad`` counts turns.
         """
-        sigma_p = self._sigma_p if sigma_p is None else sigma_p
-        sigma_theta = self._sigma_theta if sigma_theta is None else sigma_theta
+        half_p = half_theta = 0.0
+        if sigma_p is None:
+            half_p, sigma_p = self._half_p, self._half_p / ROOT_3
+        if sigma_theta is None:
+            half_theta, sigma_theta = self._half_theta, self._half_theta / ROOT_3
         ahead = self._initialised and t_ns - AHEAD_NS > self._horizon_ns
         if ahead or not self._usable(p_m, theta_rad, sigma_p, sigma_theta):
             self._dropped += 1
             return
         self._horizon_ns = max(self._horizon_ns, t_ns)
-        self._measure(t_ns, at.ENCODER, p_m, theta_rad, sigma_p, sigma_theta)
+        if self._fresh(t_ns):
+            spread_p = -half_p if half_p > 0.0 else sigma_p * sigma_p
+            spread_theta = -half_theta if half_theta > 0.0 else sigma_theta * sigma_theta
+            self._insert(t_ns, at.ENCODER, p_m, theta_rad, spread_p, spread_theta)
+        else:
+            self._start_from(t_ns, at.ENCODER, p_m, theta_rad, sigma_p, sigma_theta)
 
     def add_camera(self, detection: Detection) -> None:
         """A frame's measurement; only frames with status OK are used."""
@@ -188,7 +198,12 @@ class StateFilter:
             self._dropped += 1
             return
         self._horizon_ns = max(self._horizon_ns, detection.arrival_ns)
-        self._measure(detection.t_ns, at.CAMERA, p_m, theta_rad, sigma_p, sigma_theta)
+        t_ns = detection.t_ns
+        if self._fresh(t_ns):
+            spread_p, spread_theta = sigma_p * sigma_p, sigma_theta * sigma_theta
+            self._insert(t_ns, at.CAMERA, p_m, theta_rad, spread_p, spread_theta)
+        else:
+            self._start_from(t_ns, at.CAMERA, p_m, theta_rad, sigma_p, sigma_theta)
 
     def estimate(self, now_ns: int) -> Estimate:
         """The state at ``now_ns`` with its uncertainty; not valid before the first measurement."""
@@ -278,27 +293,19 @@ class StateFilter:
             and (not theta_claimed or math.isfinite(theta_rad))
         )
 
-    def _measure(
-        self, t_ns: int, kind: int, p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float
-    ) -> None:
-        """Start from a measurement, or put it among the events."""
-        if self._initialised and t_ns - self._newest_ns <= GAP_NS:
-            self._newest_ns = max(self._newest_ns, t_ns)
-            self._insert(
-                kind=kind,
-                t_ns=t_ns,
-                first=p_m,
-                second=theta_rad,
-                first_variance=sigma_p * sigma_p,
-                second_variance=sigma_theta * sigma_theta,
-            )
-        elif sigma_theta < math.inf:
-            self._start_from(t_ns, kind, p_m, theta_rad, sigma_p, sigma_theta)
+    def _fresh(self, t_ns: int) -> bool:
+        """Whether the estimate is young enough for a measurement at ``t_ns`` to correct it."""
+        if not self._initialised or t_ns - self._newest_ns > GAP_NS:
+            return False
+        self._newest_ns = max(self._newest_ns, t_ns)
+        return True
 
     def _start_from(
         self, t_ns: int, kind: int, p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float
     ) -> None:
-        """Begin with what one measurement says; an offset once learned is kept."""
+        """Begin with what one measurement says, if of an angle; keep an offset once learned."""
+        if sigma_theta == math.inf:
+            return
         offset = self._config.pole.upright_offset_rad
         variance = self._config.estimator.offset_sigma_rad**2
         if self._initialised:

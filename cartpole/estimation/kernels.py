@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 TURN = 2.0 * math.pi
+ROOT_HALF = math.sqrt(0.5)
+DENSITY = 1.0 / math.sqrt(2.0 * math.pi)  # of the normal distribution at its middle
 NONE = -1  # no second state in a measurement
 
 
@@ -154,25 +156,15 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _gate(
-    row: Floats,
-    stamp: Whole,
-    channel: int,
-    i: int,
-    also: int,
-    innovation: float,
-    variance: float,
-    par: Floats,
-) -> bool:
-    """Whether to believe an innovation; keeps the channel's counters."""
-    expected = _variance(row, i, also) + variance
-    inside = innovation * innovation <= par[at.GATE] * par[at.GATE] * expected
+def _gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par: Floats) -> bool:
+    """Whether to believe an innovation that may be as large as ``bound``; keeps the counters."""
+    inside = -bound <= miss <= bound
     row[at.REFUSED + channel] += at.AVERAGE * ((0.0 if inside else 1.0) - row[at.REFUSED + channel])
     if inside:
         return True
     row[at.IN_A_ROW + channel] += 1.0
     if row[at.IN_A_ROW + channel] >= par[at.REOPEN]:
-        _reopen(row, stamp, channel, innovation)
+        _reopen(row, stamp, channel, miss)
         return True
     row[at.REJECTED] += 1.0
     return False
@@ -185,56 +177,100 @@ def _update(
     channel: int,
     i: int,
     also: int,
-    innovation: float,
-    variance: float,
+    shift: float,
+    share: float,
+    expected: float,
     delay_slope: float,
 ) -> None:
-    """Scalar Kalman update by a measurement of state i (plus state ``also``).
+    """Scalar update by a measurement y of state i (plus state ``also``).
 
-    ``delay_slope`` is the reading's derivative by the camera's delay error; the estimate's own
-    (at.SLOPE) follows the same gain.
+    ``expected`` is y's predicted variance; seeing it moves y's mean by ``shift`` and takes away
+    ``share`` of that variance (all of it unless y was rounded). ``delay_slope`` is the reading's
+    derivative by the camera's delay error; the estimate's own (SLOPE) follows the same gain.
     """
-    expected = _variance(row, i, also) + variance
     slope = delay_slope - row[at.SLOPE + i]
-    if also != NONE:
-        slope -= row[at.SLOPE + also]
-    ratio = innovation * innovation / expected
-    row[at.NIS + channel] += at.AVERAGE * (ratio - row[at.NIS + channel])
-    row[at.IN_A_ROW + channel] = 0.0
-    stamp[at.ACCEPTED + channel] = stamp[at.TIME]
     # A column of the covariance is needed whole while the covariance changes: five scalars.
-    base, other = at.COV + at.STATES * i, at.COV + at.STATES * also
+    base = at.COV + at.STATES * i
     c0, c1, c2, c3, c4 = row[base], row[base + 1], row[base + 2], row[base + 3], row[base + 4]
     if also != NONE:
-        c0 += row[other]
-        c1 += row[other + 1]
-        c2 += row[other + 2]
-        c3 += row[other + 3]
-        c4 += row[other + 4]
+        slope -= row[at.SLOPE + also]
+        base = at.COV + at.STATES * also
+        c0 += row[base]
+        c1 += row[base + 1]
+        c2 += row[base + 2]
+        c3 += row[base + 3]
+        c4 += row[base + 4]
     column = (c0, c1, c2, c3, c4)
     for j in range(at.STATES):
         gain = column[j] / expected
-        row[at.X + j] += gain * innovation
+        row[at.X + j] += gain * shift
+        gain *= share
         row[at.SLOPE + j] += gain * slope
         for k in range(j + 1):
             value = row[at.COV + at.STATES * j + k] - gain * column[k]
             row[at.COV + at.STATES * j + k] = value
             row[at.COV + at.STATES * k + j] = value
+    row[at.NIS + channel] += at.AVERAGE * (shift * shift / expected - share * row[at.NIS + channel])
+    row[at.IN_A_ROW + channel] = 0.0
+    stamp[at.ACCEPTED + channel] = stamp[at.TIME]
+
+
+@njit(cache=True, nogil=True)
+def rounded_moments(miss: float, half: float, sigma: float) -> tuple[float, float]:
+    """What a reading rounded to a bin tells of a normal quantity.
+
+    The bin is ``miss`` ± ``half`` from the predicted mean, ``sigma`` the predicted deviation.
+    Returns the shift of the mean and the share of the variance that is lost (moments of the
+    truncated normal distribution; ``miss`` at most some 20 sigma outside of the bin).
+    """
+    low, high = (abs(miss) - half) / sigma, (abs(miss) + half) / sigma
+    if low < -7.0:
+        return 0.0, 0.0  # well inside: nothing learned
+    mass = 0.5 * (math.erfc(low * ROOT_HALF) - math.erfc(high * ROOT_HALF))
+    at_low = math.exp(-0.5 * low * low) * DENSITY / mass
+    at_high = math.exp(-0.5 * high * high) * DENSITY / mass
+    mean = at_low - at_high
+    share = mean * mean - low * at_low + high * at_high
+    return math.copysign(mean * sigma, miss), min(max(share, 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _count(
+    row: Floats,
+    stamp: Whole,
+    channel: int,
+    reading: float,
+    half: float,
+    variance: float,
+    par: Floats,
+) -> None:
+    """One encoder's reading: true to ±half, or with half = 0 normal; on top its own variance."""
+    i, rate = (P, V) if channel == at.ENCODER_P else (THETA, OMEGA)
+    far = reading - row[at.X + i]
+    miss = far if i == P else _to_nearest_turn(far)
+    jitter = row[at.X + rate] * par[at.JITTER_S]
+    variance += jitter * jitter
+    spread = math.sqrt(_variance(row, i, NONE) + variance)
+    if not _gate(row, stamp, channel, miss, par[at.GATE] * spread + half, par):
+        return
+    row[at.X + i] += far - miss  # the encoder counts the turns
+    expected = _variance(row, i, NONE) + variance
+    shift, share = miss, 1.0
+    if half > 0.0:
+        shift, share = rounded_moments(miss, half, math.sqrt(expected))
+    _update(row, stamp, channel, i, NONE, shift, share, expected, 0.0)
 
 
 @njit(cache=True, nogil=True)
 def _encoder(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     """Cart and pole counts: two devices, two gates."""
-    if math.isfinite(reading[2]):
-        miss = reading[0] - row[at.X + P]
-        if _gate(row, stamp, at.ENCODER_P, P, NONE, miss, reading[2], par):
-            _update(row, stamp, at.ENCODER_P, P, NONE, miss, reading[2], 0.0)
-    if math.isfinite(reading[3]):
-        miss = reading[1] - row[at.X + THETA]
-        near = _to_nearest_turn(miss)
-        if _gate(row, stamp, at.ENCODER_THETA, THETA, NONE, near, reading[3], par):
-            row[at.X + THETA] += miss - near  # the encoder counts the turns
-            _update(row, stamp, at.ENCODER_THETA, THETA, NONE, near, reading[3], 0.0)
+    for k in range(2):
+        if math.isfinite(reading[2 + k]):
+            half, variance = 0.0, reading[2 + k]
+            if variance < 0.0:
+                half = -variance
+                variance = (at.EDGE * half) ** 2
+            _count(row, stamp, at.ENCODER_P + k, reading[k], half, variance, par)
 
 
 @njit(cache=True, nogil=True)
@@ -250,14 +286,13 @@ def _frozen(row: Floats, stamp: Whole, reading: Floats) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _weigh_delay(row: Floats, innovation: float, variance: float, par: Floats) -> None:
+def _weigh_delay(row: Floats, innovation: float, spread: float, par: Floats) -> None:
     """Gather evidence for an error of the camera's delay, rejected frames included.
 
     Maximum likelihood from the innovations' sensitivity to the delay (Friedland's separate bias
     estimation, IEEE TAC 14, 1969); innovations are clipped at the gate.
     """
-    expected = _variance(row, THETA, at.OFFSET) + variance
-    bound = par[at.GATE] * math.sqrt(expected)
+    expected, bound = spread * spread, par[at.GATE] * spread
     slope = -row[at.X + OMEGA] - row[at.SLOPE + THETA] - row[at.SLOPE + at.OFFSET]
     clipped = max(-bound, min(bound, innovation))
     row[at.SCORE] = at.DELAY_MEMORY * row[at.SCORE] + slope * clipped / expected
@@ -281,17 +316,22 @@ def _camera(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     miss_p = reading[0] - row[at.X + P]
     miss = _to_nearest_turn(reading[1] - row[at.X + THETA] - row[at.X + at.OFFSET])
     if use_theta:
-        _weigh_delay(row, miss, reading[3], par)
-        if not _gate(row, stamp, at.CAMERA_THETA, THETA, at.OFFSET, miss, reading[3], par):
+        spread = math.sqrt(_variance(row, THETA, at.OFFSET) + reading[3])
+        _weigh_delay(row, miss, spread, par)
+        if not _gate(row, stamp, at.CAMERA_THETA, miss, par[at.GATE] * spread, par):
             return
-    if use_p and not _gate(row, stamp, at.CAMERA_P, P, NONE, miss_p, reading[2], par):
-        return
-    if use_theta:
-        slope = -row[at.X + OMEGA]
-        _update(row, stamp, at.CAMERA_THETA, THETA, at.OFFSET, miss, reading[3], slope)
     if use_p:
-        miss_p = reading[0] - row[at.X + P]
-        _update(row, stamp, at.CAMERA_P, P, NONE, miss_p, reading[2], -row[at.X + V])
+        spread = math.sqrt(_variance(row, P, NONE) + reading[2])
+        if not _gate(row, stamp, at.CAMERA_P, miss_p, par[at.GATE] * spread, par):
+            return
+    if use_theta:
+        expected = _variance(row, THETA, at.OFFSET) + reading[3]
+        slope = -row[at.X + OMEGA]
+        _update(row, stamp, at.CAMERA_THETA, THETA, at.OFFSET, miss, 1.0, expected, slope)
+    if use_p:
+        expected = _variance(row, P, NONE) + reading[2]
+        miss_p, slope = reading[0] - row[at.X + P], -row[at.X + V]
+        _update(row, stamp, at.CAMERA_P, P, NONE, miss_p, 1.0, expected, slope)
 
 
 @njit(cache=True, nogil=True)

@@ -2,7 +2,7 @@
 
 The filter is a fold over events sorted by the time they were true. Events sit in a ring; behind
 each stands a snapshot of everything the fold knows after it, so a late measurement costs only the
-events that came after it.
+events that came after it. The numbers here are frozen into the kernels (njit) that use them.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ MARKS = 3
 
 # Parameters.
 COUPLING, GRAVITY, DAMPING, COULOMB, TAU, LIMIT = range(6)
-CART_POWER, POLE_POWER, OFFSET_POWER, GATE, REOPEN, HISTORY_NS = range(6, 12)
-PARAMETERS = 12
+CART_POWER, POLE_POWER, OFFSET_POWER, GATE, REOPEN, HISTORY_NS, JITTER_S = range(6, 13)
+PARAMETERS = 13
 
 # Status of an insertion.
 TAKEN, TOO_OLD, REPEATED = range(3)
 
 MAX_STEP_S = 0.01  # longest single step of the model between events
 AVERAGE = 0.02  # weight of one measurement in the running means
+EDGE = 0.1  # softness of an encoder's edge: deviation over half a count
 DELAY_MEMORY = 1.0 - 1.0 / 1500.0  # forgetting per frame of the delay's evidence
 FRESH_NS = 50_000_000  # the encoder is at work if it was accepted within this time
