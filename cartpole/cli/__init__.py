@@ -39,7 +39,9 @@ def main() -> None:
     import typer
 
     from cartpole.errors import CartpoleError, ConfigError, UsageError
+    from cartpole.kernel_cache import use_kernel_cache
 
+    use_kernel_cache()
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,

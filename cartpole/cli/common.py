@@ -17,7 +17,8 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="settings (YAML); default: built-in defaults")
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="dotted.key=value, repeatable", metavar="KEY=VALUE")
+    list[str] | None,
+    typer.Option("--set", help="dotted.key=value, repeatable", metavar="KEY=VALUE"),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the figures here")]
 

@@ -6,8 +6,13 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cartpole
+from cartpole.config.load import config_sha256
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
 
 PACKAGES = ("numpy", "numba", "scipy", "mcap", "pyserial", "opencv-python-headless")
 
@@ -45,3 +50,13 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "absent"
     return found
+
+
+def provenance(config: Config) -> dict[str, str]:
+    """What a recording says of its making."""
+    return {
+        "git": git_revision(),
+        "config_sha256": config_sha256(config),
+        "seed": str(config.sim.seed),
+        **versions(),
+    }

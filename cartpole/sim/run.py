@@ -11,6 +11,7 @@ from cartpole.control.core import ControlCore
 from cartpole.control.stopwatch import TimedPlanner
 from cartpole.messages import (
     NANOSECONDS,
+    HomingResult,
     Link,
     LinkEvent,
     LinkState,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cartpole.vision.frame import Frame
 
 START_NS = NANOSECONDS  # virtual time begins at one second: zero would look like "unset"
+QUIET_S = 0.5  # the estimate settles before the first request, as on a rig that is switched on
 START_REQUESTS = (Request(RequestKind.ARM), Request(RequestKind.SWING_UP))
 
 
@@ -43,53 +45,69 @@ class SimulatedTick:
 Disturb = Callable[[int, VirtualRig], tuple[Request, ...]]
 
 
-def simulate(
-    config: Config,
-    seed: int,
-    *,
-    start: State | None = None,
-    tap: Tap | None = None,
-    on_frame: Callable[[Frame], None] | None = None,
-    disturb: Disturb | None = None,
-) -> Iterator[SimulatedTick]:
-    """Endless ticks of a run that arms, homes if it must, and swings up.
+def undisturbed(_now_ns: int, _rig: VirtualRig) -> tuple[Request, ...]:
+    """Nobody pushes, nobody asks."""
+    return ()
+
+
+class VirtualRun:
+    """A simulated rig and its controller; the same seed and settings give the same records.
 
     ``disturb(now_ns, rig)`` is called before each tick: it may push the plant and returns what an
-    operator asks for. The same seed and settings give the same records, bit for bit.
+    operator asks for.
     """
-    cores: list[ControlCore] = []
-    rig = VirtualRig(
-        config,
-        seed,
-        hint=lambda t_ns: cores[0].hint(t_ns) if cores else None,
-        start=start,
-        t_ns=START_NS,
-        tap=tap,
-        on_frame=on_frame,
-    )
-    planner = TimedPlanner(config)
-    core = ControlCore(config, homed=rig.homing if config.sim.homed else None, planner=planner)
-    cores.append(core)
-    period_ns = round(config.controller.period_s * NANOSECONDS)
-    # Half a second without commands lets the estimate settle, as it has on a rig that is switched on.
-    quiet = round(0.5 / config.controller.period_s)
-    index = 0
-    while True:
-        now_ns = START_NS + (index + 1) * period_ns
-        requests = START_REQUESTS if index == quiet else ()
-        if disturb is not None:
-            requests += disturb(now_ns, rig)
-        measurements = rig.advance(now_ns)
-        if index == 0:
-            up = LinkEvent(now_ns, Link.MOTOR, LinkState.UP, "simulated")
-            measurements = (up, *measurements)
-        tick = TickInput(now_ns, measurements, requests, config.optimizer.newton_steps)
-        truth = rig.truth(now_ns)
+
+    def __init__(
+        self,
+        config: Config,
+        seed: int,
+        *,
+        start: State | None = None,
+        tap: Tap | None = None,
+        on_frame: Callable[[Frame], None] | None = None,
+        disturb: Disturb = undisturbed,
+        requests: tuple[Request, ...] = START_REQUESTS,
+    ) -> None:
+        self._config = config
+        self._disturb = disturb
+        self._requests = requests
+        self._planner = TimedPlanner(config)
+        self.rig = VirtualRig(
+            config,
+            seed,
+            hint=lambda t_ns: self.core.hint(t_ns),
+            start=start,
+            t_ns=START_NS,
+            tap=tap,
+            on_frame=on_frame,
+        )
+        self.homed: HomingResult | None = self.rig.homing if config.sim.homed else None
+        self.core = ControlCore(config, homed=self.homed, planner=self._planner)
+
+    def ticks(self) -> Iterator[SimulatedTick]:
+        """Endless ticks: arm, home if need be, swing up, balance."""
+        period_ns = round(self._config.controller.period_s * NANOSECONDS)
+        quiet = round(QUIET_S / self._config.controller.period_s)
+        now_ns = START_NS
+        index = 0
+        while True:
+            now_ns += period_ns
+            requests = self._requests if index == quiet else ()
+            requests += self._disturb(now_ns, self.rig)
+            measurements = self.rig.advance(now_ns)
+            if index == 0:
+                up = LinkEvent(now_ns, Link.MOTOR, LinkState.UP, "simulated")
+                measurements = (up, *measurements)
+            budget = self._config.optimizer.newton_steps
+            yield self._tick(TickInput(now_ns, measurements, requests, budget))
+            index += 1
+
+    def _tick(self, tick: TickInput) -> SimulatedTick:
+        truth = self.rig.truth(tick.now_ns)
         begin = time.perf_counter_ns()
-        record = core.tick(tick)
+        record = self.core.tick(tick)
         compute_ns = time.perf_counter_ns() - begin
-        rig.send(now_ns, record.command)
-        core.after_tick()
-        solver_ns = planner.take_elapsed_ns()
-        yield SimulatedTick(record, truth, TickTiming(now_ns, 0, compute_ns, solver_ns))
-        index += 1
+        self.rig.send(tick.now_ns, record.command)
+        self.core.after_tick()
+        timing = TickTiming(tick.now_ns, 0, compute_ns, self._planner.take_elapsed_ns())
+        return SimulatedTick(record, truth, timing)

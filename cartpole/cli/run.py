@@ -1,0 +1,105 @@
+"""`cartpole run`: the daemon in real time, on a rig or on the simulated one."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(help="Run the controller in real time; a config with `sim` ports brings its rig.")
+    def run(
+        config: ConfigOption = None,
+        override: SetOption = None,
+        duration: Annotated[
+            float | None,
+            typer.Option(
+                help="seconds from the first tick of SWING_UP; default: until stopped", min=0.1
+            ),
+        ] = None,
+        record: Annotated[
+            Path | None, typer.Option(help="session file; default: a new one in session.folder")
+        ] = None,
+        headless: Annotated[bool, typer.Option("--headless", help="no live status line")] = False,
+        dashboard: Annotated[bool, typer.Option("--dashboard", help="serve the live page")] = False,
+        json_path: JsonOption = None,
+    ) -> None:
+        overrides = list(override or [])
+        if dashboard:
+            overrides.append("dashboard.enabled=true")
+        settings = load(config, overrides)
+        figures = _run(settings, config, duration, record, headless)
+        write_json(json_path, figures)
+        if figures["faults"] and any(f["action"] in ("brake", "off") for f in figures["faults"]):
+            raise typer.Exit(1)
+
+
+def _run(
+    config: Config,
+    config_path: Path | None,
+    duration_s: float | None,
+    record: Path | None,
+    headless: bool,
+) -> dict[str, Any]:
+    from cartpole.cli.progress import announce_compilation
+    from cartpole.daemon.assembly import assemble
+
+    announce_compilation()
+    with assemble(config, config_path, record, headless) as rig:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: rig.daemon.stop())
+        rig.daemon.run(duration_s)
+    figures = rig.summary.result(session=str(rig.session) if rig.session is not None else None)
+    _tell(figures, rig.session)
+    return figures
+
+
+def _tell(figures: dict[str, Any], session: Path | None) -> None:
+    """The end of a run, for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    upright, timing, solver = figures["upright_at_s"], figures["timing"], figures["solver"]
+    table = Table(title="run", show_header=False)
+
+    def row(name: str, text: str) -> None:
+        table.add_row(name, text)
+
+    row("upright", "not at the end" if upright is None else f"for good after {upright:.2f} s")
+    row("largest |p|, |u|", f"{figures['max_abs_p_m']:.3f} m, {figures['max_abs_u_m_s']:.2f} m/s")
+    row(
+        "ticks",
+        f"{figures['ticks']}, late {timing['late_ticks']}, fallback {figures['fallback_ticks']}",
+    )
+    if timing["compute_us_median"] is not None:
+        row(
+            "compute a tick",
+            f"{timing['compute_us_median']:.0f} us median, {timing['compute_us_p99']:.0f} us p99",
+        )
+        row(
+            "jitter",
+            f"{timing['jitter_us_median']:.0f} us median, {timing['jitter_us_p99']:.0f} us p99",
+        )
+    if solver["median_us"] is not None:
+        row("solver", f"{solver['median_us']:.0f} us median, {solver['p99_us']:.0f} us p99")
+    for fault in figures["faults"]:
+        row("fault", f"{fault['name']} ({fault['action']})")
+    console = Console()
+    console.print(table)
+    if session is not None and session.exists():
+        print(f"session {session}")
+        plot = session.with_suffix(".png")
+        from cartpole.session.plot import plot_session
+
+        plot_session(session, plot)
+        print(f"plot    {plot}")

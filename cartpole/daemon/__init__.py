@@ -1,0 +1,1 @@
+"""The daemon: wiring, pacing, service; and the same run in virtual time."""

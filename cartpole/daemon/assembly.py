@@ -1,0 +1,188 @@
+"""Puts a daemon together from its config: rig or simulated rig, links, camera, recorder, listeners.
+
+Everything that is opened here is closed in the reverse order, whatever happens; the links' own close
+sends zero.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cartpole.config.load import config_sha256
+from cartpole.daemon import realtime
+from cartpole.daemon.daemon import Daemon, Devices, Listener
+from cartpole.daemon.status_line import StatusLine
+from cartpole.errors import UsageError
+from cartpole.kernel_cache import mark_warm
+from cartpole.messages import TickRecord, TickTiming
+from cartpole.session.provenance import git_revision, provenance
+from cartpole.session.summary import SummaryBuilder
+from cartpole.session.writer import SessionWriter
+from firmware_bridge.keeper import Tap, no_tap
+from firmware_bridge.rig_links import open_links
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+    from cartpole.sim.camera import State
+    from cartpole.sim.process import SimulatedRig
+    from cartpole.vision.process import CameraProcess
+
+CAMERA_READY_S = 180.0  # the first start compiles kernels
+
+
+class SummaryListener:
+    """Feeds the summary."""
+
+    def __init__(self, summary: SummaryBuilder) -> None:
+        self._summary = summary
+
+    def put_tick(
+        self, record: TickRecord, truth: State | None = None, timing: TickTiming | None = None
+    ) -> None:
+        """See ``Listener``."""
+        self._summary.add(record, truth, timing)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A daemon that is ready to run, and what gathers its results."""
+
+    daemon: Daemon
+    summary: SummaryBuilder
+    session: Path | None
+    writer: SessionWriter | None
+    camera: CameraProcess | None
+
+
+@contextlib.contextmanager
+def assemble(
+    config: Config, config_path: Path | None, record: Path | None, headless: bool
+) -> Iterator[Assembly]:
+    """Open everything, yield, close everything. Raises DeviceError, ConfigError, SessionError."""
+    with contextlib.ExitStack() as stack:
+        rig = _simulated_rig(config, stack)
+        camera = _camera(config, rig, stack)
+        starting = _start_together(rig, camera)
+        warm_up(config)
+        for thread in starting:
+            thread.join()
+        if camera is not None:
+            camera.wait_ready(CAMERA_READY_S)
+        mark_warm()
+        writer, session = _recorder(config, record, stack)
+        links = open_links(
+            config,
+            writer.put_raw if writer is not None else no_tap,
+            encoder_port=rig.encoder_port if rig is not None else None,
+            motor_port=rig.motor_port if rig is not None else None,
+        )
+        stack.callback(links.close)
+        links.start()
+        for line in realtime.enter(config.service):
+            print(f"real time: {line}", file=sys.stderr)
+        summary = SummaryBuilder(config, git_revision(), config_sha256(config))
+        listeners: list[Listener] = [SummaryListener(summary)]
+        if writer is not None:
+            writer.put_start(None)
+            listeners.append(writer)
+        if camera is not None and writer is not None and config.session.frames != "none":
+            from cartpole.daemon.pictures import PictureTap
+
+            stack.enter_context(PictureTap(camera.pictures, writer))
+        truth = rig.truth if rig is not None else None
+        daemon = Daemon(config, Devices(links, camera, truth), tuple(listeners))
+        if not headless:
+            stack.enter_context(StatusLine(daemon))
+        else:
+            stack.enter_context(StatusLine(daemon, events_only=True))
+        yield Assembly(daemon, summary, session, writer, camera)
+
+
+def _simulated_rig(config: Config, stack: contextlib.ExitStack) -> SimulatedRig | None:
+    """The simulated rig if any device is ``sim``; all of them must be then."""
+    camera_sim = config.camera.source in ("sim", "none")
+    encoder_sim = config.encoder.port == "sim" or config.encoder.protocol != "arduino_ascii"
+    if config.motor.port != "sim":
+        if config.camera.source == "sim":
+            raise UsageError("camera.source is sim but motor.port is not: set both or neither")
+        return None
+    if not (camera_sim and encoder_sim):
+        raise UsageError("motor.port is sim, so encoder.port and camera.source must be sim too")
+    from cartpole.sim.process import SimulatedRig
+
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cartpole-rig-"))
+    rig = SimulatedRig(config, config.sim.seed, Path(folder))
+    stack.callback(rig.close)
+    return rig
+
+
+def _camera(
+    config: Config, rig: SimulatedRig | None, stack: contextlib.ExitStack
+) -> CameraProcess | None:
+    if config.camera.source == "none":
+        return None
+    from cartpole.vision.process import CameraProcess
+
+    camera = CameraProcess(
+        config.camera,
+        rig.ring if rig is not None else None,
+        priority=max(config.service.priority - 10, 0),
+        avoid_cpu=config.service.cpu,
+    )
+    stack.callback(camera.close)
+    return camera
+
+
+def _start_together(
+    rig: SimulatedRig | None, camera: CameraProcess | None
+) -> list[threading.Thread]:
+    """Start both processes at once: each takes a second to import and warm its kernels."""
+    if camera is not None:
+        camera.start()
+    if rig is None:
+        return []
+    rig.start()
+    return []
+
+
+def warm_up(config: Config) -> None:
+    """Run every kernel of a tick once, in virtual time, so that the first real tick is like any."""
+    from cartpole.sim.run import VirtualRun
+
+    quick = config.model_copy(
+        update={
+            "sim": config.sim.model_copy(update={"homed": True, "pictures": "measured"}),
+            "encoder": config.encoder.model_copy(update={"protocol": "arduino_ascii"}),
+            "motor": config.motor.model_copy(update={"protocol": "sabertooth_text"}),
+        }
+    )
+    for count, _tick in enumerate(VirtualRun(quick, 0).ticks()):
+        if count >= 60:
+            return
+
+
+def _recorder(
+    config: Config, record: Path | None, stack: contextlib.ExitStack
+) -> tuple[SessionWriter | None, Path | None]:
+    if record is None and not config.session.record:
+        return None, None
+    if record is None:
+        from cartpole.session.folder import new_path
+
+        folder = Path(config.session.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = new_path(folder, datetime.now())
+    writer = SessionWriter(record, config, provenance(config))
+    stack.callback(writer.close)
+    return writer, record
+
+
+__all__ = ["Assembly", "Tap", "assemble", "warm_up"]

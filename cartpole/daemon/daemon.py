@@ -1,0 +1,189 @@
+"""The daemon: threads, ports, processes and the clock around one ``ControlCore``."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cartpole.control.core import ControlCore
+from cartpole.control.stopwatch import TimedPlanner
+from cartpole.daemon import realtime
+from cartpole.daemon.pacing import Pacer, Wake
+from cartpole.messages import (
+    NANOSECONDS,
+    Detection,
+    EncoderSample,
+    Measurement,
+    Mode,
+    Request,
+    RequestKind,
+    TickInput,
+    TickRecord,
+    TickTiming,
+)
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+    from cartpole.sim.camera import State
+    from cartpole.vision.process import CameraProcess
+    from firmware_bridge.rig_links import RigLinks
+
+STOP_WITHIN_S = 1.5
+WAIT_FOR_DEVICES_S = 10.0
+COLLECT_EVERY = 50  # ticks
+
+
+class Listener(Protocol):
+    """Anybody who is shown every tick: recorder, summary, page. Must not wait."""
+
+    def put_tick(
+        self, record: TickRecord, truth: State | None = None, timing: TickTiming | None = None
+    ) -> None:
+        """A tick is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What the daemon drives; ``camera`` is absent on a rig without one."""
+
+    links: RigLinks
+    camera: CameraProcess | None = None
+    truth: Callable[[int], State] | None = None
+
+
+class Daemon:
+    """One rig, one loop. ``submit`` may be called from any thread; ``latest`` read from any."""
+
+    def __init__(self, config: Config, devices: Devices, listeners: tuple[Listener, ...]) -> None:
+        self._config = config
+        self._devices = devices
+        self._listeners = listeners
+        self._planner = TimedPlanner(config)
+        self._core = ControlCore(config, planner=self._planner)
+        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._period_ns = round(config.controller.period_s * NANOSECONDS)
+        self._seen_encoder = config.encoder.protocol == "none"
+        self._seen_camera = config.camera.source == "none"
+        self._stopping = False
+        self.latest: TickRecord | None = None
+        self.latest_timing: TickTiming | None = None
+        self.events: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.on_tick: Callable[[TickRecord], None] = lambda _record: None
+
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        return self._core.config
+
+    def submit(self, request: Request) -> None:
+        """Ask for something; it is done in the next tick."""
+        self._requests.put(request)
+
+    def stop(self) -> None:
+        """Brake, then leave the loop; safe to call from a signal handler."""
+        self._stopping = True
+
+    def run(self, duration_s: float | None) -> TickRecord | None:
+        """Tick until ``duration_s`` after the first tick of SWING_UP, a stop, or a fault that ends
+        a run of limited duration; then brake. Returns the last record before braking."""
+        realtime.freeze_garbage()
+        pacer = Pacer(self._config.controller.period_s)
+        started_ns: int | None = None
+        autostart_until_ns = time.monotonic_ns() + round(WAIT_FOR_DEVICES_S * NANOSECONDS)
+        autostart = self._config.startup.action == "swing_up"
+        try:
+            while not self._stopping:
+                record = self._tick(pacer.wait(), listen=True)
+                now_ns = record.input.now_ns
+                if autostart and (self._devices_ready or now_ns > autostart_until_ns):
+                    autostart = False
+                    self.submit(Request(RequestKind.ARM))
+                    self.submit(Request(RequestKind.SWING_UP))
+                if started_ns is None and record.mode is Mode.SWING_UP:
+                    started_ns = now_ns
+                if duration_s is not None and self._over(record, started_ns, duration_s):
+                    break
+            last = self.latest
+            self._brake(pacer)
+            return last
+        finally:
+            realtime.thaw_garbage()
+
+    @property
+    def _devices_ready(self) -> bool:
+        return self._seen_encoder and self._seen_camera
+
+    def _over(self, record: TickRecord, started_ns: int | None, duration_s: float) -> bool:
+        if record.mode is Mode.FAULT:
+            return True
+        if started_ns is None:
+            return False
+        elapsed_ns = record.input.now_ns - started_ns + self._period_ns
+        return elapsed_ns >= duration_s * NANOSECONDS - self._period_ns // 2
+
+    def _brake(self, pacer: Pacer) -> None:
+        """Bring the cart to rest under the governor, however long it takes within reason."""
+        self.submit(Request(RequestKind.STOP))
+        until_ns = time.monotonic_ns() + round(STOP_WITHIN_S * NANOSECONDS)
+        while time.monotonic_ns() < until_ns:
+            record = self._tick(pacer.wait(), listen=False)
+            if record.mode in (Mode.DISARMED, Mode.FAULT):
+                return
+
+    def _tick(self, wake: Wake, *, listen: bool) -> TickRecord:
+        tick = TickInput(
+            wake.now_ns, self._measurements(), self._take_requests(), self._budget(wake)
+        )
+        record = self._core.tick(tick)
+        self._devices.links.send(record.command)
+        sent_ns = time.monotonic_ns()
+        self._core.after_tick()
+        self._aim_camera(wake.now_ns)
+        timing = TickTiming(
+            now_ns=wake.now_ns,
+            late_ns=wake.late_ns,
+            compute_ns=sent_ns - wake.now_ns,
+            solver_ns=self._planner.take_elapsed_ns(),
+            missed=wake.skipped > 0 or sent_ns - wake.now_ns + wake.late_ns > self._period_ns,
+        )
+        self.latest, self.latest_timing = record, timing
+        if listen:
+            truth = self._devices.truth(wake.now_ns) if self._devices.truth is not None else None
+            for listener in self._listeners:
+                listener.put_tick(record, truth, timing)
+        for event in record.events:
+            self.events.put(event)
+        self.on_tick(record)
+        if record.index % COLLECT_EVERY == 0:
+            realtime.collect_young()
+        return record
+
+    def _measurements(self) -> tuple[Measurement, ...]:
+        found: list[Measurement] = list(self._devices.links.poll())
+        if self._devices.camera is not None:
+            found.extend(self._devices.camera.poll())
+        if not self._devices_ready:
+            self._seen_encoder |= any(isinstance(item, EncoderSample) for item in found)
+            self._seen_camera |= any(isinstance(item, Detection) for item in found)
+        return tuple(found)
+
+    def _take_requests(self) -> tuple[Request, ...]:
+        taken = []
+        while not self._requests.empty() and len(taken) < 32:
+            taken.append(self._requests.get())
+        return tuple(taken)
+
+    def _budget(self, wake: Wake) -> int:
+        """Newton steps that fit into what is left of the period."""
+        left = 1.0 - wake.late_ns / self._period_ns
+        return max(0, round(self._core.config.optimizer.newton_steps * min(1.0, 2.0 * left)))
+
+    def _aim_camera(self, now_ns: int) -> None:
+        if self._devices.camera is None:
+            return
+        hint = self._core.hint(now_ns)
+        if hint is not None:
+            self._devices.camera.publish_hint(hint)
