@@ -11,6 +11,8 @@ import os
 import re
 import select
 import termios
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cartpole.errors import DeviceBusy, DeviceError, DeviceLost, DeviceNotFound, UsageError
@@ -77,6 +79,58 @@ def _usb_ports() -> list[ListPortInfo]:
     from serial.tools.list_ports import comports
 
     return list(comports())
+
+
+@dataclass(frozen=True, slots=True)
+class UsbIdentity:
+    """Which USB device a port belongs to, whatever node it got."""
+
+    vendor: int
+    product: int
+    serial: str | None
+
+    @property
+    def name(self) -> str:
+        """The ``usb:VID:PID[:SERIAL]`` to write into the settings."""
+        tail = f":{self.serial}" if self.serial else ""
+        return f"usb:{self.vendor:04x}:{self.product:04x}{tail}"
+
+
+def usb_identity(path: str) -> UsbIdentity | None:
+    """The USB device behind a port's path (links are followed); None if there is none."""
+    real = os.path.realpath(path)
+    for port in _usb_ports():
+        if port.device == real and port.vid is not None and port.pid is not None:
+            return UsbIdentity(port.vid, port.pid, port.serial_number)
+    return None
+
+
+class PortOpener:
+    """Opens one configured port again and again, also when it comes back on another node.
+
+    A port named by its path is remembered by its USB identity; when the path is gone and that
+    device sits elsewhere, it is opened there.
+    """
+
+    def __init__(self, name: str, baud: int, parity: Parity, factory: PortFactory) -> None:
+        self._name = name
+        self._baud = baud
+        self._parity = parity
+        self._factory = factory
+        self._identity: UsbIdentity | None = None
+
+    def __call__(self) -> Port:
+        """The open port; DeviceError if it cannot be opened."""
+        path = resolve(self._name)
+        if self._identity is not None and not os.path.exists(path):
+            path = resolve(self._identity.name)
+        port = self._factory(path, self._baud, self._parity)
+        self._identity = usb_identity(path) or self._identity
+        return port
+
+
+# How a port is made: path, baud, parity.
+PortFactory = Callable[[str, int, Parity], Port]
 
 
 class SerialPort:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from cartpole.config.schema import Config
@@ -14,11 +12,10 @@ from firmware_bridge import sabertooth_text
 from firmware_bridge.arduino_ascii import ArduinoAscii
 from firmware_bridge.keeper import Clock, Outbox, Tap, no_tap
 from firmware_bridge.link import EncoderLink, MotorLink
-from firmware_bridge.ports import Parity, Port, SerialPort
+from firmware_bridge.ports import PortFactory, PortOpener, SerialPort
 from firmware_bridge.sabertooth_text import SabertoothText
 
 Figures = dict[str, dict[str, int]]
-PortFactory = Callable[[str, int, Parity], Port]
 
 
 class RigLinks(Protocol):
@@ -113,11 +110,11 @@ def open_links(
     encoder: EncoderLink | None = None
     if config.encoder.protocol == "arduino_ascii":
         encoder_name = _named(encoder_port or config.encoder.port, "encoder.port")
-        open_encoder = partial(open_port, encoder_name, config.encoder.baud, "E")
+        open_encoder = PortOpener(encoder_name, config.encoder.baud, "E", open_port)
         board = ArduinoAscii.from_config(config)
         encoder = EncoderLink(board, config.encoder.poll_hz, open_encoder, outbox, tap, clock)
     motor_name = _named(motor_port or config.motor.port, "motor.port")
-    open_motor = partial(open_port, motor_name, config.motor.baud, "N")
+    open_motor = PortOpener(motor_name, config.motor.baud, "N", open_port)
     if config.motor.protocol == "bridge":
         from firmware_bridge.bridge_link import BridgeLink
 

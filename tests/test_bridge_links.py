@@ -8,6 +8,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -198,7 +199,7 @@ class FakeInfo:
 
 class TestUsbIds:
     @pytest.fixture(autouse=True)
-    def _bus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bus(self, monkeypatch: pytest.MonkeyPatch) -> list[FakeInfo]:
         found = [
             FakeInfo("/dev/ttyS0", None, None, None),
             FakeInfo("/dev/ttyACM0", 0x2341, 0x0043, "A1"),
@@ -206,6 +207,7 @@ class TestUsbIds:
             FakeInfo("/dev/ttyACM2", 0x268B, 0x0201, None),
         ]
         monkeypatch.setattr(ports, "_usb_ports", lambda: found)
+        return found
 
     def test_found(self) -> None:
         assert resolve("/dev/ttyUSB7") == "/dev/ttyUSB7"
@@ -220,6 +222,21 @@ class TestUsbIds:
             resolve("usb:2341:0043")
         with pytest.raises(UsageError, match="usb:VID:PID"):
             resolve("usb:arduino")
+
+    def test_back_on_another_node(self, bus: list[FakeInfo]) -> None:
+        opened: list[str] = []
+
+        def factory(path: str, baud: int, parity: ports.Parity) -> ports.Port:
+            opened.append(path)
+            return cast("ports.Port", object())
+
+        bus[1] = FakeInfo("/dev/null", 0x2341, 0x0043, "A1")  # a path that exists
+        opener = ports.PortOpener("/dev/null", 9600, "N", factory)
+        opener()
+        opener._name = "/dev/gone"  # as if the node had vanished
+        bus[1] = FakeInfo("/dev/ttyACM5", 0x2341, 0x0043, "A1")
+        opener()
+        assert opened == ["/dev/null", "/dev/ttyACM5"]
 
 
 def test_waiting_times_grow_and_start_again() -> None:
