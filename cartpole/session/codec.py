@@ -162,6 +162,14 @@ def picture_line(t_ns: int, sequence: int, data: bytes, form: str) -> bytes:
 
 
 Reader = Callable[[Any], Any]
+# A JSON value of one of these types is taken as it is; anything else goes through the reader.
+FieldReader = tuple[frozenset[type], Reader]
+_PLAIN: dict[Any, frozenset[type]] = {
+    int: frozenset({int}),
+    float: frozenset({float, int}),
+    bool: frozenset({bool}),
+    str: frozenset({str}),
+}
 
 
 def decoder(kind: type) -> Callable[[bytes], Any]:
@@ -183,26 +191,33 @@ def decoder(kind: type) -> Callable[[bytes], Any]:
     return decode
 
 
-def _build(kind: type, fields: Mapping[str, Reader], required: frozenset[str], plain: Any) -> Any:
+def _build(
+    kind: type, fields: Mapping[str, FieldReader], required: frozenset[str], plain: Any
+) -> Any:
     if type(plain) is not dict:
         raise SessionError(f"a {kind.__name__} message is not a JSON object")
-    values = {}
-    for name, value in plain.items():
-        reader = fields.get(name)
-        if reader is None:  # a field of a newer version
-            continue
-        try:
-            values[name] = reader(value)
-        except (TypeError, ValueError):
-            raise SessionError(f"a {kind.__name__} message has a bad {name}") from None
-    missing = required - values.keys()
-    if missing:
-        raise SessionError(f"a {kind.__name__} message lacks {', '.join(sorted(missing))}")
+    values = plain if plain.keys() <= fields.keys() else _known(plain, fields)
+    for name, value in values.items():
+        accepted, reader = fields[name]
+        if type(value) not in accepted:
+            try:
+                values[name] = reader(value)
+            except (TypeError, ValueError):
+                raise SessionError(f"a {kind.__name__} message has a bad {name}") from None
+    if not required <= values.keys():
+        missing = ", ".join(sorted(required - values.keys()))
+        raise SessionError(f"a {kind.__name__} message lacks {missing}")
     return kind(**values)
 
 
-def _field_readers(kind: type) -> dict[str, Reader]:
-    return {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+def _known(plain: JSON, fields: Mapping[str, FieldReader]) -> JSON:
+    """Without the fields of a newer version."""
+    return {name: value for name, value in plain.items() if name in fields}
+
+
+def _field_readers(kind: type) -> dict[str, FieldReader]:
+    hints = get_type_hints(kind)
+    return {name: (_PLAIN.get(hint, frozenset()), _reader(hint)) for name, hint in hints.items()}
 
 
 def _reader(hint: Any) -> Reader:
@@ -218,9 +233,9 @@ def _reader(hint: Any) -> Reader:
         return lambda value: _build(hint, fields, frozenset(), value)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
-        inner = _reader(arguments[0])
+        inner, accepted = _reader(arguments[0]), _PLAIN.get(arguments[0], frozenset())
         length = None if arguments[-1] is Ellipsis else len(arguments)
-        return lambda value: _sequence(value, inner, length)
+        return lambda value: _sequence(value, inner, accepted, length)
     if origin in (UnionType, Union):
         inner = _reader(next(a for a in arguments if a is not NoneType))
         return lambda value: None if value is None else inner(value)
@@ -259,9 +274,13 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def _sequence(value: Any, inner: Reader, length: int | None) -> tuple[Any, ...]:
+def _sequence(
+    value: Any, inner: Reader, accepted: frozenset[type], length: int | None
+) -> tuple[Any, ...]:
     if type(value) is not list or (length is not None and len(value) != length):
         raise TypeError
+    if accepted.issuperset(map(type, value)):
+        return tuple(value)
     return tuple([inner(item) for item in value])
 
 
