@@ -206,6 +206,12 @@ class Estimator(Section):
     offset_sigma_rad: float = number(
         0.001, 0.0, 0.2, "how well pole.upright_offset_rad is known at the start"
     )
+    pole_zero_sigma_rad: float = number(
+        0.0005, 0.0, 0.2, "how well the pole encoder's zero is known after homing"
+    )
+    encoder_jitter_s: float = number(
+        5e-5, 0.0, 0.01, "error of an encoder sample's time stamp", live=True
+    )
     camera_sigma_rad: float = number(0.0015, 1e-5, 0.2, "floor of a frame's angle error", live=True)
     camera_sigma_m: float = number(0.001, 1e-5, 0.2, "floor of a frame's position error", live=True)
     gate_sigma: float = number(5.0, 2.0, 20.0, "innovations beyond this are rejected", live=True)

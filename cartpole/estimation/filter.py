@@ -132,7 +132,7 @@ class StateFilter:
         # A command sent now acts later, yet must not push measurements out of the history.
         par[at.HISTORY_NS] = round((noise.history_s + model.delay_s) * NANOSECONDS)
         self._delay_ns = round(model.delay_s * NANOSECONDS)
-        par[at.JITTER_S] = 5e-5
+        par[at.JITTER_S] = noise.encoder_jitter_s
         self._half_p = 0.5 / config.encoder.cart_counts_per_m
         self._half_theta = math.pi / config.encoder.pole_counts_per_turn
         self._history_ns = int(par[at.HISTORY_NS])
@@ -345,6 +345,8 @@ class StateFilter:
         for i, one in enumerate(sigma):
             row[at.COV + (at.STATES + 1) * i] = one * one
         row[at.COV + (at.STATES + 1) * at.OFFSET] = offset_variance
+        zero_sigma = self._config.estimator.pole_zero_sigma_rad
+        row[at.COV + (at.STATES + 1) * at.ZERO] = zero_sigma * zero_sigma
         row[at.NIS : at.NIS + 4] = 1.0
         row[at.LAST_THETA] = math.nan
         stamp[:] = -1

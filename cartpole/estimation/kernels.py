@@ -41,7 +41,7 @@ def _transform(
     ot: float,
     oo: float,
 ) -> None:
-    """cov <- F cov F^T in place, F as :func:`rig_step_jacobian` gives it; the offset stays."""
+    """cov <- F cov F^T in place, F as :func:`rig_step_jacobian` gives it; the offsets stay."""
     for j in range(at.STATES):
         v, t, o = cov[V, j], cov[THETA, j], cov[OMEGA, j]
         cov[P, j] += pv * v
@@ -136,17 +136,29 @@ def _variance(row: Floats, i: int, also: int) -> float:
     return float(row[base + i] + 2.0 * row[base + also] + row[at.COV + at.STATES * also + also])
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _fresh(stamp: Whole, channel: int) -> bool:
+    """Whether a channel is at work: accepted not long ago."""
+    last = stamp[at.ACCEPTED + channel]
+    return bool(last >= 0 and stamp[at.TIME] - last <= at.FRESH_NS)
+
+
 @njit(cache=True, nogil=True)
 def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float) -> None:
     """After too many rejections in a row, believe in a jump as large as the innovation.
 
-    A camera that disagrees with an encoder at work has been moved: its offset jumped. Otherwise the
-    pole or the cart did, and its rate may explain what gathered since the last acceptance.
+    When only one of camera and pole encoder disagrees, that one has been moved: its offset jumped.
+    Otherwise the pole or the cart did, and its rate may explain what gathered since the last
+    acceptance.
     """
     square = innovation * innovation
-    seen = stamp[at.ACCEPTED + at.ENCODER_THETA]
-    if channel == at.CAMERA_THETA and seen >= 0 and stamp[at.TIME] - seen <= at.FRESH_NS:
-        row[at.COV + (at.STATES + 1) * at.OFFSET] += square
+    other, offset = NONE, NONE
+    if channel == at.CAMERA_THETA:
+        other, offset = at.ENCODER_THETA, at.OFFSET
+    elif channel == at.ENCODER_THETA:
+        other, offset = at.CAMERA_THETA, at.ZERO
+    if other != NONE and row[at.IN_A_ROW + other] == 0.0 and _fresh(stamp, other):
+        row[at.COV + (at.STATES + 1) * offset] += square
         return
     place, rate = (P, V) if channel in (at.ENCODER_P, at.CAMERA_P) else (THETA, OMEGA)
     last = stamp[at.ACCEPTED + channel]
@@ -189,9 +201,10 @@ def _update(
     derivative by the camera's delay error; the estimate's own (SLOPE) follows the same gain.
     """
     slope = delay_slope - row[at.SLOPE + i]
-    # A column of the covariance is needed whole while the covariance changes: five scalars.
+    # A column of the covariance is needed whole while the covariance changes: six scalars.
     base = at.COV + at.STATES * i
-    c0, c1, c2, c3, c4 = row[base], row[base + 1], row[base + 2], row[base + 3], row[base + 4]
+    c0, c1, c2 = row[base], row[base + 1], row[base + 2]
+    c3, c4, c5 = row[base + 3], row[base + 4], row[base + 5]
     if also != NONE:
         slope -= row[at.SLOPE + also]
         base = at.COV + at.STATES * also
@@ -200,7 +213,8 @@ def _update(
         c2 += row[base + 2]
         c3 += row[base + 3]
         c4 += row[base + 4]
-    column = (c0, c1, c2, c3, c4)
+        c5 += row[base + 5]
+    column = (c0, c1, c2, c3, c4, c5)
     for j in range(at.STATES):
         gain = column[j] / expected
         row[at.X + j] += gain * shift
@@ -245,20 +259,22 @@ def _count(
     par: Floats,
 ) -> None:
     """One encoder's reading: true to ±half, or with half = 0 normal; on top its own variance."""
-    i, rate = (P, V) if channel == at.ENCODER_P else (THETA, OMEGA)
+    i, rate, also = (P, V, NONE) if channel == at.ENCODER_P else (THETA, OMEGA, at.ZERO)
     far = reading - row[at.X + i]
+    if also != NONE:
+        far -= row[at.X + also]
     miss = far if i == P else _to_nearest_turn(far)
     jitter = row[at.X + rate] * par[at.JITTER_S]
     variance += jitter * jitter
-    spread = math.sqrt(_variance(row, i, NONE) + variance)
+    spread = math.sqrt(_variance(row, i, also) + variance)
     if not _gate(row, stamp, channel, miss, par[at.GATE] * spread + half, par):
         return
     row[at.X + i] += far - miss  # the encoder counts the turns
-    expected = _variance(row, i, NONE) + variance
+    expected = _variance(row, i, also) + variance
     shift, share = miss, 1.0
     if half > 0.0:
         shift, share = rounded_moments(miss, half, math.sqrt(expected))
-    _update(row, stamp, channel, i, NONE, shift, share, expected, 0.0)
+    _update(row, stamp, channel, i, also, shift, share, expected, 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -309,9 +325,7 @@ def _camera(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     if _frozen(row, stamp, reading):
         row[at.REJECTED] += 1.0
         return
-    seen = stamp[at.ACCEPTED + at.ENCODER_P]
-    alone = seen < 0 or stamp[at.TIME] - seen > at.FRESH_NS
-    use_p = alone and math.isfinite(reading[2])
+    use_p = not _fresh(stamp, at.ENCODER_P) and math.isfinite(reading[2])
     use_theta = math.isfinite(reading[3])
     miss_p = reading[0] - row[at.X + P]
     miss = _to_nearest_turn(reading[1] - row[at.X + THETA] - row[at.X + at.OFFSET])

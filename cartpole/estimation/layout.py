@@ -7,9 +7,11 @@ events that came after it. The numbers here are frozen into the kernels (njit) t
 
 from __future__ import annotations
 
-# State: cart [m], [m/s]; pole [rad], [rad/s]; offset of the camera's angle [rad].
-STATES = 5
+# State: cart [m], [m/s]; pole [rad], [rad/s]; offsets of the camera's and of the encoder's angle,
+# measured minus true [rad].
+STATES = 6
 OFFSET = 4
+ZERO = 5
 
 # Kinds of events, in the order they act at the same instant.
 START, COMMAND, ENCODER, CAMERA = range(4)
