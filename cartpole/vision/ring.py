@@ -10,6 +10,7 @@ that the writer raises.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import select
@@ -188,6 +189,7 @@ class FrameRing:
     def close(self) -> None:
         """Give the memory back; the ring is unusable afterwards."""
         del self._header, self._meta, self._store
-        self._map.close()
+        with contextlib.suppress(BufferError):  # somebody still looks at a picture: freed with it
+            self._map.close()
         os.close(self._memory)
         os.close(self._event)
