@@ -236,7 +236,11 @@ def _along(
         out[0], out[1] = 0.0, 1e3
         return
     # A single end keeps the bias of its blurred edge, which cancels between two.
-    out[0], out[1] = total / weight, sigma / math.sqrt(2.0) if weight > 1.5 else 3.0 * sigma
+    out[0], out[1] = total / weight, 3.0 * sigma
+    if weight > 1.5:
+        # Two ends at a wrong distance: one of them is not the tape's.
+        wrong = 0.5 * (far - near - prior[TAPE_END] + prior[TAPE_START])
+        out[1] = math.sqrt(0.5 * sigma * sigma + wrong * wrong)
 
 
 @njit(cache=True, nogil=True)

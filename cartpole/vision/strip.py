@@ -253,8 +253,14 @@ def _longest_run(table: FloatArray, n: int, level: float, gap: int) -> tuple[int
 
 
 @njit(cache=True, nogil=True)
-def _find_end(table: FloatArray, n: int, at: int, outward: int, light: float) -> tuple[float, bool]:
-    """Where the light crosses half beyond row ``at`` and whether that end can be trusted."""
+def _find_end(
+    table: FloatArray, n: int, at: int, outward: int, light: float, tolerance: float, cut: float
+) -> tuple[float, bool]:
+    """Where the light crosses half beyond row ``at`` and whether that end can be trusted.
+
+    It cannot if it lies at the picture's edge or if foreign light is near. Over ``cut`` slices the
+    light of an undisturbed end falls.
+    """
     place = table[at, PLACE] + 0.5 * outward
     beyond = at + outward
     if beyond < 0 or beyond >= n or table[beyond, SUM] < 0.0:
@@ -262,12 +268,15 @@ def _find_end(table: FloatArray, n: int, at: int, outward: int, light: float) ->
     inner, outer = table[at, FLUX], table[beyond, FLUX]
     if inner > outer:
         place = table[at, PLACE] + outward * min(1.0, (inner - 0.5 * light) / (inner - outer))
-    for i in range(4):
+    fall = int(cut) + 1
+    for i in range(fall + 4):
         inside = at - outward * i
         outside = at + outward * (i + 1)
-        if 0 <= inside < n and table[inside, FLUX] > 1.35 * light:
-            return place, False
-        if i >= 1 and 0 <= outside < n and table[outside, FLUX] > 0.6 * light:
+        if 0 <= inside < n:
+            excess = table[inside, FLUX] - light
+            if excess > tolerance or (i > fall and -excess > tolerance):
+                return place, False
+        if i > fall and 0 <= outside < n and table[outside, FLUX] > max(tolerance, 0.15 * light):
             return place, False
     return place, True
 
@@ -299,18 +308,17 @@ def _select(
     if last - first + 1 < MIN_SLICES or light <= 0.0:
         return 0
     report[LIGHT] = light
-    begin, begin_seen = _find_end(table, n, first, -1, light)
-    stop, stop_seen = _find_end(table, n, last, 1, light)
-    report[START], report[STOP] = begin, stop
-    report[START_SEEN], report[STOP_SEEN] = 1.0 * begin_seen, 1.0 * stop_seen
-    # An end cuts slices over this length: the strip is square, the slices are oblique.
-    slope = abs(line[1])
-    cut = half * slope / math.sqrt(1.0 + slope * slope) + 2.0
     kept = last - first + 1
     for i in range(kept):
         scratch[i] = abs(table[first + i, FLUX] - light)
-    spread = 1.4826 * _median(scratch[:kept])
-    tolerance = 5.0 * spread + 0.05 * light
+    tolerance = 5.0 * 1.4826 * _median(scratch[:kept]) + 0.05 * light
+    # An end cuts slices over this length: the strip is square, the slices are oblique.
+    slope = abs(line[1])
+    cut = half * slope / math.sqrt(1.0 + slope * slope) + 2.0
+    begin, begin_seen = _find_end(table, n, first, -1, light, tolerance, cut)
+    stop, stop_seen = _find_end(table, n, last, 1, light, tolerance, cut)
+    report[START], report[STOP] = begin, stop
+    report[START_SEEN], report[STOP_SEEN] = 1.0 * begin_seen, 1.0 * stop_seen
     used = 0
     for i in range(n):
         place = table[i, PLACE]

@@ -30,6 +30,8 @@ AMBIGUOUS_MARGIN = 3.0  # chi-square by which the best explanation must win
 WORST_SCORE = 30.0  # chi-square beyond which the strip is not this rig's pole
 LENGTH_TOLERANCE = 0.15
 MAX_CANDIDATES = 4
+SAME_RAD = 0.02  # two candidates this close are one
+SAME_M = 0.01
 MIN_CONFIDENCE = 0.25
 FROZEN_MOTION_PX = 0.5  # expected motion that a noise-free picture must show
 NOISY_DN = 0.4  # a picture with this much noise never repeats itself
@@ -347,13 +349,14 @@ class Tracker:
             return DetectionStatus.SATURATED
         least = 0.25 * self._length_m * self._scale
         candidates = acquire.find_candidates(mask, step, least)
-        status = self._try_candidates(frame, candidates, step, expected, plain)
-        if status is DetectionStatus.OK or plain or not candidates:
-            return self._if_outside(status, expected)
-        cleaned = acquire.strips_only(frame, self._threshold, self._width_px)
-        candidates = acquire.find_candidates(cleaned, 1, least)
-        again = self._try_candidates(frame, candidates, 1, expected, False)
-        return again if again is DetectionStatus.OK else self._if_outside(status, expected)
+        likely = [c for c in candidates if acquire.looks_like_strip(c, self._width_px, step)]
+        status = self._try_candidates(frame, likely, expected, 4.0)
+        if status is DetectionStatus.NO_BLOB and not plain and candidates:
+            # A reflection may touch the strip: take such blobs apart, and trust their axes less.
+            cleaned = acquire.strips_only(frame, self._threshold, self._width_px)
+            pieces = acquire.find_candidates(cleaned, 1, least)
+            status = self._try_candidates(frame, pieces + candidates, expected, MAX_SLACK_PX)
+        return self._if_outside(status, expected)
 
     def _if_outside(self, status: DetectionStatus, expected: _Expectation) -> DetectionStatus:
         """Say OUT_OF_FRAME instead of NO_BLOB where that is what the hint says."""
@@ -369,32 +372,34 @@ class Tracker:
         self,
         frame: Pixels,
         candidates: list[acquire.Candidate],
-        step: int,
         expected: _Expectation,
-        plain: bool,
+        slack: float,
     ) -> DetectionStatus:
-        """Measure every candidate that looks like the strip; leave the best one's pose in place."""
+        """Measure the first candidates; leave the best one's pose in place.
+
+        Two candidates that lead to the same pose are one.
+        """
         status = DetectionStatus.NO_BLOB
-        judged: list[tuple[float, acquire.Candidate]] = []
-        for candidate in candidates:
-            if not acquire.looks_like_strip(candidate, self._width_px, step):
-                continue
-            if len(judged) == MAX_CANDIDATES:
-                break
-            if not self._measure_candidate(frame, candidate, expected, plain):
+        judged: list[tuple[float, float, float, acquire.Candidate]] = []
+        for candidate in candidates[:MAX_CANDIDATES]:
+            if not self._measure_candidate(frame, candidate, expected, slack):
                 continue
             verdict = self._judge()
             if verdict is DetectionStatus.OK:
-                judged.append((self._badness(), candidate))
+                theta, p = float(self._pose[pose.THETA]), float(self._pose[pose.PIVOT])
+                judged.append((self._badness(), theta, p, candidate))
             elif status is DetectionStatus.NO_BLOB:
                 status = verdict
         if not judged:
             return status
         judged.sort(key=lambda item: item[0])
-        if len(judged) > 1:
-            if judged[1][0] - judged[0][0] < AMBIGUOUS_MARGIN:
+        best = judged[0]
+        for other in judged[1:]:
+            same = abs(_wrap(other[1] - best[1])) < SAME_RAD and abs(other[2] - best[2]) < SAME_M
+            if not same and other[0] - best[0] < AMBIGUOUS_MARGIN:
                 return DetectionStatus.AMBIGUOUS
-            self._measure_candidate(frame, judged[0][1], expected, plain)
+        if len(judged) > 1 or status is not DetectionStatus.NO_BLOB:
+            self._measure_candidate(frame, best[3], expected, slack)
         return DetectionStatus.OK
 
     def _badness(self) -> float:
@@ -406,10 +411,10 @@ class Tracker:
         return badness + (max(0.0, length) / LENGTH_TOLERANCE) ** 2 + 2.0
 
     def _measure_candidate(
-        self, frame: Pixels, candidate: acquire.Candidate, expected: _Expectation, plain: bool
+        self, frame: Pixels, candidate: acquire.Candidate, expected: _Expectation, slack: float
     ) -> bool:
         c = candidate
-        if plain:
+        if self._camera.method == "min_area_rect":
             self._prior[pose.POINT_SIGMA_PX] = RECTANGLE_SIGMA_PX
             strip.slices_of_segment(
                 frame, c.x0, c.y0, c.x1, c.y1, c.width_px, self._table, self._report
@@ -417,7 +422,7 @@ class Tracker:
             return self._solve()
         half = self._half_window(min(abs(expected.omega_rad_s), 20.0))
         missing = max(0.0, self._length_m * self._scale - c.length_px)
-        return self._measure(frame, c.x0, c.y0, c.x1, c.y1, half, 4.0, missing + 8.0)
+        return self._measure(frame, c.x0, c.y0, c.x1, c.y1, half, slack, missing + 8.0)
 
     def _accept(self, t_ns: int, arrival_ns: int, sequence: int) -> Detection:
         result = self._pose
