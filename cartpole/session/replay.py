@@ -1,0 +1,232 @@
+"""Recorded inputs into the same controller: nothing changed gives the same bits, or says where not.
+
+With changed settings the measurements stay those of the recording, so a replay shows what the
+estimator and the controller would have said at each tick, not where the rig would have gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cartpole.errors import SessionError
+from cartpole.messages import NANOSECONDS, Request, TickInput
+from cartpole.session.codec import encode, plan_line
+from cartpole.session.summary import SummaryBuilder
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+    from cartpole.messages import HomingResult, TickRecord
+    from cartpole.session.reader import RecordedTick, Session
+
+STATE_SIGNALS = ("p_m", "v_m_s", "theta_rad", "omega_rad_s")
+SIGNALS = (*STATE_SIGNALS, "u_m_s", "plan_cost", "newton_steps")
+
+
+class Core(Protocol):
+    """What is replayed."""
+
+    def tick(self, tick: TickInput) -> TickRecord:
+        """One tick."""
+        ...
+
+    def after_tick(self) -> None:
+        """What is done between two ticks."""
+        ...
+
+
+CoreFactory = Callable[["Config", "HomingResult | None"], Core]
+Change = Callable[["Config"], "Config"]
+
+
+def controller(config: Config, homed: HomingResult | None) -> Core:
+    """The controller itself."""
+    from cartpole.control.core import ControlCore
+
+    return ControlCore(config, homed=homed)
+
+
+@dataclass(slots=True)
+class Difference:
+    """The largest difference of a signal and where it is."""
+
+    largest: float = 0.0
+    tick: int = -1
+    t_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDifference:
+    """The first tick that is not the same, and in what."""
+
+    tick: int
+    t_s: float
+    signals: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Series:
+    """A signal over the ticks compared: time [s] from the recording's first tick, both values."""
+
+    t_s: array[float] = field(default_factory=lambda: array("d"))
+    recorded: array[float] = field(default_factory=lambda: array("d"))
+    replayed: array[float] = field(default_factory=lambda: array("d"))
+
+
+@dataclass(slots=True)
+class ReplayResult:
+    """What a replay found; ``compared`` counts the ticks inside the time window."""
+
+    ticks: int = 0
+    compared: int = 0
+    duration_s: float = 0.0
+    bitwise_equal: bool = True
+    first: FirstDifference | None = None
+    differences: dict[str, Difference] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
+    gap_at: int | None = None
+    truncated: bool = False
+    changed: bool = False
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, Any]:
+        """The summary with what differed, as plain JSON values."""
+        first = None if self.first is None else dataclasses.asdict(self.first)
+        differences = {name: dataclasses.asdict(d) for name, d in self.differences.items()}
+        return {
+            **self.summary,
+            "compared_ticks": self.compared,
+            "first_difference": first,
+            "largest_differences": differences,
+            "gap_at_tick": self.gap_at,
+            "truncated": self.truncated,
+        }
+
+
+def replay(
+    session: Session,
+    change: Change | None = None,
+    *,
+    make_core: CoreFactory = controller,
+    from_s: float = 0.0,
+    to_s: float = math.inf,
+    inputs: Iterator[tuple[RecordedTick, TickInput]] | None = None,
+    on_tick: Callable[[RecordedTick, TickRecord], None] | None = None,
+    git: str = "",
+) -> ReplayResult:
+    """Feed a recording's inputs to the controller and compare what comes out.
+
+    ``change`` maps recorded settings to those to try, also where the recording changes them on the
+    way. Times are seconds from the first tick; the window limits what is compared, the controller
+    always starts from the beginning. ``inputs`` replaces the recorded inputs, tick by tick.
+    Raises SessionError if the recording does not begin with the controller's first tick.
+    """
+    from cartpole.config.load import config_sha256
+
+    if session.first_number != 1:
+        first = session.metadata["part"].get("first", "its first file")
+        raise SessionError(f"{session.path.name} continues a recording: replay {first} instead")
+    config = session.config if change is None else change(session.config)
+    core = make_core(config, session.homed)
+    result = ReplayResult(changed=change is not None or inputs is not None)
+    builder = SummaryBuilder(config, git, config_sha256(config))
+    start_ns: int | None = None
+    pairs = inputs if inputs is not None else ((tick, tick.input) for tick in session.ticks())
+    for tick, given in pairs:
+        if tick.line.index != result.ticks:
+            _check_beginning(session, result, tick.line.index)
+            result.gap_at = tick.line.index
+            break
+        start_ns = given.now_ns if start_ns is None else start_ns
+        t_s = (given.now_ns - start_ns) / NANOSECONDS
+        if t_s > to_s:
+            break
+        record = core.tick(_changed(given, change))
+        core.after_tick()
+        result.ticks += 1
+        result.duration_s = t_s
+        builder.add(record, tick.truth, tick.timing)
+        if on_tick is not None:
+            on_tick(tick, record)
+        if t_s >= from_s:
+            _compare(result, tick, record, t_s)
+    if result.ticks == 0:
+        raise SessionError(f"{session.path} holds no whole tick")
+    result.truncated = session.truncated
+    result.summary = builder.result(str(session.path), bitwise_equal=result.bitwise_equal)
+    return result
+
+
+def _check_beginning(session: Session, result: ReplayResult, index: int) -> None:
+    if result.ticks == 0:
+        raise SessionError(
+            f"{session.path} begins with tick {index}: the controller's state before it is unknown"
+        )
+
+
+def _changed(given: TickInput, change: Change | None) -> TickInput:
+    if change is None or not any(request.config is not None for request in given.requests):
+        return given
+
+    def map_request(request: Request) -> Request:
+        if request.config is None:
+            return request
+        return dataclasses.replace(request, config=change(request.config))
+
+    return dataclasses.replace(given, requests=tuple(map(map_request, given.requests)))
+
+
+def _compare(result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: float) -> None:
+    result.compared += 1
+    unequal = []
+    estimate, plan = record.estimate, record.plan
+    new = {
+        "/estimate": None if estimate is None else encode(estimate),
+        "/plan": None if plan is None else encode(plan_line(plan)),
+        "/command": encode(record.command),
+    }
+    for topic, data in new.items():
+        if tick.exact.get(topic) != data:
+            unequal.append(topic[1:])
+    if record.mode is not tick.line.mode:
+        unequal.append("mode")
+    old_values, new_values = _recorded_values(tick), _values(record)
+    for name in SIGNALS:
+        old, now = old_values.get(name, math.nan), new_values.get(name, math.nan)
+        series = result.series.setdefault(name, Series())
+        series.t_s.append(t_s)
+        series.recorded.append(old)
+        series.replayed.append(now)
+        if unequal and math.isfinite(now - old):
+            difference = result.differences.setdefault(name, Difference())
+            if abs(now - old) > difference.largest:
+                difference.largest = abs(now - old)
+                difference.tick, difference.t_s = tick.line.index, t_s
+    if unequal:
+        result.bitwise_equal = False
+        if result.first is None:
+            result.first = FirstDifference(tick.line.index, t_s, tuple(unequal))
+
+
+def _recorded_values(tick: RecordedTick) -> dict[str, float]:
+    values = {"u_m_s": tick.command.velocity_m_s}
+    if tick.estimate is not None:
+        values.update(zip(STATE_SIGNALS, tick.estimate.state, strict=True))
+    if tick.plan is not None:
+        values["plan_cost"] = tick.plan.cost
+        values["newton_steps"] = tick.plan.newton_steps
+    return values
+
+
+def _values(record: TickRecord) -> dict[str, float]:
+    values = {"u_m_s": float(record.command.velocity_m_s)}
+    if record.estimate is not None:
+        values.update(zip(STATE_SIGNALS, map(float, record.estimate.state), strict=True))
+    if record.plan is not None:
+        values["plan_cost"] = float(record.plan.cost)
+        values["newton_steps"] = float(record.plan.newton_steps)
+    return values
