@@ -1,0 +1,299 @@
+"""Several plans alive in every tick; the best one is flown."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
+from cartpole.optimizer.problem import Problem, problem_from_config, regulator
+from cartpole.optimizer.solver import Guess, Solver
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+# Barrier parameter of a running plan.
+MU = 1e-4
+# Another plan is flown when it is better by this share (and this much).
+HYSTERESIS = 0.05
+# A start further outside the position limit than this [m] is called infeasible.
+OUTSIDE_M = 0.02
+# Newton steps that the flown plan takes before the others get any.
+FIRST_STEPS = 4
+# Ticks after which a candidate that lost is started afresh.
+RENEW_TICKS = 10
+# Within this of upright and at less than this share of sqrt(c g) one plan is enough.
+CALM_RAD = 0.35
+CALM_RATE = 1.0
+
+FLYABLE = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
+
+
+def upright_above(theta: float) -> float:
+    """The smallest odd multiple of pi that is larger than theta."""
+    return math.pi * (2.0 * math.floor((theta + math.pi) / (2.0 * math.pi)) + 1.0)
+
+
+def upright_nearest(theta: float) -> float:
+    """The odd multiple of pi nearest to theta."""
+    return math.pi * (2.0 * math.floor(theta / (2.0 * math.pi)) + 1.0)
+
+
+class Candidate:
+    """A plan in the bank: its solver, its name, how it begins."""
+
+    def __init__(self, name: str, solver: Solver, kick: float, kick_s: float, side: int) -> None:
+        self.name = name
+        self.solver = solver
+        self.kick = kick
+        self.kick_s = kick_s
+        self.side = side  # 1: the next upright above, -1: below, 0: the nearest
+        self.alive = False
+        self.age = 0
+
+    def begin(self, state: FloatArray) -> None:
+        """Start afresh from ``state``."""
+        above = upright_above(float(state[THETA]))
+        target = above if self.side > 0 else above - 2.0 * math.pi
+        if self.side == 0:
+            target = upright_nearest(float(state[THETA]))
+        self.solver.start(state, Guess(self.kick, self.kick_s, 1.0, target))
+        self.solver.status = PlanStatus.BUDGET
+        self.alive = True
+        self.age = 0
+
+    @property
+    def flyable(self) -> bool:
+        """Whether its plan may be flown."""
+        return self.alive and self.solver.status in FLYABLE
+
+
+# Name, kick (share of the speed limit), its duration in pole times, side.
+STARTS = (
+    ("hold", 0.0, 0.0, 0),
+    ("right", 1.0, 1.0, 1),
+    ("left", -1.0, 1.0, -1),
+    ("right, the other way round", 1.0, 1.0, -1),
+    ("left, the other way round", -1.0, 1.0, 1),
+    ("right, one pump more", 1.0, 2.5, 1),
+    ("left, one pump more", -1.0, 2.5, -1),
+    ("no kick", 0.0, 0.0, 1),
+)
+
+
+class Planner:
+    """The bank of plans of a rig. Deterministic: the same calls give the same bytes."""
+
+    def __init__(self, config: Config) -> None:
+        self.problem = problem_from_config(config)
+        gain, _ = regulator(self.problem.model, self.problem.weights, config.optimizer.step_s)
+        time = self.problem.model.characteristic_time_s
+        self._period_ns = round(config.optimizer.step_s * NANOSECONDS)
+        self._bank = [
+            Candidate(
+                name,
+                Solver(self.problem, gain=gain, mu=MU, tolerance=config.optimizer.tolerance),
+                kick,
+                pole_times * time,
+                side,
+            )
+            for name, kick, pole_times, side in STARTS[: max(3, config.optimizer.candidates)]
+        ]
+        self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
+        self._flown: Candidate | None = None
+        self._last_ns = 0
+        self._turn = 0
+
+    def reset(self) -> None:
+        """Forget all plans."""
+        for candidate in self._bank:
+            candidate.alive = False
+        self._flown = None
+        self._turn = 0
+
+    def update(self, config: Config) -> None:
+        """Take over live weights; horizon, step and number of candidates stay."""
+        problem = problem_from_config(config)
+        gain, _ = regulator(problem.model, problem.weights, config.optimizer.step_s)
+        self.problem = problem
+        for candidate in self._bank:
+            candidate.solver.update(problem, gain)
+
+    def plan(
+        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+    ) -> Plan:
+        """The plan to fly from ``state`` (5,) at ``start_ns``; ``reference`` (N + 1,) for the cart.
+
+        Never takes more than ``newton_budget`` Newton steps, over all candidates together.
+        """
+        if not (np.isfinite(state).all() and np.isfinite(reference).all()):
+            return self._hollow(PlanStatus.NOT_FINITE, state, start_ns)
+        shifts = self._shifts(start_ns)
+        for candidate in self._bank:
+            candidate.solver.set_reference(reference)
+        if newton_budget <= 0:
+            return self._without_budget(state, shifts, start_ns)
+        self._last_ns = start_ns
+        left = newton_budget
+        if self._flown is None or not self._flown.alive:
+            self._flown = self._first(state)
+            left -= self._advance(self._flown, state, 0, left)
+        else:
+            left -= self._advance(self._flown, state, shifts, min(left, FIRST_STEPS))
+        left -= self._others(state, shifts, left)
+        chosen = self._choose(state)
+        return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))
+
+    def _shifts(self, start_ns: int) -> int:
+        """Steps since the last plan; too many make the bank start afresh."""
+        if self._flown is None:
+            return 0
+        shifts = round((start_ns - self._last_ns) / self._period_ns)
+        if not 0 <= shifts <= self.problem.horizon // 2:
+            self.reset()
+            return 0
+        return shifts
+
+    def _calm(self, state: FloatArray) -> bool:
+        """Whether the pole is about upright, so that one plan is enough."""
+        off = abs(state[THETA] - upright_nearest(float(state[THETA])))
+        return bool(
+            off < CALM_RAD
+            and abs(state[OMEGA]) * self.problem.model.characteristic_time_s < CALM_RATE
+        )
+
+    def _first(self, state: FloatArray) -> Candidate:
+        candidate = self._bank[0] if self._calm(state) else self._bank[1]
+        candidate.begin(state)
+        return candidate
+
+    def _advance(self, candidate: Candidate, state: FloatArray, shifts: int, budget: int) -> int:
+        """Newton steps of one candidate; returns how many."""
+        if budget <= 0:
+            return 0
+        status = candidate.solver.step(state, shifts, budget)
+        candidate.age += 1
+        used = candidate.solver.steps
+        if status in (PlanStatus.NOT_FINITE, PlanStatus.FACTORISATION):
+            candidate.begin(state)
+            if used < budget:
+                candidate.solver.solve(budget - used)
+                used += candidate.solver.steps
+        return used
+
+    def _others(self, state: FloatArray, shifts: int, budget: int) -> int:
+        """Spend what is left of the budget on the other candidates, in turn."""
+        others = [c for c in self._bank if c is not self._flown]
+        if self._calm(state):
+            for candidate in others:
+                candidate.alive = False
+            return 0
+        used = 0
+        for i in range(len(others)):
+            candidate = others[(self._turn + i) % len(others)]
+            fresh = not candidate.alive
+            if fresh:
+                if used >= budget:
+                    continue
+                candidate.begin(state)
+            share = max(0, min(budget - used, max(3, budget // len(others))))
+            if share == 0:
+                if not fresh:
+                    candidate.solver.step(state, shifts, 0)
+                continue
+            used += self._advance(candidate, state, 0 if fresh else shifts, share)
+        self._turn = (self._turn + 1) % len(others)
+        return used
+
+    def _choose(self, state: FloatArray) -> Candidate:
+        flown = self._flown
+        assert flown is not None
+        best = flown
+        for candidate in self._bank:
+            if candidate is flown or not candidate.flyable:
+                continue
+            limit = best.solver.cost
+            if best is flown and flown.flyable:
+                limit -= HYSTERESIS * abs(limit)
+            if not best.flyable or candidate.solver.cost < limit:
+                best = candidate
+        for candidate in self._bank:
+            lost = candidate is not best and candidate.alive and candidate.age >= RENEW_TICKS
+            if lost and (
+                not candidate.flyable
+                or candidate.solver.cost > 1.5 * best.solver.cost
+                or abs(candidate.solver.cost - best.solver.cost) < 1e-3 * best.solver.cost
+            ):
+                candidate.alive = False
+        self._flown = best
+        return best
+
+    def _status(self, candidate: Candidate, state: FloatArray) -> PlanStatus:
+        limits = self.problem.limits
+        if (
+            abs(state[P]) > limits.position_m + OUTSIDE_M
+            or abs(state[U]) > 1.1 * limits.command + 1e-9
+        ):
+            return PlanStatus.INFEASIBLE_START
+        return candidate.solver.status
+
+    def _record(self, candidate: Candidate, start_ns: int, steps: int, status: PlanStatus) -> Plan:
+        solution = candidate.solver.solution()
+        if not (np.isfinite(solution.states).all() and np.isfinite(solution.inputs).all()):
+            status = PlanStatus.NOT_FINITE
+        return Plan(
+            start_ns=start_ns,
+            status=status,
+            newton_steps=steps,
+            kkt_residual=solution.residual,
+            cost=solution.cost,
+            candidate=candidate.name,
+            times_s=self._times,
+            states=solution.states,
+            inputs=solution.inputs,
+        )
+
+    def _without_budget(self, state: FloatArray, shifts: int, start_ns: int) -> Plan:
+        """The flown plan shifted, or a standstill if there is none."""
+        if self._flown is None:
+            return self._hollow(PlanStatus.NO_BUDGET, state, start_ns)
+        for candidate in self._bank:
+            if candidate.alive:
+                candidate.solver.step(state, shifts, 0)
+        self._last_ns = start_ns
+        return self._record(self._flown, start_ns, 0, PlanStatus.NO_BUDGET)
+
+    def _hollow(self, status: PlanStatus, state: FloatArray, start_ns: int) -> Plan:
+        """A plan that only slows the command down to zero."""
+        n = self.problem.horizon
+        limits = self.problem.limits
+        states = np.zeros((n + 1, 5))
+        states[0] = np.nan_to_num(state, nan=0.0, posinf=0.0, neginf=0.0)
+        inputs = np.zeros(n)
+        u = float(np.clip(states[0, U], -limits.command, limits.command))
+        states[0, U] = u
+        for k, h in enumerate(self.problem.steps_s):
+            inputs[k] = np.clip(-u / h, -limits.rate, limits.rate)
+            u += h * inputs[k]
+            states[k + 1] = (states[0, P], 0.0, states[0, THETA], 0.0, u)
+        return Plan(
+            start_ns=start_ns,
+            status=status,
+            newton_steps=0,
+            kkt_residual=math.inf,
+            cost=math.inf,
+            candidate="stop",
+            times_s=self._times,
+            states=states,
+            inputs=inputs,
+        )
+
+
+def make_planner(config: Config) -> Planner:
+    """The planner that the configuration asks for."""
+    return Planner(config)
+
+
+__all__ = ["Plan", "Planner", "Problem", "make_planner"]

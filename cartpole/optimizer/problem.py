@@ -1,0 +1,240 @@
+"""The problem as data: dynamics, horizon, cost, limits; and its translation into a workspace."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cartpole.errors import UsageError
+from cartpole.messages import FloatArray
+from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.optimizer import layout as _
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+# Plans stay this far inside the position limit: room for what the model does not know.
+MARGIN_M = 0.004
+# The terminal cost is the regulator's cost-to-go times this.
+TERMINAL_FACTOR = 1.0
+
+
+class InputKind(IntEnum):
+    """What the optimizer chooses."""
+
+    VELOCITY = _.VELOCITY  # rate of a velocity command that acts through the motor's lag
+    ACCELERATION = _.ACCELERATION  # the cart's acceleration
+
+
+@dataclass(frozen=True, slots=True)
+class StageWeights:
+    """Coefficients of the squares in the cost per second; SI, no factor one half.
+
+    ``command`` weighs the velocity command, or the acceleration for the acceleration kind, for which
+    ``rate`` has no meaning.
+    """
+
+    position: float
+    velocity: float
+    angle: float
+    rate_of_angle: float
+    command: float
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Hard limits, symmetric. ``command`` limits u (velocity kind) or the acceleration.
+
+    A second limit |lead_p p + lead_v v| <= lead keeps, say, the cart's speed.
+    """
+
+    position_m: float
+    command: float
+    rate: float = math.inf
+    lead: float = math.inf
+    lead_p: float = 0.0
+    lead_v: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A finite-horizon problem from a measured state.
+
+    ``steps_s`` (N,) holds the step sizes; they need not be equal. ``terminal`` (5, 5) is the Hessian
+    of the terminal cost over (p, v, theta, omega, u) minus the reference. ``reference_m`` (N + 1,)
+    is the cart's target. With ``periodic`` the stage cost of the angle is 2 w (1 + cos theta), else
+    w (theta - target)^2 about an odd multiple of pi.
+    """
+
+    kind: InputKind
+    steps_s: FloatArray
+    model: ModelParameters
+    weights: StageWeights
+    terminal: FloatArray
+    limits: Limits
+    reference_m: FloatArray
+    periodic: bool = False
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps N."""
+        return int(self.steps_s.shape[0])
+
+    def check(self) -> None:
+        """Raise UsageError if the arrays do not fit together."""
+        n = self.horizon
+        if self.steps_s.ndim != 1 or not 2 <= n <= _.MAX_STEPS:
+            raise UsageError(f"a horizon has 2 to {_.MAX_STEPS} steps, not {n}")
+        if not (np.isfinite(self.steps_s).all() and (self.steps_s > 0).all()):
+            raise UsageError("step sizes must be positive")
+        if self.terminal.shape != (5, 5) or not np.allclose(self.terminal, self.terminal.T):
+            raise UsageError("the terminal cost must be a symmetric 5 x 5 matrix")
+        if self.reference_m.shape != (n + 1,):
+            raise UsageError(f"the reference must have {n + 1} entries")
+
+
+def linear_model(model: ModelParameters, step_s: float) -> tuple[FloatArray, FloatArray]:
+    """(A (5, 5), B (5,)): a step of (p, v, theta - pi, omega, u) with input w = du/dt, upright.
+
+    Exact discretisation of the linear equations by the matrix exponential; u holds u + step w.
+    """
+    from scipy.linalg import expm
+
+    c, g, b, tau = model.coupling_1_m, model.gravity_m_s2, model.damping_1_s, model.tau_s
+    a = np.zeros((5, 5))
+    a[0, 1] = 1.0
+    a[1, 1], a[1, 4] = -1.0 / tau, 1.0 / tau
+    a[2, 3] = 1.0
+    # omegadot = -c (g sin theta + vdot cos theta) - b omega about theta = pi.
+    a[3] = (0.0, -c / tau, c * g, -b, c / tau)
+    held = expm(a * step_s)
+    return held, held[:, 4] * step_s
+
+
+def regulator(
+    model: ModelParameters, weights: StageWeights, step_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """(K (5,), P (5, 5)): gain w = -K x and cost-to-go x'P x / 2 of the linear regulator upright."""
+    from scipy.linalg import solve_discrete_are
+
+    a, b = linear_model(model, step_s)
+    q = (
+        2.0
+        * step_s
+        * np.diag([weights.position, weights.velocity, weights.angle, weights.rate_of_angle, 0.0])
+    )
+    # The stage's cost of the command is on u + step w, the command it holds.
+    r = np.array([[2.0 * step_s * (weights.rate + weights.command * step_s**2)]])
+    q[4, 4] = 2.0 * step_s * weights.command
+    s = np.zeros((5, 1))
+    s[4, 0] = 2.0 * step_s * weights.command * step_s
+    column = b[:, None]
+    cost = solve_discrete_are(a, column, q, r, s=s)
+    gain = np.linalg.solve(r + column.T @ cost @ column, column.T @ cost @ a + s.T)
+    return gain[0], 0.5 * (cost + cost.T)
+
+
+def scaled_weights(config: Config, model: ModelParameters) -> StageWeights:
+    """The configured weights in SI: scaled by track, speed and rate limits and the pole's time."""
+    weights, rig = config.controller.weights, config.rig
+    time = model.characteristic_time_s
+    return StageWeights(
+        position=weights.position / (rig.position_limit_m**2 * time),
+        velocity=weights.velocity / (rig.velocity_limit_m_s**2 * time),
+        angle=weights.angle / time,
+        rate_of_angle=weights.rate * time,
+        command=weights.command / (rig.velocity_limit_m_s**2 * time),
+        rate=weights.command_rate / (rig.acceleration_limit_m_s2**2 * time),
+    )
+
+
+def problem_from_config(config: Config) -> Problem:
+    """The rig's problem: velocity commands through the motor's lag, weights scaled to the rig."""
+    model = from_config(config)
+    weights = scaled_weights(config, model)
+    n, step = config.optimizer.horizon_steps, config.optimizer.step_s
+    terminal = TERMINAL_FACTOR * regulator(model, weights, step)[1]
+    rig = config.rig
+    return Problem(
+        kind=InputKind.VELOCITY,
+        steps_s=np.full(n, step),
+        model=model,
+        weights=weights,
+        terminal=terminal,
+        limits=Limits(
+            position_m=rig.position_limit_m - min(MARGIN_M, 0.1 * rig.position_limit_m),
+            command=rig.velocity_limit_m_s,
+            rate=rig.acceleration_limit_m_s2,
+        ),
+        reference_m=np.full(n + 1, config.controller.target_m),
+    )
+
+
+def workspace(problem: Problem) -> tuple[FloatArray, FloatArray]:
+    """(rows, scalars) of a solve, with the problem's data filled in and everything else zero."""
+    problem.check()
+    ws = np.zeros((_.ROWS + 1) * _.STRIDE)
+    sc = np.zeros(_.SCALARS)
+    for row in (_.LIMP, _.LIMG, _.LIMU, _.LIMW):
+        rows(ws, row)[:] = _.BIG
+    fill(ws, sc, problem)
+    return ws, sc
+
+
+def rows(ws: FloatArray, row: int) -> FloatArray:
+    """View of one row of a workspace, (STRIDE,)."""
+    return ws[row * _.STRIDE : (row + 1) * _.STRIDE]
+
+
+def fill(ws: FloatArray, sc: FloatArray, problem: Problem) -> None:
+    """Write the problem's data into a workspace and leave the iterate as it is."""
+    n, h, model, limits = problem.horizon, problem.steps_s, problem.model, problem.limits
+    velocity = problem.kind is InputKind.VELOCITY
+    tau = model.tau_s
+    decay = np.exp(-h / tau) if velocity else np.zeros(n)
+    rows(ws, _.H)[:n] = h
+    rows(ws, _.C2)[:n] = h - tau * (1.0 - decay) if velocity else 0.5 * h * h
+    rows(ws, _.E1)[:n] = 1.0 - decay if velocity else h
+    rows(ws, _.D)[:n] = decay
+    rows(ws, _.RM)[:n] = np.exp(-0.5 * h / tau) if velocity else 1.0
+    rows(ws, _.R1)[:n] = decay if velocity else 1.0
+    rows(ws, _.REF)[: n + 1] = problem.reference_m
+    rows(ws, _.LIMP)[1 : n + 1] = limits.position_m
+    rows(ws, _.LIMG)[1 : n + 1] = min(limits.lead, _.BIG)
+    rows(ws, _.LIMU)[:n] = limits.command
+    rows(ws, _.LIMW)[:n] = min(limits.rate, _.BIG)
+    weights = problem.weights
+    sc[: _.TOLERANCE - 1] = (
+        1.0 / tau if velocity else 1.0,
+        model.coupling_1_m,
+        model.gravity_m_s2,
+        model.damping_1_s,
+        limits.lead_p,
+        limits.lead_v,
+        weights.position,
+        weights.velocity,
+        weights.angle,
+        weights.rate_of_angle,
+        weights.command,
+        weights.rate,
+        sc[_.THETA_REF],
+        float(problem.periodic),
+    )
+    # u = v + e: the terminal cost over (p, v, theta, omega, e).
+    change = np.eye(5)
+    change[4, 1] = 1.0 if velocity else 0.0
+    form = change.T @ problem.terminal @ change
+    sc[_.TERMINAL : _.TERMINAL + 15] = form[np.triu_indices(5)]
+    sc[_.BASE_P : _.RELAXED] = (
+        limits.position_m,
+        min(limits.lead, _.BIG),
+        limits.command,
+        min(limits.rate, _.BIG),
+        tau if velocity else 0.0,
+    )
+    sc[_.RELAXED] = 0.0

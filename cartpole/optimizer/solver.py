@@ -1,0 +1,126 @@
+"""One plan kept alive: a problem, its workspace, its Newton steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cartpole.messages import FloatArray, PlanStatus
+from cartpole.optimizer import layout as _
+from cartpole.optimizer.newton import newton
+from cartpole.optimizer.problem import InputKind, Problem, fill, rows, workspace
+from cartpole.optimizer.rollout import guess
+from cartpole.optimizer.warm import advance, enter
+
+# A plan whose dynamics hold to this (per step; m, m/s, rad, rad/s) may be flown.
+FEASIBLE_DEFECT = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A first motion: a kick, then pumping, then catching; target is an odd multiple of pi."""
+
+    kick: float
+    kick_s: float
+    strength: float
+    target_rad: float
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What a solve reached; ``states`` (N + 1, 5), ``inputs`` (N,) as in messages.Plan."""
+
+    status: PlanStatus
+    steps: int
+    cost: float
+    residual: float
+    states: FloatArray
+    inputs: FloatArray
+
+
+class Solver:
+    """A plan with its workspace. Not shared between threads; no allocation in ``step``."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        gain: FloatArray | None = None,
+        mu: float = 1e-4,
+        tolerance: float = 1e-6,
+    ) -> None:
+        self.problem = problem
+        self.kind = int(problem.kind)
+        self.horizon = problem.horizon
+        self.rows, self.scalars = workspace(problem)
+        self.scalars[_.MU_MIN] = mu
+        self.scalars[_.TOLERANCE] = tolerance
+        if gain is not None:
+            self.scalars[_.GAIN : _.GAIN + 5] = gain
+        self.status = PlanStatus.NO_BUDGET
+
+    def update(self, problem: Problem, gain: FloatArray | None = None) -> None:
+        """Other weights or limits for the same horizon; the iterate stays."""
+        self.problem = problem
+        fill(self.rows, self.scalars, problem)
+        if gain is not None:
+            self.scalars[_.GAIN : _.GAIN + 5] = gain
+
+    def set_reference(self, reference_m: FloatArray) -> None:
+        """The cart's target, (N + 1,)."""
+        rows(self.rows, _.REF)[: self.horizon + 1] = reference_m
+
+    def start(self, state: FloatArray, first: Guess, mu: float = 0.1) -> None:
+        """Forget the plan and begin with a feasible motion from ``state`` (5,)."""
+        self.scalars[_.MU] = max(mu, self.scalars[_.MU_MIN])
+        self.scalars[_.THETA_REF] = first.target_rad
+        guess(
+            self.rows, self.scalars, state, self.horizon, self.kind,
+            first.kick, first.kick_s, first.strength,
+        )  # fmt: skip
+        enter(self.rows, self.scalars, self.horizon, self.kind, state)
+
+    def solve(self, budget: int) -> PlanStatus:
+        """Up to ``budget`` Newton steps from where the plan stands."""
+        code = newton(self.rows, self.scalars, self.horizon, self.kind, budget)
+        return self._note(code)
+
+    def step(self, state: FloatArray, shifts: int, budget: int) -> PlanStatus:
+        """A tick: move ``shifts`` steps ahead, take in the measured state (5,), Newton steps."""
+        code = advance(self.rows, self.scalars, state, self.horizon, self.kind, shifts, budget)
+        return self._note(code)
+
+    def _note(self, code: int) -> PlanStatus:
+        status = PlanStatus(code)
+        if status is PlanStatus.BUDGET and self.scalars[_.DEFECT] <= FEASIBLE_DEFECT:
+            status = PlanStatus.FEASIBLE
+        self.status = status
+        return status
+
+    @property
+    def cost(self) -> float:
+        """Cost of the iterate."""
+        return float(self.scalars[_.COST])
+
+    @property
+    def steps(self) -> int:
+        """Newton steps of the last call."""
+        return int(self.scalars[_.STEPS])
+
+    def solution(self) -> Solution:
+        """A copy of the plan."""
+        n = self.horizon
+        states = np.zeros((n + 1, 5))
+        for column, row in enumerate((_.P, _.V, _.TH, _.OM)):
+            states[:, column] = rows(self.rows, row)[: n + 1]
+        if self.problem.kind is InputKind.VELOCITY:
+            first = rows(self.rows, _.U)[0] - rows(self.rows, _.H)[0] * rows(self.rows, _.W)[0]
+            states[0, 4] = first
+            states[1:, 4] = rows(self.rows, _.U)[:n]
+            inputs = rows(self.rows, _.W)[:n].copy()
+        else:
+            inputs = rows(self.rows, _.U)[:n].copy()
+        return Solution(
+            self.status, self.steps, self.cost, float(self.scalars[_.RESIDUAL]), states, inputs
+        )
