@@ -26,6 +26,12 @@ from firmware_bridge.ports import READ_AT_MOST, Port
 SILENT_NS = 250_000_000  # not a sound frame for this long: the board is gone
 
 
+def bridge_baud(config: Config) -> int:
+    """Speed of the board's one line: the encoder's if the board measures, else the motor's."""
+    measures = config.encoder.protocol == "bridge"
+    return config.encoder.baud if measures else config.motor.baud
+
+
 class BridgeLink(DriveKeeper):
     """Talks with the bridge board; UP when the board has answered and holds the configuration."""
 
@@ -64,7 +70,7 @@ class BridgeLink(DriveKeeper):
         self._close_with(last_words)
 
     def _new_codec(self) -> BridgeCodec:
-        return BridgeCodec(self._config, baud=self._config.motor.baud)
+        return BridgeCodec(self._config, baud=bridge_baud(self._config))
 
     def _links(self) -> tuple[Link, ...]:
         return (Link.MOTOR, Link.ENCODER) if self._measures else (Link.MOTOR,)

@@ -114,12 +114,13 @@ def open_links(
         board = ArduinoAscii.from_config(config)
         encoder = EncoderLink(board, config.encoder.poll_hz, open_encoder, outbox, tap, clock)
     motor_name = _named(motor_port or config.motor.port, "motor.port")
-    open_motor = PortOpener(motor_name, config.motor.baud, "N", open_port)
     if config.motor.protocol == "bridge":
-        from firmware_bridge.bridge_link import BridgeLink
+        from firmware_bridge.bridge_link import BridgeLink, bridge_baud
 
+        open_motor = PortOpener(motor_name, bridge_baud(config), "N", open_port)
         return Links(BridgeLink(config, open_motor, outbox, tap, clock), encoder, outbox)
     _check_motor_speed(config)
+    open_motor = PortOpener(motor_name, config.motor.baud, "N", open_port)
     driver = SabertoothText.from_config(config.motor)
     return Links(MotorLink(driver, open_motor, outbox, tap, clock), encoder, outbox)
 

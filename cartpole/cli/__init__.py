@@ -18,6 +18,7 @@ COMMAND_MODULES = (
     "operate",
     "service",
     "doctor",
+    "flash",
     "settings",
     "campaign",
     "bench",
