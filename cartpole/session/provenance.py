@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def versions() -> dict[str, str]:
 def provenance(config: Config) -> dict[str, str]:
     """What a recording says of its making."""
     return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_revision(),
         "config_sha256": config_sha256(config),
         "seed": str(config.sim.seed),

@@ -154,9 +154,10 @@ def replay(
             on_tick(tick, record)
         if t_s >= from_s:
             _compare(result, tick, record, t_s)
+    else:
+        result.truncated = session.truncated
     if result.ticks == 0:
         raise SessionError(f"{session.path} holds no whole tick")
-    result.truncated = session.truncated
     result.summary = builder.result(str(session.path), bitwise_equal=result.bitwise_equal)
     return result
 

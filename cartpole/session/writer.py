@@ -124,8 +124,13 @@ class SessionWriter:
 
     # ---- called by the control thread ----
 
+    @property
+    def path(self) -> Path:
+        """The recording's first file."""
+        return self._first_path
+
     def put_start(self, homed: HomingResult | None) -> None:
-        """What the controller was started with; call before the first tick."""
+        """What the controller was started with; call before anything else is put."""
         self._put(self._take_start, homed)
 
     def put_tick(
@@ -342,7 +347,7 @@ def open_writer(
     path: Path | None,
     config: Config,
     *,
-    live: bool = False,
+    live: bool = True,
     attachments: Mapping[str, bytes] | None = None,
 ) -> SessionWriter:
     """A recording with this source's and machine's particulars.
@@ -350,10 +355,8 @@ def open_writer(
     Without a ``path`` it gets a name by date in the configured folder, and old recordings there
     make room.
     """
-    from cartpole.config.load import config_sha256
-    from cartpole.session.provenance import git_revision, versions
+    from cartpole.session.provenance import provenance
 
-    now = datetime.now(UTC)
     managed = path is None
     if path is None:
         folder = Path(config.session.folder)
@@ -361,14 +364,7 @@ def open_writer(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SessionError(f"cannot record to {folder}: {error.strerror}") from None
-        path = folders.new_path(folder, now)
-    provenance = {
-        "created": now.isoformat(timespec="seconds"),
-        "git": git_revision(),
-        "config_sha256": config_sha256(config),
-        "seed": str(config.sim.seed),
-        **versions(),
-    }
+        path = folders.new_path(folder, datetime.now())
     return SessionWriter(
-        path, config, provenance, attachments=attachments, live=live, managed=managed
+        path, config, provenance(config), attachments=attachments, live=live, managed=managed
     )
