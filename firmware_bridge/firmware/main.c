@@ -351,6 +351,7 @@ static void tick(uint16_t now, bool answer) {
 }
 
 static void begin(void) {
+  EICRA = _BV(ISC00) | _BV(ISC10);
   DDRD = ENABLE_PIN | DIRECTION_PIN | _BV(PD6);
   PORTB = SWITCHES | _BV(PB1);
   DDRB = _BV(PB1) | LIGHT_PIN;
@@ -377,7 +378,6 @@ static void begin(void) {
 
   cart_state = (PIND >> 2) & 3;
   pole_state = PINC & 3;
-  EICRA = _BV(ISC00) | _BV(ISC10);
   EIMSK = _BV(INT0) | _BV(INT1);
   PCMSK0 = SWITCHES;
   PCMSK1 = _BV(PCINT8) | _BV(PCINT9);

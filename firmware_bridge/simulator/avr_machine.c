@@ -7,7 +7,6 @@
 #include <sim_elf.h>
 #include <sim_interrupts.h>
 #include <avr_ioport.h>
-#include <avr_timer.h>
 #include <avr_uart.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,9 @@
 #define SEGMENTS 4096
 #define VECTORS 26
 #define GPIOR0_ADDRESS 0x3E
+#define OCR0A_ADDRESS 0x47
+#define TCCR1A_ADDRESS 0x80
+#define COM1A0_BIT 0x40
 
 enum output { OUT_ENABLE, OUT_DIRECTION, OUT_PWM, OUT_SERIAL, OUT_RESET };
 
@@ -60,6 +62,7 @@ typedef struct machine {
   timing_t loop;
   avr_ioport_external_t external[3]; /* of ports B, C, D */
   void (*core_reset)(avr_t *);
+  uint8_t duty;
   uint32_t patched_at;
   uint16_t patched;
   int is_patched;
@@ -131,7 +134,6 @@ static void on_running(avr_irq_t *irq, uint32_t value, void *parameter) {
     t->entered = now;
     uint64_t waited = t->raised ? now - t->raised : 0;
     if (waited > t->longest_wait) t->longest_wait = waited;
-    t->raised = 0;
     return;
   }
   uint64_t took = now - t->entered;
@@ -144,7 +146,7 @@ static void on_running(avr_irq_t *irq, uint32_t value, void *parameter) {
 static void on_pending(avr_irq_t *irq, uint32_t value, void *parameter) {
   context_t *context = parameter;
   timing_t *t = &context->machine->timings[context->number];
-  if (value && !t->raised) t->raised = context->machine->avr->cycle;
+  t->raised = value ? context->machine->avr->cycle : 0; /* 0: being served, or withdrawn */
   (void)irq;
 }
 
@@ -161,6 +163,18 @@ static void on_marker(avr_t *avr, avr_io_addr_t address, uint8_t value, void *pa
   }
 }
 
+static void on_duty(avr_t *avr, avr_io_addr_t address, uint8_t value, void *parameter) {
+  machine_t *m = parameter;
+  avr->data[address] = value;
+  if (value != m->duty) note(m, OUT_PWM, value);
+  m->duty = value;
+}
+
+static void on_level(avr_t *avr, avr_io_addr_t address, uint8_t value, void *parameter) {
+  avr->data[address] = value;
+  note(parameter, OUT_SERIAL, (value & COM1A0_BIT) != 0);
+}
+
 static void on_reset(avr_t *avr) {
   machine_t *m = find(avr);
   if (m->is_patched) {
@@ -169,6 +183,7 @@ static void on_reset(avr_t *avr) {
     m->is_patched = 0;
   }
   m->loop.entered = 0;
+  m->duty = 0;
   note(m, OUT_RESET, 1);
   if (m->core_reset) m->core_reset(avr);
 }
@@ -190,9 +205,11 @@ static void set_pin(machine_t *m, char port, int pin, int value) {
 }
 
 static void set_encoder(encoder_t *e) {
-  int phase = (int)(e->count & 3); /* A leads B: 00 10 11 01 */
-  set_pin(e->machine, e->port, e->pin, phase == 1 || phase == 2);
-  set_pin(e->machine, e->port, e->pin + 1, phase >= 2);
+  /* A leads B. At rest both lines are high: low ones, seen before the program has chosen edges,
+   * would be taken for level interrupts, and simavr goes on polling those. */
+  int phase = (int)(e->count & 3);
+  set_pin(e->machine, e->port, e->pin, phase == 0 || phase == 3);
+  set_pin(e->machine, e->port, e->pin + 1, phase <= 1);
 }
 
 static uint64_t edge_cycle(const segment_t *s, int32_t index) {
@@ -268,8 +285,10 @@ static void watch_outputs(machine_t *m) {
   avr_t *avr = m->avr;
   watch(m, avr_io_getirq(avr, AVR_IOCTL_IOPORT_GETIRQ('D'), 4), OUT_ENABLE);
   watch(m, avr_io_getirq(avr, AVR_IOCTL_IOPORT_GETIRQ('D'), 7), OUT_DIRECTION);
-  watch(m, avr_io_getirq(avr, AVR_IOCTL_IOPORT_GETIRQ('B'), 1), OUT_SERIAL);
-  watch(m, avr_io_getirq(avr, AVR_IOCTL_TIMER_GETIRQ('0'), TIMER_IRQ_OUT_PWM0), OUT_PWM);
+  /* simavr raises nothing for phase-correct PWM and gets output-compare pins wrong: their registers
+   * tell. A write to TCCR1A chooses the level that the serial line takes one bit time later. */
+  avr_register_io_write(avr, OCR0A_ADDRESS, on_duty, m);
+  avr_register_io_write(avr, TCCR1A_ADDRESS, on_level, m);
   avr_register_io_write(avr, GPIOR0_ADDRESS, on_marker, m);
 }
 
@@ -335,6 +354,8 @@ int machine_run(machine_t *m, uint64_t until) {
   if (until <= avr->cycle) return avr->state;
   avr_cycle_timer_register(avr, until - avr->cycle, on_stop, m); /* a core asleep stops there too */
   while (avr->cycle < until) {
+    /* The chip wakes from an interrupt that comes together with the sleep instruction. */
+    if (avr->state == cpu_Sleeping && avr_has_pending_interrupts(avr)) avr->state = cpu_Running;
     int state = avr_run(avr);
     if (state == cpu_Done || state == cpu_Crashed) return state;
   }
