@@ -17,6 +17,8 @@ from cartpole.messages import Detection, DetectionHint, DetectionStatus, LinkEve
 from cartpole.vision.frame import Frame, Pixels
 from cartpole.vision.process import CameraProcess
 from cartpole.vision.ring import FrameRing
+from cartpole.vision.warm_up import drawn_pole
+from cartpole.vision.worker import default_tracker
 
 CAMERA = Camera(source="sim", width_px=64, height_px=48)
 
@@ -26,6 +28,12 @@ class BrightnessTracker:
 
     def __init__(self, camera: Camera) -> None:
         self._threshold = camera.threshold
+
+    def set_threshold(self, threshold: int) -> None:
+        self._threshold = threshold
+
+    def reset(self) -> None:
+        pass
 
     def detect(
         self, frame: Pixels, t_ns: int, arrival_ns: int, sequence: int, hint: DetectionHint | None
@@ -40,6 +48,17 @@ class BrightnessTracker:
             confidence=float(self._threshold),
             corners_px=((1.0, 2.0), (3.0, 4.0)),
         )
+
+
+def test_the_warm_up_draws_a_pole_the_tracker_finds() -> None:
+    camera = Camera(source="v4l2")
+    for theta_rad in (0.2, 1.4):
+        picture = drawn_pole(camera, theta_rad)
+        assert picture.strides == (640, 2)
+        hint = DetectionHint(0, 0.0, 0.0, theta_rad, 0.0, 0.005, 0.02)
+        found = default_tracker(camera).detect(picture, 0, 0, 0, hint)
+        assert found.status is DetectionStatus.OK
+        assert abs(found.theta_rad - theta_rad) < 0.02
 
 
 def broken_tracker(camera: Camera) -> BrightnessTracker:

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,10 @@ from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost, DeviceNotFound
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, Link, LinkEvent, LinkState
 from cartpole.vision import wire
-from cartpole.vision.frame import Frame, Pixels
+from cartpole.vision.frame import Frame
 from cartpole.vision.ring import FrameRing
 from cartpole.vision.sources import CameraSource, make_source
+from cartpole.vision.warm_up import FrameTracker, drawn_pole, warm_up
 from cartpole.vision.wire import Word
 
 MAX_AGE_S = 0.1  # older pictures are worth nothing to the filter
@@ -36,20 +37,6 @@ MAX_HINT_AGE_NS = 150_000_000
 _READ_TIMEOUT_S = 0.05
 _REPORT_NS = NANOSECONDS // 2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-
-
-class FrameTracker(Protocol):
-    """What the process needs of ``cartpole.vision.tracker.Tracker``."""
-
-    def detect(
-        self,
-        frame: Pixels,
-        t_ns: int,
-        arrival_ns: int,
-        sequence: int,
-        hint: DetectionHint | None,
-    ) -> Detection:
-        """Measure the pole in one picture."""
 
 
 TrackerFactory = Callable[[Camera], FrameTracker]
@@ -153,24 +140,14 @@ class _Worker:
         """Compile or load every kernel before the first real picture."""
         camera = self._camera
         tracker = self._setup.tracker(camera)
-        plain = np.zeros((camera.height_px, camera.width_px), np.uint8)
-        strided = np.zeros((camera.height_px, camera.width_px, 2), np.uint8)[:, :, 0]
-        hint = DetectionHint(0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.1)
-        warm_ring = FrameRing(camera.height_px, camera.width_px, 2)
-        for picture in (plain, strided):
-            bright = picture.copy(order="K")
-            bright[camera.height_px // 2 - 4 :, camera.width_px // 2 - 3 : camera.width_px // 2] = (
-                255
-            )
-            for data in (picture, bright):
-                for guess in (None, hint):
-                    tracker.detect(data, 0, 0, 0, guess)
-            warm_ring.write(Frame(picture, 0, 0, 0))
-        warm_ring.newest()
-        warm_ring.close()
+        warm_up(tracker, camera)
+        ring = FrameRing(camera.height_px, camera.width_px, 2)
+        ring.write(Frame(drawn_pole(camera, 0.0), 0, 0, 0))
+        ring.newest()
+        ring.close()
         gc.collect()
         gc.freeze()
-        return self._setup.tracker(camera)
+        return tracker
 
     def loop(self) -> None:
         """Run until told to stop."""
@@ -187,6 +164,7 @@ class _Worker:
                 continue
             pause_s = _FIRST_PAUSE_S
             self._sequence_base = self._last_sequence + 1
+            self._tracker.reset()
             self._say(LinkState.UP, self._device)
             try:
                 self._capture()
@@ -230,8 +208,7 @@ class _Worker:
             if word == Word.HINT:
                 self._hint = DetectionHint(*fields)
             elif word == Word.THRESHOLD:
-                self._camera = self._camera.model_copy(update={"threshold": fields[0]})
-                self._tracker = self._setup.tracker(self._camera)
+                self._tracker.set_threshold(fields[0])
             elif word == Word.STOP:
                 self._running = False
 
