@@ -318,7 +318,8 @@ class StateFilter:
         if not sigma_p < math.inf:
             p_m, sigma_p = 0.0, 0.5 * self._config.rig.track_length_m
         if kind == at.CAMERA:
-            theta_rad -= offset
+            # A picture does not tell turns: start between -pi/2 and 3 pi/2, upright is pi.
+            theta_rad = (theta_rad - offset + 0.5 * math.pi) % (2.0 * math.pi) - 0.5 * math.pi
             sigma_theta = math.sqrt(sigma_theta * sigma_theta + variance)
         rate = self._config.rig.velocity_limit_m_s
         self._restart(

@@ -137,28 +137,23 @@ def _variance(row: Floats, i: int, also: int) -> float:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _fresh(stamp: Whole, channel: int) -> bool:
-    """Whether a channel is at work: accepted not long ago."""
+def _trusted(row: Floats, stamp: Whole, channel: int) -> bool:
+    """Whether a channel is at work: accepted last time, and not long ago."""
     last = stamp[at.ACCEPTED + channel]
-    return bool(last >= 0 and stamp[at.TIME] - last <= at.FRESH_NS)
+    recent = last >= 0 and stamp[at.TIME] - last <= at.FRESH_NS
+    return bool(recent and row[at.IN_A_ROW + channel] == 0.0)
 
 
 @njit(cache=True, nogil=True)
 def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float) -> None:
     """After too many rejections in a row, believe in a jump as large as the innovation.
 
-    When only one of camera and pole encoder disagrees, that one has been moved: its offset jumped.
-    Otherwise the pole or the cart did, and its rate may explain what gathered since the last
-    acceptance.
+    A camera that disagrees with a pole encoder at work has been moved: its offset jumped. Otherwise
+    the pole or the cart did, and its rate may explain what gathered since the last acceptance.
     """
     square = innovation * innovation
-    other, offset = NONE, NONE
-    if channel == at.CAMERA_THETA:
-        other, offset = at.ENCODER_THETA, at.OFFSET
-    elif channel == at.ENCODER_THETA:
-        other, offset = at.CAMERA_THETA, at.ZERO
-    if other != NONE and row[at.IN_A_ROW + other] == 0.0 and _fresh(stamp, other):
-        row[at.COV + (at.STATES + 1) * offset] += square
+    if channel == at.CAMERA_THETA and _trusted(row, stamp, at.ENCODER_THETA):
+        row[at.COV + (at.STATES + 1) * at.OFFSET] += square
         return
     place, rate = (P, V) if channel in (at.ENCODER_P, at.CAMERA_P) else (THETA, OMEGA)
     last = stamp[at.ACCEPTED + channel]
@@ -306,12 +301,19 @@ def _weigh_delay(row: Floats, innovation: float, spread: float, par: Floats) -> 
     """Gather evidence for an error of the camera's delay, rejected frames included.
 
     Maximum likelihood from the innovations' sensitivity to the delay (Friedland's separate bias
-    estimation, IEEE TAC 14, 1969); innovations are clipped at the gate.
+    estimation, IEEE TAC 14, 1969); innovations are clipped at the gate. The sensitivity contains
+    the estimated rate, whose error comes with the innovation's: their covariance is taken out, and
+    frames of a pole that may as well stand still are left out.
     """
-    expected, bound = spread * spread, par[at.GATE] * spread
+    rate_variance = row[at.COV + (at.STATES + 1) * OMEGA]
     slope = -row[at.X + OMEGA] - row[at.SLOPE + THETA] - row[at.SLOPE + at.OFFSET]
+    if slope * slope < 9.0 * rate_variance:
+        return
+    expected, bound = spread * spread, par[at.GATE] * spread
     clipped = max(-bound, min(bound, innovation))
-    row[at.SCORE] = at.DELAY_MEMORY * row[at.SCORE] + slope * clipped / expected
+    line = at.COV + at.STATES * OMEGA
+    common = row[line + THETA] + row[line + at.OFFSET]
+    row[at.SCORE] = at.DELAY_MEMORY * row[at.SCORE] + (slope * clipped - common) / expected
     row[at.WEIGHT] = at.DELAY_MEMORY * row[at.WEIGHT] + slope * slope / expected
 
 
@@ -325,7 +327,7 @@ def _camera(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     if _frozen(row, stamp, reading):
         row[at.REJECTED] += 1.0
         return
-    use_p = not _fresh(stamp, at.ENCODER_P) and math.isfinite(reading[2])
+    use_p = not _trusted(row, stamp, at.ENCODER_P) and math.isfinite(reading[2])
     use_theta = math.isfinite(reading[3])
     miss_p = reading[0] - row[at.X + P]
     miss = _to_nearest_turn(reading[1] - row[at.X + THETA] - row[at.X + at.OFFSET])

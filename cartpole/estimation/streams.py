@@ -52,6 +52,7 @@ class Sensors:
     stamp_error_s: float = 0.0  # frames are older than their stamps by this
     encoder_hz: float = 200.0
     encoder_latency_s: float = 0.0016
+    pole_zero_counts: float = 0.0  # what the pole encoder reads too much
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,8 @@ def _encoder(config: Config, stream: Stream, sensors: Sensors, end_ns: int) -> l
         state = stream.state_at(t)
         arrival_ns = t + round(sensors.encoder_latency_s * NANOSECONDS)
         cart = round(float(state[P]) * scale.cart_counts_per_m)
-        pole = round(float(state[THETA]) / (2.0 * math.pi) * scale.pole_counts_per_turn)
+        pole_counts = float(state[THETA]) / (2.0 * math.pi) * scale.pole_counts_per_turn
+        pole = round(pole_counts + sensors.pole_zero_counts)
         out.append((arrival_ns, EncoderSample(t, arrival_ns, cart, pole)))
     return out
 
