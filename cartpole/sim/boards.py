@@ -124,7 +124,7 @@ class SabertoothTextBoard:
 
     ``byte_ns`` is 0 because the configured command delay already holds the wire's time; set it to
     emulate the line itself. ``timeout_ns`` is the driver's serial time-out: that long without a
-    valid command stops the motor; 0 switches it off, as the driver is delivered.
+    valid command stops the motor; 0 switches it off.
     """
 
     def __init__(
