@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from cartpole.errors import SessionError
 from cartpole.session.channels import CHANNELS
 from cartpole.session.container import Container
+from cartpole.session.listing import SUMMARY, summarise
 from cartpole.session.mcap_stream import Contents, messages
 from cartpole.session.reader import Session
 
@@ -49,6 +51,9 @@ def recover(broken: Path, output: Path) -> Recovery:
                 message = next(source, None)
             except SessionError as error:
                 damage, message = str(error), None
+        figures = summarise(Session(broken))
+        if figures is not None:
+            container.add_metadata(SUMMARY, {"json": json.dumps(figures, allow_nan=False)})
         container.finish()
         os.fsync(stream.fileno())
     if not damage and not contents.whole:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from cartpole.session.channels import Event, Truth
 from cartpole.session.codec import Line, encode, encode_tick, picture_line, raw_line
 from cartpole.session.container import Container
 from cartpole.session.frames import FORMAT, FlightRecorder, compress
+from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -111,6 +113,10 @@ class SessionWriter:
         self._flight = FlightRecorder()
         self._known_faults: set[tuple[int, str]] = set()
         self._plan_count = 0
+        metadata = self._metadata["provenance"]
+        self._summary = SummaryBuilder(
+            config, metadata.get("git", ""), metadata.get("config_sha256", "")
+        )
         try:
             self._begin_file()
         except OSError as error:
@@ -210,7 +216,7 @@ class SessionWriter:
                 self._wake.clear()
                 self._drain()
             self._write_fault_frames(most=1 << 30)
-            self._container.finish()
+            self._finish()
             self._bytes = self._bytes_before + self._container.bytes
             os.fsync(self._stream.fileno())
         except OSError as error:
@@ -267,6 +273,7 @@ class SessionWriter:
             lines.append(("/timing", now_ns, encode(timing)))
         lines += encode_tick(record, whole)
         self._container.add(lines, now_ns)
+        self._summary.add(record, truth, timing)
         for fault in record.faults:
             key = (fault.t_ns, fault.name)
             if fault.severity >= Severity.BRAKE and key not in self._known_faults:
@@ -316,8 +323,13 @@ class SessionWriter:
                 self._path,
             )
 
-    def _next_file(self) -> None:
+    def _finish(self) -> None:
+        figures = json.dumps(self._summary.result(str(self._first_path)), allow_nan=False)
+        self._container.add_metadata("summary", {"json": figures})
         self._container.finish()
+
+    def _next_file(self) -> None:
+        self._finish()
         os.fsync(self._stream.fileno())
         finished, self._bytes_before = self._stream, self._bytes_before + self._container.bytes
         self._part += 1

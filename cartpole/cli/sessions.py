@@ -1,0 +1,141 @@
+"""`cartpole sessions`, `diff`, `check`, `recover`: looking after recordings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cartpole.cli.common import JsonOption, write_json
+
+if TYPE_CHECKING:
+    from cartpole.session.invariants import Violation
+
+SHOWN = 20  # violations printed one by one
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command(help="List the recordings of a folder: date, length, outcome, size.")
+    def sessions(
+        folder: Annotated[Path, typer.Argument(help="folder of recordings")] = Path("sessions"),
+        json_path: JsonOption = None,
+    ) -> None:
+        _sessions(folder, json_path)
+
+    @app.command(help="Show in which settings, versions and figures two recordings differ.")
+    def diff(
+        first: Annotated[Path, typer.Argument(help="a recording")],
+        second: Annotated[Path, typer.Argument(help="another one")],
+        json_path: JsonOption = None,
+    ) -> None:
+        _diff(first, second, json_path)
+
+    @app.command(help="Hold a recording against the invariants; exit 1 if one is violated.")
+    def check(
+        session: Annotated[Path, typer.Argument(help="a recording")],
+        json_path: JsonOption = None,
+    ) -> None:
+        _check(session, json_path)
+
+    @app.command(help="Save everything up to the last whole record of a broken recording.")
+    def recover(
+        broken: Annotated[Path, typer.Argument(help="a cut off or damaged recording")],
+        output: Annotated[Path, typer.Option("--output", "-o", help="where the rest goes")],
+        json_path: JsonOption = None,
+    ) -> None:
+        _recover(broken, output, json_path)
+
+
+def _sessions(folder: Path, json_path: Path | None) -> None:
+    from cartpole.errors import SessionError
+    from cartpole.session.listing import list_sessions
+
+    if not folder.is_dir():
+        raise SessionError(f"no folder {folder}: name one, as in `cartpole sessions FOLDER`")
+    entries = list_sessions(folder)
+    figures: list[dict[str, Any]] = []
+    for entry in entries:
+        seconds = entry.summary["duration_s"] if entry.summary is not None else 0.0
+        state = "" if entry.whole else "  (cut off)"
+        megabytes = entry.size_bytes / 1e6
+        print(
+            f"{entry.name:32} {entry.created:25} {seconds:8.1f} s {megabytes:8.1f} MB  "
+            f"{entry.outcome}{state}"
+        )
+        figures.append(
+            {
+                "name": entry.name,
+                "created": entry.created,
+                "size_bytes": entry.size_bytes,
+                "whole": entry.whole,
+                "outcome": entry.outcome,
+                "summary": entry.summary,
+            }
+        )
+    if not entries:
+        print(f"no recordings in {folder}")
+    write_json(json_path, {"sessions": figures})
+
+
+def _diff(first: Path, second: Path, json_path: Path | None) -> None:
+    from cartpole.session.listing import compare
+    from cartpole.session.reader import open_session
+
+    found = compare(open_session(first), open_session(second))
+    groups = {
+        "settings": found.settings,
+        "provenance": found.provenance,
+        "figures": found.figures,
+    }
+    for title, pairs in groups.items():
+        print(f"{title}: " + ("the same" if not pairs else ""))
+        for name, (one, other) in pairs.items():
+            print(f"  {name:36} {_show(one):>24}  {_show(other)}")
+    write_json(json_path, groups)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else str(value)
+
+
+def _check(path: Path, json_path: Path | None) -> None:
+    from cartpole.session.invariants import INVARIANTS, Invariants
+    from cartpole.session.reader import open_session
+
+    session = open_session(path)
+    invariants = Invariants(session.config)
+    violations: list[Violation] = []
+    ticks = 0
+    for tick in session.ticks():
+        violations += invariants.check(tick.record(), tick.truth)
+        ticks += 1
+    counts = Counter(violation.invariant for violation in violations)
+    for violation in violations[:SHOWN]:
+        print(f"{violation.invariant} tick {violation.tick}: {violation.why}")
+    if len(violations) > SHOWN:
+        print(f"... and {len(violations) - SHOWN} more")
+    table = {name: counts[name] for name in INVARIANTS}
+    print(f"{ticks} ticks: " + ", ".join(f"{name} {count}" for name, count in table.items()))
+    write_json(json_path, {"ticks": ticks, "violations": table})
+    if violations:
+        raise typer.Exit(1)
+
+
+def _recover(broken: Path, output: Path, json_path: Path | None) -> None:
+    import dataclasses
+
+    from cartpole.session.recover import recover
+
+    found = recover(broken, output)
+    print(
+        f"{found.ticks} ticks, {found.messages} messages from {found.saved_bytes} of "
+        f"{found.total_bytes} bytes saved to {output}"
+        + (f": {found.damage}" if found.damage else "")
+    )
+    write_json(json_path, dataclasses.asdict(found))
