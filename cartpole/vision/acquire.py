@@ -25,8 +25,8 @@ MIN_ELONGATION = 2.2  # of a rectangle that may be a strip (its width on a coars
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rotated rectangle: end points of its axis [px], length and width [px], and how much of it
-    is filled (0 to 1)."""
+    """A rotated rectangle: end points of its axis, length and width, the blob's area over that
+    length, all in pixels; and how much of the rectangle is filled (0 to 1)."""
 
     x0: float
     y0: float
@@ -34,6 +34,7 @@ class Candidate:
     y1: float
     length_px: float
     width_px: float
+    thickness_px: float
     fill: float
 
 
@@ -73,9 +74,9 @@ def grid_mask(shape: tuple[int, ...], step: int) -> Pixels:
 
 def _rectangle(contour: npt.NDArray[Any], step: int) -> Candidate:
     (x, y), (w, h), angle = cv2.minAreaRect(contour)
-    area = cv2.contourArea(contour)
-    # A contour runs through pixel centres: the blob reaches half a pixel further on every side.
-    fill = (area + w + h + 1.0) / ((w + 1.0) * (h + 1.0))
+    # A contour runs through cell centres; Pick's theorem counts the cells in and on it.
+    cells = cv2.contourArea(contour) + 0.5 * len(contour) + 1.0
+    fill = cells / ((w + 1.0) * (h + 1.0))
     if h > w:
         w, h, angle = h, w, angle + 90.0
     radians = math.radians(angle)
@@ -88,13 +89,14 @@ def _rectangle(contour: npt.NDArray[Any], step: int) -> Candidate:
         y * step + dy,
         (w + 1.0) * step,
         (h + 1.0) * step,
+        cells * step / (w + 1.0),
         fill,
     )
 
 
 def find_candidates(mask: Pixels, step: int, least_length_px: float) -> list[Candidate]:
     """Rotated rectangles of the blobs that reach at least that far, longest first."""
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     found = []
     for contour in contours:
         _, _, w, h = cv2.boundingRect(contour)

@@ -127,7 +127,7 @@ def _carry(
 
 
 @njit(cache=True, nogil=True)
-def _fit_line(points: FloatArray, moved: FloatArray, n: int, floor: float, fit: FloatArray) -> int:
+def fit_line(points: FloatArray, moved: FloatArray, n: int, floor: float, fit: FloatArray) -> int:
     """Tukey-weighted total least squares.
 
     ``fit`` receives the centre (x, y), the direction from +x, the weighted rms, the sums of weights
@@ -328,7 +328,7 @@ def solve_pose(
             ends[i, 0], ends[i, 1] = _carry(
                 raw_ends[i, 0], raw_ends[i, 1], raw_ends[i, 2] - mean_time, omega, speed, pivot[0]
             )
-        inliers = _fit_line(points, moved, n, floor, fit)
+        inliers = fit_line(points, moved, n, floor, fit)
         if inliers < MIN_POINTS:
             return False
         theta = _orient(fit, ends, seen, prior, pose)
