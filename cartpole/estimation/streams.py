@@ -260,3 +260,9 @@ def _camera(
         )
         out.append((arrival_ns, detection))
     return out
+
+
+def to_reading(config: Config, sample: EncoderSample) -> tuple[float, float]:
+    """Cart [m] and pole [rad] as a sample's counts tell them."""
+    turns = sample.pole_counts / config.encoder.pole_counts_per_turn
+    return sample.cart_counts / config.encoder.cart_counts_per_m, 2.0 * math.pi * turns
