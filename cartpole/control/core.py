@@ -132,11 +132,6 @@ class ControlCore:
             events=tuple(self._events),
         )
 
-    def after_tick(self) -> None:
-        """Work that may wait until the command is out: preparing the next plan."""
-        if self._mode in FLYING:
-            self._pilot.after()
-
     # Requests
 
     def _handle(self, request: Request, now_ns: int) -> None:

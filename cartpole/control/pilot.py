@@ -39,6 +39,8 @@ class Pilot:
 
     def __init__(self, config: Config, planner: Planner | None = None) -> None:
         self._planner = planner if planner is not None else make_planner(config)
+        # Times (N + 1,) of a plan's states, from its start.
+        self.times_s = np.concatenate(([0.0], np.cumsum(self._planner.problem.steps_s)))
         self._set(config)
         self.reset()
 
@@ -49,11 +51,6 @@ class Pilot:
         self._period_s = config.controller.period_s
         self._period_ns = round(1e9 * config.controller.period_s)
         self._feed_back_only = config.controller.feed_back_only
-
-    @property
-    def times_s(self) -> FloatArray:
-        """Times (N + 1,) of the plan's states, from its start."""
-        return self._planner.times_s
 
     def update(self, config: Config) -> None:
         """Take over changed live settings."""
@@ -88,11 +85,6 @@ class Pilot:
             return Flight(bridge, plan, "bridge")
         self._good_in_a_row = 0
         return self._fall_back(state, target, plan)
-
-    def after(self) -> None:
-        """Once the command is out: let the planner prepare the next tick."""
-        if not self._feed_back_only:
-            self._planner.prepare()
 
     def _bridge(self, start_ns: int) -> float | None:
         """The last good plan's command for now, if it is not too old."""

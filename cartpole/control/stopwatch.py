@@ -10,6 +10,7 @@ from cartpole.optimizer.planner import Planner, make_planner
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.optimizer.problem import Problem
 
 
 class TimedPlanner:
@@ -20,9 +21,9 @@ class TimedPlanner:
         self._elapsed_ns = -1
 
     @property
-    def times_s(self) -> FloatArray:
+    def problem(self) -> Problem:
         """See ``Planner``."""
-        return self._planner.times_s
+        return self._planner.problem
 
     def plan(
         self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
@@ -32,10 +33,6 @@ class TimedPlanner:
         plan = self._planner.plan(state, reference, newton_budget, start_ns)
         self._elapsed_ns = time.perf_counter_ns() - begin
         return plan
-
-    def prepare(self) -> None:
-        """See ``Planner``."""
-        self._planner.prepare()
 
     def update(self, config: Config) -> None:
         """See ``Planner``."""

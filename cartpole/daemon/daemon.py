@@ -140,7 +140,6 @@ class Daemon:
         record = self._core.tick(tick)
         self._devices.links.send(record.command)
         sent_ns = time.monotonic_ns()
-        self._core.after_tick()
         self._aim_camera(wake.now_ns)
         timing = TickTiming(
             now_ns=wake.now_ns,

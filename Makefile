@@ -1,0 +1,58 @@
+# `make run` and `make test` do all set-up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.current
+
+.PHONY: help setup run test lint types unit format campaign test-drivers test-systemd bench install clean
+
+help:
+	@echo "make run           swing up on the simulated rig, live, until Ctrl-C (20 s by default)"
+	@echo "make test          set-up, format and lint, strict types, tests"
+	@echo "make setup         only prepare $(VENV)"
+	@echo "make bench         the benchmarks, figures into build/"
+	@echo "make test-drivers  real Linux drivers against emulated USB devices (QEMU)"
+	@echo "make test-long     the long campaigns behind docs/results.md"
+	@echo "make install       install the systemd service on this machine (asks before it acts)"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cartpole needs Python 3.11 or newer; say where: make PYTHON=python3.12 setup"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup
+	$(BIN)/cartpole run --config config/sim.yaml --duration 20
+
+test: lint types unit
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup
+	$(BIN)/mypy
+
+# Real-time tests share no processor with others: they run after the parallel ones, alone.
+unit: setup
+	$(BIN)/pytest -n 2 -m "not realtime"
+	$(BIN)/pytest -m realtime
+
+bench: setup
+	mkdir -p build
+	for name in benchmarks/*.py; do \
+	  $(BIN)/python $$name --json build/$$(basename $$name .py).json || exit 1; done
+
+install: setup
+	$(BIN)/cartpole service install
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache
