@@ -44,6 +44,7 @@ class AvrBoard:
         self._hz = CLOCK_HZ * (1.0 + crystal_ppm * 1e-6)
         self._origin = plant.counts(t_ns)
         self._turned = [0, 0]
+        self._switches = (False, False)
         self._enabled = False
         self._backward = False
         self._duty = 0
@@ -81,9 +82,11 @@ class AvrBoard:
             turned = counts[axis] - self._origin[axis]
             self.machine.move(axis, turned - self._turned[axis], begin, end)
             self._turned[axis] = turned
-        low, high = self._plant.limits(t_ns)
-        self.machine.pin(PIN_LIMIT_LOW, low)
-        self.machine.pin(PIN_LIMIT_HIGH, high)
+        switches = self._plant.limits(t_ns)
+        if switches != self._switches:
+            self._switches = switches
+            self.machine.pin(PIN_LIMIT_LOW, switches[0])
+            self.machine.pin(PIN_LIMIT_HIGH, switches[1])
         self.machine.run_until(end)
         for output in self.machine.outputs():
             self._obey(output)

@@ -63,6 +63,7 @@ typedef struct machine {
   avr_ioport_external_t external[3]; /* of ports B, C, D */
   void (*core_reset)(avr_t *);
   uint8_t duty;
+  int log_serial;
   uint32_t patched_at;
   uint16_t patched;
   int is_patched;
@@ -171,8 +172,9 @@ static void on_duty(avr_t *avr, avr_io_addr_t address, uint8_t value, void *para
 }
 
 static void on_level(avr_t *avr, avr_io_addr_t address, uint8_t value, void *parameter) {
+  machine_t *m = parameter;
   avr->data[address] = value;
-  note(parameter, OUT_SERIAL, (value & COM1A0_BIT) != 0);
+  if (m->log_serial) note(m, OUT_SERIAL, (value & COM1A0_BIT) != 0);
 }
 
 static void on_reset(avr_t *avr) {
@@ -382,6 +384,9 @@ int machine_log(machine_t *m, entry_t *entries, int size) {
   while (n < size && m->log_tail != m->log_head) entries[n++] = m->log[m->log_tail++ % LOG];
   return n;
 }
+
+/* The packet serial's bits are many: they are logged on request. */
+void machine_log_serial(machine_t *m, int on) { m->log_serial = on; }
 
 void machine_pin(machine_t *m, char port, int pin, int value) { set_pin(m, port, pin, value); }
 

@@ -37,7 +37,7 @@ class OutputKind(IntEnum):
     ENABLE = 0
     DIRECTION = 1
     PWM = 2  # compare value 0..255
-    SERIAL = 3  # level of the packet serial line
+    SERIAL = 3  # next level of the packet serial line; see ``log_serial``
     RESET = 4
 
 
@@ -177,6 +177,10 @@ class AvrMachine:
             if size < len(self._entries):
                 return out
 
+    def log_serial(self) -> None:
+        """From now on ``outputs`` holds the bits of the packet serial too."""
+        self._lib.machine_log_serial(self._machine, 1)
+
     def timing(self, vector: int) -> Timing:
         """Of an interrupt vector by its number, or of the ``MAIN_LOOP``."""
         values = (ctypes.c_uint64 * 4)()
@@ -206,6 +210,7 @@ def _bind(lib: ctypes.CDLL) -> ctypes.CDLL:
         "machine_count": (ctypes.c_int64, [pointer, number]),
         "machine_pin": (None, [pointer, ctypes.c_char, number, number]),
         "machine_log": (number, [pointer, ctypes.POINTER(_Entry), number]),
+        "machine_log_serial": (None, [pointer, number]),
         "machine_timing": (None, [pointer, number, ctypes.POINTER(cycles)]),
         "machine_reset": (None, [pointer]),
         "machine_hang": (None, [pointer, number]),
