@@ -1,0 +1,159 @@
+"""The pole as a filter, compiled: one-step-ahead predictions for the prediction-error method.
+
+With q = omega + c v cos theta the cart's acceleration drops out of the pole's equation::
+
+    thetadot = omega = q - c v cos theta
+    qdot = -c g sin theta - c v omega sin theta - b omega - coulomb sign(omega)
+
+so only the cart's speed is needed, and a jerk of the cart is no noise. The parameters maximise the
+likelihood of the innovations of an extended Kalman filter for (theta, q).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from cartpole.messages import FloatArray
+
+# Order of the vector of parameters that kernels take.
+COUPLING, DAMPING, COULOMB, OFFSET, SCALE, ANCHOR, CART_SCALE = range(7)
+RESTART_S = 0.5  # so long without an acceptable angle, and the filter starts anew
+COULOMB_BLEND_RAD_S = 0.02
+
+
+@njit(cache=True, nogil=True)
+def _slope(
+    theta: float, q: float, v: float, pars: FloatArray, gravity: float
+) -> tuple[float, float]:
+    c = pars[COUPLING]
+    omega = q - c * v * math.cos(theta)
+    dry = pars[COULOMB] * max(-1.0, min(1.0, omega / COULOMB_BLEND_RAD_S))
+    sine = math.sin(theta)
+    return omega, -c * gravity * sine - c * v * omega * sine - pars[DAMPING] * omega - dry
+
+
+@njit(cache=True, nogil=True)
+def _advance(
+    theta: float,
+    q: float,
+    cov: FloatArray,
+    step: float,
+    count: int,
+    speed: FloatArray,
+    at: int,
+    pars: FloatArray,
+    gravity: float,
+    noise: float,
+) -> tuple[float, float]:
+    """``count`` Runge-Kutta steps; ``speed[at:]`` holds v at every half step; cov in place."""
+    c, half = pars[COUPLING], 0.5 * step
+    for k in range(count):
+        v0 = pars[CART_SCALE] * speed[at + 2 * k]
+        v1 = pars[CART_SCALE] * speed[at + 2 * k + 1]
+        v2 = pars[CART_SCALE] * speed[at + 2 * k + 2]
+        a1, b1 = _slope(theta, q, v0, pars, gravity)
+        a2, b2 = _slope(theta + half * a1, q + half * b1, v1, pars, gravity)
+        a3, b3 = _slope(theta + half * a2, q + half * b2, v1, pars, gravity)
+        a4, b4 = _slope(theta + step * a3, q + step * b3, v2, pars, gravity)
+        middle = theta + half * a2
+        sine, cosine = math.sin(middle), math.cos(middle)
+        omega = a2
+        lean = c * v1 * sine
+        drag = lean + pars[DAMPING]
+        if abs(omega) < COULOMB_BLEND_RAD_S:
+            drag += pars[COULOMB] / COULOMB_BLEND_RAD_S
+        pull = -c * gravity * cosine - c * v1 * omega * cosine - drag * lean
+        # exp(A step) to second order with A = [[lean, 1], [pull, -drag]].
+        h2 = 0.5 * step * step
+        f00 = 1.0 + lean * step + (lean * lean + pull) * h2
+        f01 = step + (lean - drag) * h2
+        f10 = pull * step + pull * (lean - drag) * h2
+        f11 = 1.0 - drag * step + (pull + drag * drag) * h2
+        p00, p01, p11 = cov[0], cov[1], cov[2]
+        s0, s1 = f00 * p00 + f01 * p01, f00 * p01 + f01 * p11
+        cov[0] = s0 * f00 + s1 * f01 + noise * step**3 / 3.0
+        cov[1] = s0 * f10 + s1 * f11 + noise * step * step / 2.0
+        cov[2] = (f10 * p00 + f11 * p01) * f10 + (f10 * p01 + f11 * p11) * f11 + noise * step
+        theta += step / 6.0 * (a1 + 2.0 * a2 + 2.0 * a3 + a4)
+        q += step / 6.0 * (b1 + 2.0 * b2 + 2.0 * b3 + b4)
+    return theta, q
+
+
+@njit(cache=True, nogil=True)
+def innovations(
+    theta: FloatArray,
+    steps: FloatArray,
+    counts: FloatArray,
+    speed: FloatArray,
+    pars: FloatArray,
+    gravity: float,
+    noise: float,
+    measured: float,
+    gate: float,
+    used: FloatArray,
+    out: FloatArray,
+    variance: FloatArray,
+    states: FloatArray,
+) -> None:
+    """Innovations of the measured angle.
+
+    theta (n,): measured; steps (n,), counts (n,): how far and in how many steps from the sample
+    before (0 steps: a gap, start anew); speed: the cart's v at every half step, intervals one after
+    another; noise: variance of the pole's random acceleration [(rad/s)^2/s]; measured: variance of
+    an angle. The sensor reads ``scale`` times the angle from the anchor. With ``gate`` > 0 angles beyond that many standard deviations are left out and
+    ``used`` (n,) says which (0); with 0 it is read. ``out`` and ``variance`` (n,) receive
+    innovation and its variance, ``states`` (n, 5) theta, q and covariance after each update.
+    """
+    cov = np.zeros(3)
+    x, q, lost = 0.0, 0.0, 0.0
+    turn = 2.0 * math.pi
+    gain = 1.0 / pars[SCALE]
+    anchor = pars[ANCHOR]
+    at = 0
+    for k in range(len(theta)):
+        raw = theta[k] - pars[OFFSET]
+        z = anchor + (raw - anchor) * gain
+        count = int(counts[k])
+        if count > 0:
+            x, q = _advance(x, q, cov, steps[k], count, speed, at, pars, gravity, noise)
+            at += 2 * count
+            lost += count * steps[k]
+        if count == 0 or lost > RESTART_S:
+            rate = _start_rate(theta, steps, counts, k)
+            x, q = z, rate + pars[COUPLING] * pars[CART_SCALE] * speed[at] * math.cos(z)
+            cov[0], cov[1], cov[2] = measured, 0.0, 4.0
+            out[k], variance[k], lost = 0.0, 1.0, 0.0
+            if gate > 0.0:
+                used[k] = 0.0
+        else:
+            e, s = z - x, cov[0] + measured
+            if abs(e) > 0.5 * turn * abs(1.0 - gain):
+                # A sensor that is right once a turn may have come to the next turn's branch.
+                for side in (-1.0, 1.0):
+                    other = anchor + side * turn
+                    there = other + (raw - other) * gain - x
+                    if abs(there) < abs(e):
+                        e, anchor = there, other
+            out[k], variance[k] = e, s
+            if gate > 0.0:
+                used[k] = 1.0 if e * e <= gate * gate * s else 0.0
+            if used[k] > 0.0:
+                g0, g1 = cov[0] / s, cov[1] / s
+                x += g0 * e
+                q += g1 * e
+                cov[2] -= g1 * cov[1]
+                cov[1] -= g0 * cov[1]
+                cov[0] -= g0 * cov[0]
+                lost = 0.0
+        states[k, 0], states[k, 1] = x, q
+        states[k, 2], states[k, 3], states[k, 4] = cov[0], cov[1], cov[2]
+
+
+@njit(cache=True, nogil=True)
+def _start_rate(theta: FloatArray, steps: FloatArray, counts: FloatArray, k: int) -> float:
+    if k + 1 >= len(theta) or counts[k + 1] == 0:
+        return 0.0
+    return float((theta[k + 1] - theta[k]) / (steps[k + 1] * counts[k + 1]))

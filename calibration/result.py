@@ -1,0 +1,85 @@
+"""What a fit says: estimates with intervals, its quality, and what it refuses to say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from cartpole.messages import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A parameter's value and the ends of its 95 % interval, in ``unit``."""
+
+    value: float
+    ci95: tuple[float, float]
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationResult:
+    """Figures by dotted key of the settings.
+
+    ``refused`` says for a parameter why the data cannot give it and what to record instead.
+    ``residuals`` are (time [s], residual in its standard deviations) for the plot; ``notes`` are
+    findings that are no setting.
+    """
+
+    estimates: dict[str, Estimate]
+    chi2_dof: float
+    refused: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    homography: tuple[float, ...] | None = None
+    residuals: tuple[FloatArray, FloatArray] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """``{PARAMETER: {"value", "ci95", "unit"}, "fit": {"chi2_dof"}, "refused": {...}}``."""
+        out: dict[str, Any] = {}
+        for name, one in self.estimates.items():
+            out[name] = {"value": one.value, "ci95": list(one.ci95), "unit": one.unit}
+        if self.homography is not None:
+            out["camera.homography"] = {"value": list(self.homography), "ci95": None, "unit": "px"}
+        out["fit"] = {"chi2_dof": self.chi2_dof}
+        out["refused"] = dict(self.refused)
+        if self.notes:
+            out["notes"] = list(self.notes)
+        return out
+
+    def settings(self) -> dict[str, Any]:
+        """What belongs into the settings file, rounded to a tenth of its own uncertainty."""
+        values: dict[str, Any] = {
+            name: rounded(one.value, one.ci95) for name, one in self.estimates.items()
+        }
+        if self.homography is not None:
+            values["camera.homography"] = tuple(float(f"{h:.8g}") for h in self.homography)
+        return values
+
+
+def rounded(value: float, ci95: tuple[float, float]) -> float:
+    """``value`` with the digits that its interval supports and one more."""
+    width = 0.5 * (ci95[1] - ci95[0])
+    if not width > 0.0:
+        return float(f"{value:.6g}")
+    exponent = int(f"{width:e}".split("e")[1])
+    return round(value, 1 - exponent)
+
+
+def merged(results: list[CalibrationResult]) -> dict[str, Any]:
+    """One JSON object of several results; chi2/dof is that of the worst fit."""
+    out: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    notes: list[str] = []
+    for result in results:
+        one = result.as_json()
+        refused.update(one.pop("refused"))
+        notes.extend(one.pop("notes", []))
+        one.pop("fit")
+        out.update(one)
+    out["fit"] = {"chi2_dof": max((r.chi2_dof for r in results), default=0.0)}
+    out["refused"] = {name: why for name, why in refused.items() if name not in out}
+    if notes:
+        out["notes"] = notes
+    json.dumps(out, allow_nan=False)
+    return out
