@@ -238,12 +238,18 @@ class Chip:
                 self.events.append(message)
         self.outputs += self.machine.outputs()
 
+    def meet(self) -> Chip:
+        """Boot, HELLO (the first one goes unheard), CONFIG, and the first commands, all off."""
+        self.run(300)
+        assert self.codec.ready
+        return self
+
     def start(self, velocity_m_s: float = 0.5) -> Chip:
-        """Boot, HELLO, CONFIG, enable, and reach a speed."""
-        self.run(60)
+        """Meet, enable, and reach a speed."""
+        self.meet()
         self.enable = True
         self.velocity_m_s = velocity_m_s
-        self.run(340)
+        self.run(200)
         assert self.status.enabled
         assert self.status.velocity_m_s == pytest.approx(velocity_m_s, abs=1e-6)
         return self
