@@ -30,7 +30,7 @@ def sine_cosine(angle: float) -> tuple[float, float]:
     r = (angle - turns * PI_HIGH) - turns * PI_LOW
     sign = 1.0 - 2.0 * (turns - 2.0 * np.floor(0.5 * turns))
     t = r * r
-    s = 1.0 / 355687428096000.0 - t / 121645100408832000.0
+    s = 1.0 / 355687428096000.0 - t * (1.0 / 121645100408832000.0)
     s = -1.0 / 1307674368000.0 + t * s
     s = 1.0 / 6227020800.0 + t * s
     s = -1.0 / 39916800.0 + t * s
@@ -38,7 +38,7 @@ def sine_cosine(angle: float) -> tuple[float, float]:
     s = -1.0 / 5040.0 + t * s
     s = 1.0 / 120.0 + t * s
     s = -1.0 / 6.0 + t * s
-    c = -1.0 / 6402373705728000.0 + t / 2432902008176640000.0
+    c = -1.0 / 6402373705728000.0 + t * (1.0 / 2432902008176640000.0)
     c = 1.0 / 20922789888000.0 + t * c
     c = -1.0 / 87178291200.0 + t * c
     c = 1.0 / 479001600.0 + t * c
@@ -75,8 +75,8 @@ def pole_step_derivatives(
     and sin theta, cos theta at the start).
     """
     half = 0.5 * h
-    sixth = h / 6.0
-    third = h / 3.0
+    sixth = h * (1.0 / 6.0)
+    third = h * (1.0 / 3.0)
     a1 = scale * e
     a2 = a1 * middle
     a4 = a1 * end

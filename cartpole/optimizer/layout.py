@@ -32,7 +32,7 @@ ACCELERATION = 1
 (ZPL, ZPU, ZGL, ZGU, ZUL, ZUU, ZWL, ZWU) = range(30, 38)
 (DZPL, DZPU, DZGL, DZGU, DZUL, DZUU, DZWL, DZWU) = range(38, 46)
 # Dynamics at the trial: defects, Jacobian, curvature, cosine.
-(CP, CV, CTH, COM) = range(46, 50)
+(CTH, COM) = range(48, 50)
 (F11, F12, G1, F21, F22, G2) = range(50, 56)
 (HTT, HTO, HTE, HOO, HOE, HEE) = range(56, 62)
 COS = 62
@@ -46,8 +46,8 @@ COS = 62
 (K0, K1, K2, K3, K4, KF) = range(100, 106)
 # Data of the problem, stage by stage.
 (H, C2, E1, D, RM, R1, REF, LIMP, LIMG, LIMU, LIMW) = range(106, 117)
-(SIN, RATIO) = range(117, 119)
-ROWS = 119
+(SIN, RATIO, RATIO2, RATIO3) = range(117, 121)
+ROWS = 121
 BIG = 1e9  # a limit nobody reaches
 
 # Scalars: data.

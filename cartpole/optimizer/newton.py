@@ -21,12 +21,13 @@ from cartpole.messages import FloatArray
 from cartpole.optimizer import layout as _
 from cartpole.optimizer.riccati import backward, forward
 from cartpole.optimizer.stages import (
-    EXTREMA,
+    EXACT,
     accept,
     assemble,
     cost_and_defect,
     directions,
     evaluate,
+    largest,
     log_slack_change,
     move,
     new_multipliers,
@@ -52,7 +53,7 @@ def gap(limit: float, g: float, zl: float, zu: float) -> float:
     return max((limit + g) * zl, (limit - g) * zu)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXTREMA)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
 def residuals(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> tuple[float, float, float]:
     """(stationarity, defect, complementarity): largest absolute values at the iterate."""
     wp = 2.0 * sc[_.WEIGHT_P]
@@ -68,9 +69,6 @@ def residuals(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> tuple[float,
     multiple = 1.0 - periodic
     velocity = kind == _.VELOCITY
     carry = 1.0 if velocity else 0.0
-    stationarity = 0.0
-    defect = 0.0
-    product = 0.0
     for k in range(n):
         h = ws[_.H * S + k]
         p = ws[_.P * S + k]
@@ -100,20 +98,16 @@ def residuals(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> tuple[float,
         ge -= carry * ws[_.LE * S + k]
         free = 1.0 if k > 0 else 0.0
         held = free if velocity else 1.0
-        stationarity = max(
-            stationarity,
-            max(
-                free * max(max(abs(gp), abs(gv)), max(abs(gth), abs(gom))),
-                max(held * abs(ge), abs(gw)),
-            ),
+        ws[_.RATIO * S + k] = max(
+            free * max(max(abs(gp), abs(gv)), max(abs(gth), abs(gom))),
+            max(held * abs(ge), abs(gw)),
         )
-        defect = max(
-            defect,
-            max(
-                max(abs(ws[_.CP * S + k]), abs(ws[_.CV * S + k])),
-                max(abs(ws[_.CTH * S + k]), abs(ws[_.COM * S + k])),
-            ),
-        )
+        ws[_.RATIO2 * S + k] = max(abs(ws[_.CTH * S + k]), abs(ws[_.COM * S + k]))
+    for k in range(n, padded(n)):
+        ws[_.RATIO * S + k] = 0.0
+        ws[_.RATIO2 * S + k] = 0.0
+    stationarity = largest(ws, _.RATIO, n)
+    defect = largest(ws, _.RATIO2, n)
     for k in range(padded(n)):
         p = ws[_.P * S + k]
         g = lp * p + lv * ws[_.V * S + k]
@@ -123,7 +117,8 @@ def residuals(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> tuple[float,
         d = 0.0
         if velocity:
             d = gap(ws[_.LIMW * S + k], ws[_.W * S + k], ws[_.ZWL * S + k], ws[_.ZWU * S + k])
-        product = max(product, max(max(a, b), max(c, d)))
+        ws[_.RATIO * S + k] = max(max(a, b), max(c, d))
+    product = largest(ws, _.RATIO, n)
     return max(stationarity, last_stationarity(ws, sc, n, kind)), defect, product
 
 

@@ -113,6 +113,9 @@ class Planner:
         self._flown = None
         self._turn = 0
 
+    def prepare(self) -> None:
+        """Work for the next plan that needs no measurement: none yet."""
+
     def update(self, config: Config) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
         problem = problem_from_config(config)

@@ -4,7 +4,7 @@ Both sweeps work in y = (p, v, theta, omega, e), where a step is
 
     p+ = p + h v + c2 e,  v+ = v + e1 e,  (theta, omega)+ = F (theta, omega) + g e,  e- = d e
 
-plus the defects; e is then the next stage's input (acceleration kind) or what the next stage's rate w
+plus the pole's defects; e is then the next stage's input (acceleration kind) or what the next stage's rate w
 adds h w to (velocity kind). Because the columns of p and v are constants, a stage costs about a
 hundred multiplications. See ``docs/optimizer.md``.
 """
@@ -94,16 +94,14 @@ def backward(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> bool:
         f21 = ws[_.F21 * S + k]
         f22 = ws[_.F22 * S + k]
         g2 = ws[_.G2 * S + k]
-        cp = ws[_.CP * S + k]
-        cv = ws[_.CV * S + k]
         ct = ws[_.CTH * S + k]
         co = ws[_.COM * S + k]
-        # Gradient of the cost-to-go at the end of the step; e loses what v gains.
-        t0 = s0 + p00 * cp + (p01 - p04) * cv + p02 * ct + p03 * co
-        t1 = s1 + p01 * cp + (p11 - p14) * cv + p12 * ct + p13 * co
-        t2 = s2 + p02 * cp + (p12 - p24) * cv + p22 * ct + p23 * co
-        t3 = s3 + p03 * cp + (p13 - p34) * cv + p23 * ct + p33 * co
-        t4 = s4 + p04 * cp + (p14 - p44) * cv + p24 * ct + p34 * co
+        # Gradient of the cost-to-go at the end of the step; only the pole has defects.
+        t0 = s0 + p02 * ct + p03 * co
+        t1 = s1 + p12 * ct + p13 * co
+        t2 = s2 + p22 * ct + p23 * co
+        t3 = s3 + p23 * ct + p33 * co
+        t4 = s4 + p24 * ct + p34 * co
         m0 = t0 + ws[_.QP * S + k]
         m1 = h * t0 + t1 + ws[_.QV * S + k]
         m2 = f11 * t2 + f21 * t3 + ws[_.QTH * S + k]
@@ -138,14 +136,16 @@ def backward(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> bool:
         if velocity:
             r = ws[_.QWW * S + k]
             pivot = r + h * h * m44
-            gain = h / pivot
-            feed = (ws[_.QW * S + k] + h * m4) / pivot
+            inverse = 1.0 / pivot
+            gain = h * inverse
+            feed = (ws[_.QW * S + k] + h * m4) * inverse
             keep = h * gain
         else:
             r = 0.0
             pivot = m44
-            gain = 1.0 / pivot
-            feed = m4 / pivot
+            inverse = 1.0 / pivot
+            gain = inverse
+            feed = m4 * inverse
             keep = gain
         if not pivot > PIVOT:
             return False
@@ -170,7 +170,7 @@ def backward(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> bool:
         p23 = m23 - y2 * m34
         p33 = m33 - y3 * m34
         if velocity:
-            rest = r / pivot
+            rest = r * inverse
             p04 = rest * m04
             p14 = rest * m14
             p24 = rest * m24
@@ -205,7 +205,7 @@ def backward(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def forward(ws: FloatArray, n: int, kind: int) -> bool:
     """The direction from the first stage on; False if it is not finite.
 
@@ -237,9 +237,8 @@ def forward(ws: FloatArray, n: int, kind: int) -> bool:
         else:
             de = step
             ws[_.DU * S + k] = de
-        cv = ws[_.CV * S + k]
-        dp += ws[_.H * S + k] * dv + ws[_.C2 * S + k] * de + ws[_.CP * S + k]
-        dv += ws[_.E1 * S + k] * de + cv
+        dp += ws[_.H * S + k] * dv + ws[_.C2 * S + k] * de
+        dv += ws[_.E1 * S + k] * de
         th = ws[_.F11 * S + k] * dth + ws[_.F12 * S + k] * dom
         dom = (
             ws[_.F21 * S + k] * dth
@@ -248,7 +247,7 @@ def forward(ws: FloatArray, n: int, kind: int) -> bool:
             + ws[_.COM * S + k]
         )
         dth = th + ws[_.G1 * S + k] * de + ws[_.CTH * S + k]
-        de = ws[_.D * S + k] * de - cv
+        de = ws[_.D * S + k] * de
     ws[_.DP * S + n] = dp
     ws[_.DV * S + n] = dv
     ws[_.DTH * S + n] = dth

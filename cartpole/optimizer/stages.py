@@ -50,8 +50,6 @@ def evaluate(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> None:
                 ws[_.TLOM * S + k + 1],
             )
         )
-        ws[_.CP * S + k] = (ws[_.TP * S + k] - ws[_.TP * S + k + 1]) + h * v + ws[_.C2 * S + k] * e
-        ws[_.CV * S + k] = (v - ws[_.TV * S + k + 1]) + ws[_.E1 * S + k] * e
         ws[_.CTH * S + k] = th - ws[_.TTH * S + k + 1]
         ws[_.COM * S + k] = om - ws[_.TOM * S + k + 1]
         ws[_.F11 * S + k] = f11
@@ -136,6 +134,19 @@ def assemble(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> None:
             ws[_.QWW * S + k] = ww * h + sw
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def largest(ws: FloatArray, row: int, n: int) -> float:
+    """Largest entry of a row over the padded stages (none below zero); four chains at once."""
+    a = b = c = d = 0.0
+    for k in range(0, padded(n), 4):
+        i = row * S + k
+        a = max(a, ws[i])
+        b = max(b, ws[i + 1])
+        c = max(c, ws[i + 2])
+        d = max(d, ws[i + 3])
+    return max(max(a, b), max(c, d))
+
+
 @njit(inline="always", error_model="numpy")
 def limit_direction(
     g: float, dg: float, limit: float, zl: float, zu: float, mu: float
@@ -149,9 +160,7 @@ def limit_direction(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXTREMA)
-def directions(
-    ws: FloatArray, sc: FloatArray, n: int, kind: int
-) -> tuple[float, float, float]:
+def directions(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> tuple[float, float, float]:
     """Directions of the limits' multipliers, and how far one may go.
 
     Returns (primal rate, dual rate, slope of the barrier function); a step of 1 / rate reaches the
@@ -161,8 +170,6 @@ def directions(
     lp = sc[_.LEAD_P]
     lv = sc[_.LEAD_V]
     carry = 1.0 if kind == _.VELOCITY else 0.0
-    primal = 0.0
-    dual = 0.0
     slope = 0.0
     for k in range(padded(n)):
         dp = ws[_.DP * S + k]
@@ -173,8 +180,8 @@ def directions(
         )
         ws[_.DZPL * S + k] = a
         ws[_.DZPU * S + k] = b
-        primal = max(primal, c)
-        dual = max(dual, d)
+        primal = c
+        dual = d
         a, b, c, d = limit_direction(
             lp * ws[_.P * S + k] + lv * ws[_.V * S + k],
             lp * dp + lv * dv,
@@ -192,8 +199,8 @@ def directions(
         )
         ws[_.DZUL * S + k] = a
         ws[_.DZUU * S + k] = b
-        primal = max(primal, c)
-        dual = max(dual, d)
+        ws[_.RATIO2 * S + k] = max(primal, c)
+        ws[_.RATIO3 * S + k] = max(dual, d)
         slope += (
             ws[_.QP * S + k] * dp
             + ws[_.QV * S + k] * dv
@@ -209,10 +216,10 @@ def directions(
             )
             ws[_.DZWL * S + k] = a
             ws[_.DZWU * S + k] = b
-            primal = max(primal, c)
-            dual = max(dual, d)
+            ws[_.RATIO2 * S + k] = max(ws[_.RATIO2 * S + k], c)
+            ws[_.RATIO3 * S + k] = max(ws[_.RATIO3 * S + k], d)
             slope += ws[_.QW * S + k] * dw
-    return primal, dual, slope
+    return largest(ws, _.RATIO2, n), largest(ws, _.RATIO3, n), slope
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
@@ -309,12 +316,7 @@ def cost_and_defect(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> tuple[
         cost += ws[_.H * S + k] * (
             wp * p * p + wv * v * v + wth * angle + wom * om * om + wu * u * u + ww * w * w
         )
-        defect += (
-            abs(ws[_.CP * S + k])
-            + abs(ws[_.CV * S + k])
-            + abs(ws[_.CTH * S + k])
-            + abs(ws[_.COM * S + k])
-        )
+        defect += abs(ws[_.CTH * S + k]) + abs(ws[_.COM * S + k])
     p = ws[_.TP * S + n] - ws[_.REF * S + n]
     v = ws[_.TV * S + n]
     th = ws[_.TTH * S + n] - target
@@ -380,11 +382,11 @@ def log_slack_change(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> float
 
 @njit(inline="always", error_model="numpy")
 def step_multiplier(
-    z: float, dz: float, alpha: float, slack: float, mu: float, spread: float
+    z: float, dz: float, alpha: float, slack: float, mu: float, spread: float, narrow: float
 ) -> float:
     """Multiplier after a step, kept within a factor ``spread`` of mu / slack."""
     centre = mu / slack
-    return max(centre / spread, min(centre * spread, z + alpha * dz))
+    return max(centre * narrow, min(centre * spread, z + alpha * dz))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
@@ -395,6 +397,7 @@ def accept(
     mu = sc[_.MU]
     lp = sc[_.LEAD_P]
     lv = sc[_.LEAD_V]
+    narrow = 1.0 / spread
     for k in range(padded(n)):
         p = ws[_.TP * S + k]
         v = ws[_.TV * S + k]
@@ -410,25 +413,25 @@ def accept(
         ws[_.LV * S + k] += alpha * (ws[_.NLV * S + k] - ws[_.LV * S + k])
         limit = ws[_.LIMP * S + k]
         ws[_.ZPL * S + k] = step_multiplier(
-            ws[_.ZPL * S + k], ws[_.DZPL * S + k], dual, limit + p, mu, spread
+            ws[_.ZPL * S + k], ws[_.DZPL * S + k], dual, limit + p, mu, spread, narrow
         )
         ws[_.ZPU * S + k] = step_multiplier(
-            ws[_.ZPU * S + k], ws[_.DZPU * S + k], dual, limit - p, mu, spread
+            ws[_.ZPU * S + k], ws[_.DZPU * S + k], dual, limit - p, mu, spread, narrow
         )
         limit = ws[_.LIMG * S + k]
         g = lp * p + lv * v
         ws[_.ZGL * S + k] = step_multiplier(
-            ws[_.ZGL * S + k], ws[_.DZGL * S + k], dual, limit + g, mu, spread
+            ws[_.ZGL * S + k], ws[_.DZGL * S + k], dual, limit + g, mu, spread, narrow
         )
         ws[_.ZGU * S + k] = step_multiplier(
-            ws[_.ZGU * S + k], ws[_.DZGU * S + k], dual, limit - g, mu, spread
+            ws[_.ZGU * S + k], ws[_.DZGU * S + k], dual, limit - g, mu, spread, narrow
         )
         limit = ws[_.LIMU * S + k]
         ws[_.ZUL * S + k] = step_multiplier(
-            ws[_.ZUL * S + k], ws[_.DZUL * S + k], dual, limit + u, mu, spread
+            ws[_.ZUL * S + k], ws[_.DZUL * S + k], dual, limit + u, mu, spread, narrow
         )
         ws[_.ZUU * S + k] = step_multiplier(
-            ws[_.ZUU * S + k], ws[_.DZUU * S + k], dual, limit - u, mu, spread
+            ws[_.ZUU * S + k], ws[_.DZUU * S + k], dual, limit - u, mu, spread, narrow
         )
     if kind == _.VELOCITY:
         for k in range(padded(n)):
@@ -437,8 +440,8 @@ def accept(
             ws[_.W * S + k] = w
             ws[_.LE * S + k] += alpha * (ws[_.NLE * S + k] - ws[_.LE * S + k])
             ws[_.ZWL * S + k] = step_multiplier(
-                ws[_.ZWL * S + k], ws[_.DZWL * S + k], dual, limit + w, mu, spread
+                ws[_.ZWL * S + k], ws[_.DZWL * S + k], dual, limit + w, mu, spread, narrow
             )
             ws[_.ZWU * S + k] = step_multiplier(
-                ws[_.ZWU * S + k], ws[_.DZWU * S + k], dual, limit - w, mu, spread
+                ws[_.ZWU * S + k], ws[_.DZWU * S + k], dual, limit - w, mu, spread, narrow
             )
