@@ -227,12 +227,8 @@ class StateFilter:
             state=(values[at.X + P], values[at.X + V], values[at.X + THETA], values[at.X + OMEGA]),
             sigma=(sigma[P], sigma[V], sigma[THETA], sigma[OMEGA]),
             upright_offset_rad=values[at.X + at.OFFSET],
-            camera_age_ns=_age(
-                now_ns, stamp[at.ACCEPTED + at.CAMERA_P : at.ACCEPTED + at.CAMERA_THETA + 1]
-            ),
-            encoder_age_ns=_age(
-                now_ns, stamp[at.ACCEPTED + at.ENCODER_P : at.ACCEPTED + at.ENCODER_THETA + 1]
-            ),
+            camera_age_ns=_age(now_ns, stamp, at.CAMERA_P, at.CAMERA_THETA),
+            encoder_age_ns=_age(now_ns, stamp, at.ENCODER_P, at.ENCODER_THETA),
             nis_camera=values[at.NIS + at.CAMERA_THETA],
             nis_encoder=values[at.NIS + at.ENCODER_THETA],
             rejected=self._dropped + int(values[at.REJECTED]),
