@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         if dashboard:
             overrides.append("dashboard.enabled=true")
         settings = load(config, overrides)
-        figures = _run(settings, config, duration, record, headless)
+        figures = _run(settings, config, overrides, duration, record, headless)
         write_json(json_path, figures)
         if figures["faults"] and any(f["action"] in ("brake", "off") for f in figures["faults"]):
             raise typer.Exit(1)
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
 def _run(
     config: Config,
     config_path: Path | None,
+    overrides: list[str],
     duration_s: float | None,
     record: Path | None,
     headless: bool,
@@ -55,7 +56,7 @@ def _run(
     from cartpole.daemon.assembly import assemble
 
     announce_compilation()
-    with assemble(config, config_path, record, headless) as rig:
+    with assemble(config, config_path, overrides, record=record, headless=headless) as rig:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: rig.daemon.stop())
         rig.daemon.run(duration_s)

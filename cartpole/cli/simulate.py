@@ -96,8 +96,8 @@ def _simulate(
 
     announce_compilation()
     from cartpole.config.load import config_sha256
-    from cartpole.session.summary import SummaryBuilder
     from cartpole.daemon.virtual import run_virtual
+    from cartpole.session.summary import SummaryBuilder
 
     summary = SummaryBuilder(config, git_revision(), config_sha256(config))
     with contextlib.ExitStack() as stack:
@@ -109,11 +109,11 @@ def _simulate(
         with progress("simulating", duration_s) as advance:
             run_virtual(config, duration_s, summary, kept, advance)
         mark_warm()
-        if video is not None:
+        if video is not None and kept is not None:
             from cartpole.session.video import write_video
 
             write_video(kept, video)
-        if plot is not None:
+        if plot is not None and kept is not None:
             from cartpole.session.plot import plot_session
 
             plot_session(kept, plot)

@@ -1,8 +1,8 @@
 """The heart: ``ControlCore.tick(TickInput) -> TickRecord``.
 
 No clock, no thread, no device, no file: the live daemon, the simulator in virtual time, the replay
-and the fault campaign all run this object. What a tick does, in order: requests, measurements, estimate,
-watch, mode, desired command, governor.
+and the fault campaign all run this object. What a tick does, in order: requests, measurements,
+estimate, watch, mode, desired command, governor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cartpole.control.faults import FaultLatch
 from cartpole.control.governor import govern, limits_from
 from cartpole.control.homing import Homing, HomingPhase, HomingState
 from cartpole.control.modes import DRIVEN, FLYING, Situation, next_mode
-from cartpole.control.pilot import Flight, Pilot
+from cartpole.control.pilot import Flight, Pilot, PlanMaker
 from cartpole.control.reference import Target
 from cartpole.control.watch import Watch
 from cartpole.estimation.filter import StateFilter
@@ -45,7 +45,6 @@ from cartpole.messages import (
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.optimizer.planner import Planner
 
 FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 AT_REST_M_S = 0.02
@@ -64,7 +63,7 @@ class ControlCore:
         config: Config,
         *,
         homed: HomingResult | None = None,
-        planner: Planner | None = None,
+        planner: PlanMaker | None = None,
     ) -> None:
         self._config = config
         self._filter = StateFilter(config)
@@ -131,6 +130,11 @@ class ControlCore:
             faults=self._latch.latched,
             events=tuple(self._events),
         )
+
+    def after_tick(self) -> None:
+        """Work that may wait until the command is out: preparing the next plan."""
+        if self._mode in FLYING:
+            self._pilot.after()
 
     # Requests
 

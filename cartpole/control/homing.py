@@ -1,8 +1,8 @@
 """Homing: find both encoders' zero by gravity and the limit switches, and check the numbers.
 
 A state machine without clock or device: fed with encoder samples, it answers a velocity.
-Plausibility comes before arming: the cart must move the way it is told, at the speed it is told, and the travel
-between the switches must be the configured one.
+Plausibility comes before arming: the cart must move the way it is told, at the speed it is told,
+and the travel between the switches must be the configured one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The mode machine: which mode follows which, and why.
 
 DISARMED → (HOMING) → READY → SWING_UP ⇄ BALANCE, LQR_FALLBACK while no plan can be flown,
-SAFE_STOP brakes and ends in DISARMED or, if a fault is latched, in FAULT; only a reset leaves FAULT.
+SAFE_STOP brakes and ends in DISARMED or, if a fault is latched, in FAULT; only a reset leaves
+FAULT.
 """
 
 from __future__ import annotations

@@ -8,21 +8,44 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from cartpole.control import energy, lqr
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import from_config
-from cartpole.optimizer.planner import Planner, make_planner
+from cartpole.optimizer.planner import make_planner
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.optimizer.problem import Problem
 
 BRIDGED_TICKS = 2
 GOOD_PLANS_TO_RETURN = 5
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
+
+
+class PlanMaker(Protocol):
+    """What the pilot needs of a planner (`cartpole.optimizer.planner.Planner`)."""
+
+    @property
+    def problem(self) -> Problem:
+        """Horizon, costs and limits."""
+
+    def plan(
+        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+    ) -> Plan:
+        """A plan from ``state`` (5,) at ``start_ns`` along ``reference`` (N + 1,)."""
+
+    def prepare(self) -> None:
+        """Work for the next plan that needs no measurement."""
+
+    def update(self, config: Config) -> None:
+        """Take over live settings."""
+
+    def reset(self) -> None:
+        """Forget every plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +60,8 @@ class Flight:
 class Pilot:
     """Owns planner and LQR; deterministic, no clock."""
 
-    def __init__(self, config: Config, planner: Planner | None = None) -> None:
-        self._planner = planner if planner is not None else make_planner(config)
+    def __init__(self, config: Config, planner: PlanMaker | None = None) -> None:
+        self._planner: PlanMaker = planner if planner is not None else make_planner(config)
         # Times (N + 1,) of a plan's states, from its start.
         self.times_s = np.concatenate(([0.0], np.cumsum(self._planner.problem.steps_s)))
         self._set(config)
@@ -65,7 +88,7 @@ class Pilot:
         self._good_in_a_row = GOOD_PLANS_TO_RETURN
 
     def fly(self, state: FloatArray, reference: FloatArray, budget: int, start_ns: int) -> Flight:
-        """One tick: ``state`` (5,) when the command acts, ``reference`` (N + 1,) cart targets [m]."""
+        """One tick: ``state`` (5,) when the command acts, ``reference`` (N + 1,) targets [m]."""
         if not np.all(np.isfinite(state)):
             return Flight(0.0, None, "none")
         target = float(reference[0])
@@ -85,6 +108,11 @@ class Pilot:
             return Flight(bridge, plan, "bridge")
         self._good_in_a_row = 0
         return self._fall_back(state, target, plan)
+
+    def after(self) -> None:
+        """Once the command is out: let the planner prepare the next tick."""
+        if not self._feed_back_only:
+            self._planner.prepare()
 
     def _bridge(self, start_ns: int) -> float | None:
         """The last good plan's command for now, if it is not too old."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from cartpole.control.pilot import PlanMaker
 from cartpole.messages import FloatArray, Plan
-from cartpole.optimizer.planner import Planner, make_planner
+from cartpole.optimizer.planner import make_planner
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -17,7 +18,7 @@ class TimedPlanner:
     """Passes everything on to a planner and remembers how long its last plan took."""
 
     def __init__(self, config: Config) -> None:
-        self._planner: Planner = make_planner(config)
+        self._planner: PlanMaker = make_planner(config)
         self._elapsed_ns = -1
 
     @property
@@ -33,6 +34,10 @@ class TimedPlanner:
         plan = self._planner.plan(state, reference, newton_budget, start_ns)
         self._elapsed_ns = time.perf_counter_ns() - begin
         return plan
+
+    def prepare(self) -> None:
+        """See ``Planner``."""
+        self._planner.prepare()
 
     def update(self, config: Config) -> None:
         """See ``Planner``."""

@@ -1,7 +1,7 @@
-"""Puts a daemon together from its config: rig or simulated rig, links, camera, recorder, listeners.
+"""Puts a daemon together from its config: rig or simulated rig, links, camera, recorder.
 
-Everything that is opened here is closed in the reverse order, whatever happens; the links' own close
-sends zero.
+Everything that is opened here is closed in the reverse order, whatever happens; the links' own
+close sends zero.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,10 @@ from typing import TYPE_CHECKING
 
 from cartpole.config.load import config_sha256
 from cartpole.daemon import realtime
+from cartpole.daemon.control_socket import ControlSocket
 from cartpole.daemon.daemon import Daemon, Devices, Listener
+from cartpole.daemon.desk import Desk
+from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.status_line import StatusLine
 from cartpole.errors import UsageError
 from cartpole.kernel_cache import mark_warm
@@ -26,7 +28,7 @@ from cartpole.messages import TickRecord, TickTiming
 from cartpole.session.provenance import git_revision, provenance
 from cartpole.session.summary import SummaryBuilder
 from cartpole.session.writer import SessionWriter
-from firmware_bridge.keeper import Tap, no_tap
+from firmware_bridge.keeper import no_tap
 from firmware_bridge.rig_links import open_links
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Assembly:
 
     daemon: Daemon
     summary: SummaryBuilder
+    settings: SettingsKeeper
     session: Path | None
     writer: SessionWriter | None
     camera: CameraProcess | None
@@ -64,16 +67,25 @@ class Assembly:
 
 @contextlib.contextmanager
 def assemble(
-    config: Config, config_path: Path | None, record: Path | None, headless: bool
+    config: Config,
+    config_path: Path | None = None,
+    overrides: list[str] | None = None,
+    *,
+    record: Path | None = None,
+    headless: bool = False,
 ) -> Iterator[Assembly]:
     """Open everything, yield, close everything. Raises DeviceError, ConfigError, SessionError."""
     with contextlib.ExitStack() as stack:
         rig = _simulated_rig(config, stack)
         camera = _camera(config, rig, stack)
-        starting = _start_together(rig, camera)
+        # Both processes import and warm their kernels while this one does.
+        if camera is not None:
+            camera.start()
+        if rig is not None:
+            rig.start()
         warm_up(config)
-        for thread in starting:
-            thread.join()
+        if rig is not None:
+            rig.wait_ready()
         if camera is not None:
             camera.wait_ready(CAMERA_READY_S)
         mark_warm()
@@ -85,9 +97,10 @@ def assemble(
             motor_port=rig.motor_port if rig is not None else None,
         )
         stack.callback(links.close)
-        links.start()
         for line in realtime.enter(config.service):
             print(f"real time: {line}", file=sys.stderr)
+        links.start()
+        realtime.stop_inheriting(config.service)
         summary = SummaryBuilder(config, git_revision(), config_sha256(config))
         listeners: list[Listener] = [SummaryListener(summary)]
         if writer is not None:
@@ -99,11 +112,11 @@ def assemble(
             stack.enter_context(PictureTap(camera.pictures, writer))
         truth = rig.truth if rig is not None else None
         daemon = Daemon(config, Devices(links, camera, truth), tuple(listeners))
-        if not headless:
-            stack.enter_context(StatusLine(daemon))
-        else:
-            stack.enter_context(StatusLine(daemon, events_only=True))
-        yield Assembly(daemon, summary, session, writer, camera)
+        stack.enter_context(StatusLine(daemon, events_only=headless))
+        settings = SettingsKeeper(config_path, overrides or [], lambda: daemon.config, daemon.ask)
+        desk = Desk(daemon, settings, str(session) if session is not None else None)
+        stack.enter_context(ControlSocket(Path(config.service.socket), desk.answer))
+        yield Assembly(daemon, summary, settings, session, writer, camera)
 
 
 def _simulated_rig(config: Config, stack: contextlib.ExitStack) -> SimulatedRig | None:
@@ -141,18 +154,6 @@ def _camera(
     return camera
 
 
-def _start_together(
-    rig: SimulatedRig | None, camera: CameraProcess | None
-) -> list[threading.Thread]:
-    """Start both processes at once: each takes a second to import and warm its kernels."""
-    if camera is not None:
-        camera.start()
-    if rig is None:
-        return []
-    rig.start()
-    return []
-
-
 def warm_up(config: Config) -> None:
     """Run every kernel of a tick once, in virtual time, so that the first real tick is like any."""
     from cartpole.sim.run import VirtualRun
@@ -183,6 +184,3 @@ def _recorder(
     writer = SessionWriter(record, config, provenance(config))
     stack.callback(writer.close)
     return writer, record
-
-
-__all__ = ["Assembly", "Tap", "assemble", "warm_up"]

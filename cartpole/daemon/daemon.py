@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class Daemon:
         self._period_ns = round(config.controller.period_s * NANOSECONDS)
         self._seen_encoder = config.encoder.protocol == "none"
         self._seen_camera = config.camera.source == "none"
+        self._asked: dict[int, tuple[Request, threading.Event, list[str]]] = {}
         self._stopping = False
         self.latest: TickRecord | None = None
         self.latest_timing: TickTiming | None = None
@@ -81,6 +83,15 @@ class Daemon:
     def submit(self, request: Request) -> None:
         """Ask for something; it is done in the next tick."""
         self._requests.put(request)
+
+    def ask(self, request: Request, timeout_s: float = 2.0) -> tuple[str, ...]:
+        """Submit and wait for the tick that handled it; returns its events."""
+        done = threading.Event()
+        self._asked[id(request)] = (request, done, [])
+        self.submit(request)
+        handled = done.wait(timeout_s)
+        _, _, events = self._asked.pop(id(request))
+        return tuple(events) if handled else ("no answer: the loop does not run",)
 
     def stop(self) -> None:
         """Brake, then leave the loop; safe to call from a signal handler."""
@@ -140,6 +151,7 @@ class Daemon:
         record = self._core.tick(tick)
         self._devices.links.send(record.command)
         sent_ns = time.monotonic_ns()
+        self._core.after_tick()
         self._aim_camera(wake.now_ns)
         timing = TickTiming(
             now_ns=wake.now_ns,
@@ -155,10 +167,18 @@ class Daemon:
                 listener.put_tick(record, truth, timing)
         for event in record.events:
             self.events.put(event)
+        for request in tick.requests:
+            self._answer(request, record)
         self.on_tick(record)
         if record.index % COLLECT_EVERY == 0:
             realtime.collect_young()
         return record
+
+    def _answer(self, request: Request, record: TickRecord) -> None:
+        waiting = self._asked.get(id(request))
+        if waiting is not None:
+            waiting[2].extend(record.events)
+            waiting[1].set()
 
     def _measurements(self) -> tuple[Measurement, ...]:
         found: list[Measurement] = list(self._devices.links.poll())
@@ -170,7 +190,7 @@ class Daemon:
         return tuple(found)
 
     def _take_requests(self) -> tuple[Request, ...]:
-        taken = []
+        taken: list[Request] = []
         while not self._requests.empty() and len(taken) < 32:
             taken.append(self._requests.get())
         return tuple(taken)

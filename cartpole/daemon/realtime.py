@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -16,7 +17,11 @@ SWITCH_INTERVAL_S = 0.0005  # Python's default of 5 ms would let a helper thread
 
 
 def enter(service: Service) -> list[str]:
-    """Take priority, processor and memory as configured; returns what was refused, one line each."""
+    """Take priority, processor and memory as configured.
+
+    Threads started from now on inherit the priority, until ``stop_inheriting``. Returns what the
+    system refused, one line each.
+    """
     refused = []
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if service.cpu >= 0:
@@ -26,10 +31,7 @@ def enter(service: Service) -> list[str]:
             refused.append(f"processor {service.cpu}: {error.strerror}")
     if service.priority > 0:
         try:
-            # This thread only: helpers started later reset themselves to the ordinary scheduler.
-            os.sched_setscheduler(
-                0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(service.priority)
-            )
+            take_priority(service.priority)
         except OSError as error:
             refused.append(f"SCHED_FIFO {service.priority}: {error.strerror}")
     if service.lock_memory:
@@ -37,6 +39,19 @@ def enter(service: Service) -> list[str]:
         if libc.mlockall(MCL_CURRENT_AND_FUTURE) != 0:
             refused.append(f"mlockall: {os.strerror(ctypes.get_errno())}")
     return refused
+
+
+def take_priority(priority: int, *, inherit: bool = True) -> None:
+    """SCHED_FIFO for the calling thread; raises OSError where it is not allowed."""
+    policy = os.SCHED_FIFO if inherit else os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    os.sched_setscheduler(0, policy, os.sched_param(priority))
+
+
+def stop_inheriting(service: Service) -> None:
+    """Threads and processes started from now on get the ordinary scheduler."""
+    if service.priority > 0:
+        with contextlib.suppress(OSError):
+            take_priority(service.priority, inherit=False)
 
 
 def freeze_garbage() -> None:

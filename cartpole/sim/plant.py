@@ -1,7 +1,7 @@
 """The true rig: cart, pole, end stops, switches, encoders; stepped by a time that is handed in.
 
-Integrated in steps of at most a millisecond; random accelerations disturb cart and pole. A push on the
-cart reaches the pole through the same coupling as the motor's.
+Integrated in steps of at most a millisecond; random accelerations disturb cart and pole. A push on
+the cart reaches the pole through the same coupling as the motor's.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The simulated rig in real time: a process of its own with plant, boards and camera.
 
-It speaks to the daemon only as a rig does: bytes through pseudo-terminals, pictures through the ring
-that stands for the camera's cable. Beside that it shows its truth, for the summary, and obeys a few
-orders (pull a plug, push the pole), for tests.
+It speaks to the daemon only as a rig does: bytes through pseudo-terminals, pictures through the
+ring that stands for the camera's cable. Beside that it shows its truth, for the summary, and obeys
+a few orders (pull a plug, push the pole), for tests.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -41,7 +42,7 @@ class RigSetup:
 
 
 class SimulatedRig:
-    """The parent's handle. ``encoder_port`` and ``motor_port`` are names to open as serial ports."""
+    """The parent's handle; ``encoder_port`` and ``motor_port`` open as serial ports."""
 
     def __init__(self, config: Config, seed: int, folder: Path) -> None:
         self.config = config
@@ -64,8 +65,11 @@ class SimulatedRig:
         )
 
     def start(self) -> None:
-        """Start and wait until the ports can be opened; DeviceError if that fails."""
+        """Start the process; ``wait_ready`` before using its ports."""
         self._process.start()
+
+    def wait_ready(self) -> None:
+        """Wait until the ports can be opened; DeviceError if that fails."""
         if not self._orders.poll(START_TIMEOUT_S) or self._orders.recv() != "ready":
             raise DeviceError("the simulated rig did not start")
 
@@ -86,10 +90,8 @@ class SimulatedRig:
     def close(self) -> None:
         """End the process."""
         if self._process.is_alive():
-            try:
+            with contextlib.suppress(OSError):
                 self._orders.send(("stop",))
-            except OSError:
-                pass
             self._process.join(2.0)
             if self._process.is_alive():
                 self._process.kill()
@@ -104,6 +106,11 @@ def run(setup: RigSetup, ring: FrameRing | None, truth: Any, orders: Connection)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_kernel_cache()
+    # Real hardware is not starved by a busy host: where allowed, neither is this.
+    priority = setup.config.service.priority
+    if priority > 0:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(min(priority + 10, 99)))
     world = _World(setup, ring, truth)
     orders.send("ready")
     try:

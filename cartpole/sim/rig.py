@@ -5,7 +5,6 @@ Every encoder sample and every command passes as bytes through the drivers that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -94,7 +93,7 @@ class VirtualRig:
         out: list[Measurement] = []
         while True:
             event_ns, act = self._next_event()
-            if event_ns > now_ns:
+            if event_ns == NEVER or event_ns > now_ns:
                 break
             act(event_ns, out)
         self.plant.advance(now_ns)
@@ -109,8 +108,8 @@ class VirtualRig:
             self._tap(now_ns, "motor", "out", data)
         self._motor.exchange(now_ns, data)
 
-    def _next_event(self) -> tuple[float, Callable[[int, list[Measurement]], None]]:
-        candidates: list[tuple[float, Callable[[int, list[Measurement]], None]]] = []
+    def _next_event(self) -> tuple[int, Callable[[int, list[Measurement]], None]]:
+        candidates: list[tuple[int, Callable[[int, list[Measurement]], None]]] = []
         if self._has_encoder:
             answer_ns = self._board.next_ns()
             if answer_ns != NEVER:
@@ -119,7 +118,7 @@ class VirtualRig:
         if self._camera is not None:
             candidates.append((self._camera.next_ns, self._expose))
         if not candidates:
-            return math.inf, self._poll
+            return NEVER, self._poll
         return min(candidates, key=lambda candidate: candidate[0])
 
     def _poll(self, t_ns: int, _out: list[Measurement]) -> None:

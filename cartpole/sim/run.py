@@ -108,5 +108,6 @@ class VirtualRun:
         record = self.core.tick(tick)
         compute_ns = time.perf_counter_ns() - begin
         self.rig.send(tick.now_ns, record.command)
+        self.core.after_tick()
         timing = TickTiming(tick.now_ns, 0, compute_ns, self._planner.take_elapsed_ns())
         return SimulatedTick(record, truth, timing)

@@ -1,0 +1,204 @@
+"""The control socket: JSON, one object a line, over a Unix socket with file permissions.
+
+Requests: ``{"do": "status"}``, ``{"do": "arm"}`` and the other operator words, ``{"do": "target",
+"value": 0.1}``, ``{"do": "reference", "shape": "sine", ...}``, ``{"do": "fields"}``,
+``{"do": "set", "values": {...}}``, ``{"do": "save"}``, ``{"do": "revert"}``, ``{"do": "reload"}``.
+Answers: ``{"ok": true, ...}`` or ``{"ok": false, "error": "one line"}``. A peer must be root, the
+daemon's own user, or a member of the socket's group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cartpole.errors import CartpoleError, DeviceBusy, UsageError
+from cartpole.messages import Reference, ReferenceShape, Request, RequestKind
+
+LONGEST_LINE = 65536
+MODE = 0o660
+OPERATOR_WORDS = {
+    kind.value: kind
+    for kind in RequestKind
+    if kind not in (RequestKind.CONFIG, RequestKind.TARGET, RequestKind.REFERENCE)
+}
+
+Answer = dict[str, Any]
+Handler = Callable[[dict[str, Any]], Answer]
+
+
+def parse_request(message: dict[str, Any]) -> Request | None:
+    """The operator's request in a message; ``None`` if the word is none of theirs."""
+    word = message.get("do")
+    if word in OPERATOR_WORDS:
+        return Request(OPERATOR_WORDS[word])
+    if word == "target":
+        return Request(RequestKind.TARGET, value=_number(message, "value"))
+    if word == "reference":
+        shape = message.get("shape")
+        if shape not in [item.value for item in ReferenceShape]:
+            raise UsageError(f"shape {shape!r}: allowed are hold, square, sine")
+        reference = Reference(
+            ReferenceShape(shape),
+            _number(message, "centre_m", 0.0),
+            _number(message, "amplitude_m", 0.0),
+            _number(message, "period_s", 8.0),
+        )
+        return Request(RequestKind.REFERENCE, reference=reference)
+    return None
+
+
+def _number(message: dict[str, Any], key: str, default: float | None = None) -> float:
+    value = message.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{key} must be a number")
+    return float(value)
+
+
+class ControlSocket:
+    """Serves ``handler`` while entered; each client in a thread of its own."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        self._path = path
+        self._handler = handler
+
+    def __enter__(self) -> ControlSocket:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(self._path)
+        server = self
+
+        class Connection(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    server.serve(self.connection, self.rfile, self.wfile)
+
+        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+            daemon_threads = True
+
+        mask = os.umask(0o117)
+        try:
+            self._server = Server(str(self._path), Connection)
+        finally:
+            os.umask(mask)
+        os.chmod(self._path, MODE)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="control", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._path.unlink(missing_ok=True)
+
+    def serve(self, connection: socket.socket, reader: Any, writer: Any) -> None:
+        """One client, until it hangs up."""
+        refused = refuse_peer(connection, self._path)
+        while line := reader.readline(LONGEST_LINE):
+            answer = {"ok": False, "error": refused} if refused else self._answer(line)
+            writer.write(json.dumps(answer).encode() + b"\n")
+            if refused:
+                return
+
+    def _answer(self, line: bytes) -> Answer:
+        try:
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                raise UsageError("a request is a JSON object")
+            return self._handler(message)
+        except CartpoleError as error:
+            return {"ok": False, "error": str(error)}
+        except (ValueError, RecursionError):
+            return {"ok": False, "error": "not a line of JSON"}
+
+
+def refuse_peer(connection: socket.socket, path: Path) -> str:
+    """Why the process at the other end may not command; empty if it may."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, user, group = struct.unpack("3i", raw)
+    if user in (0, os.getuid()):
+        return ""
+    allowed = path.stat().st_gid
+    with contextlib.suppress(KeyError):
+        name = pwd.getpwuid(user).pw_name
+        if group == allowed or name in grp.getgrgid(allowed).gr_mem:
+            return ""
+    return f"user {user} may not command this rig: not in the group of {path}"
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket nobody listens at; DeviceBusy if somebody does."""
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise DeviceBusy(f"{path}: another daemon serves this socket; stop it first")
+
+
+def call(path: Path, message: dict[str, Any], timeout_s: float = 5.0) -> Answer:
+    """Ask a running daemon; CartpoleError if none answers there."""
+    with Client(path, timeout_s) as client:
+        return client.call(message)
+
+
+class Client:
+    """A connection to a daemon's control socket."""
+
+    def __init__(self, path: Path, timeout_s: float = 5.0) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise CartpoleError(
+                f"{path}: no daemon answers there ({error.strerror}); start one with "
+                "`cartpole run`, or name its config with --config"
+            ) from None
+        self._reader = self._socket.makefile("rb")
+
+    def call(self, message: dict[str, Any]) -> Answer:
+        """One request and its answer."""
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            line = self._reader.readline(16 * LONGEST_LINE)
+        except OSError as error:
+            raise CartpoleError(f"the daemon does not answer: {error}") from None
+        if not line:
+            raise CartpoleError("the daemon hung up")
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reader.close()
+        self._socket.close()

@@ -1,0 +1,53 @@
+"""The operator's desk: answers the control socket's messages on behalf of a daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cartpole.daemon.control_socket import Answer, parse_request
+from cartpole.daemon.settings import SettingsKeeper
+from cartpole.daemon.snapshot import snapshot
+from cartpole.errors import UsageError
+
+if TYPE_CHECKING:
+    from cartpole.daemon.daemon import Daemon
+
+
+class Desk:
+    """Stateless between messages."""
+
+    def __init__(self, daemon: Daemon, settings: SettingsKeeper, session: str | None) -> None:
+        self._daemon = daemon
+        self._settings = settings
+        self._session = session
+
+    def answer(self, message: dict[str, Any]) -> Answer:
+        """One message; raises CartpoleError with one line for the asker."""
+        word = message.get("do")
+        if word == "status":
+            daemon = self._daemon
+            shown = snapshot(daemon.latest, daemon.latest_timing, daemon.config, self._session)
+            return {"ok": True, "status": shown}
+        if word == "fields":
+            return {"ok": True, "fields": self._settings.describe()}
+        if word == "set":
+            values = message.get("values")
+            if not isinstance(values, dict) or not values:
+                raise UsageError('set needs "values": {"dotted.key": value}')
+            return self._told(self._settings.set_values(values))
+        if word == "save":
+            return {"ok": True, "backup": self._settings.save()}
+        if word in ("reload", "revert"):
+            return self._told(self._settings.reload())
+        request = parse_request(message)
+        if request is None:
+            raise UsageError(f"unknown request {word!r}")
+        return self._told(self._daemon.ask(request))
+
+    @staticmethod
+    def _told(events: tuple[str, ...]) -> Answer:
+        """Refusals are failures; everything else is told as it is."""
+        refusals = [event for event in events if "refused" in event]
+        if refusals:
+            return {"ok": False, "error": "; ".join(refusals)}
+        return {"ok": True, "events": list(events)}

@@ -1,0 +1,107 @@
+"""Settings of a running daemon: reload from the file, change one live field, save to the file.
+
+Whole or not at all: a file is validated as a whole, and a change that touches a field which is not
+live changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cartpole.config.load import changed_keys, live_fields, load_config
+from cartpole.errors import ConfigError
+from cartpole.messages import Request, RequestKind
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+
+def get_value(config: Config, key: str) -> Any:
+    """The value of a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+class SettingsKeeper:
+    """Knows the file and the overrides a daemon was started with; called from any thread."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        overrides: list[str],
+        current: Callable[[], Config],
+        ask: Callable[[Request], tuple[str, ...]],
+    ) -> None:
+        self._path, self._overrides = path, list(overrides)
+        self._current, self._ask = current, ask
+        self._changed: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the file again and apply it; raises ConfigError and leaves all as it was."""
+        with self._lock:
+            if self._path is None:
+                raise ConfigError("started without a file: there is nothing to reload")
+            wanted = load_config(self._path, self._overrides)
+            events = self._apply(wanted)
+            self._changed.clear()
+            return events
+
+    def set_values(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """Change live fields now; raises ConfigError naming key and what is allowed."""
+        with self._lock:
+            overrides = [*self._overrides]
+            overrides += [f"{k}={v}" for k, v in {**self._changed, **values}.items()]
+            events = self._apply(load_config(self._path, overrides))
+            self._changed.update(values)
+            return events
+
+    def save(self) -> str:
+        """Write the live fields that differ from the file into it; returns the backup's name."""
+        from cartpole.config.edit import write_values
+
+        with self._lock:
+            if self._path is None:
+                raise ConfigError("started without a file: there is nowhere to save to")
+            if not self._changed:
+                return ""
+            backup = write_values(self._path, self._changed)
+            self._changed.clear()
+            return str(backup)
+
+    def revert(self) -> tuple[str, ...]:
+        """Back to what the file says."""
+        return self.reload()
+
+    def describe(self) -> dict[str, Any]:
+        """Live fields with value, bounds and meaning, for sliders."""
+        from cartpole.config.schema import Config
+
+        shown: dict[str, Any] = {}
+        current = self._current()
+        for key in sorted(live_fields()):
+            model: Any = Config
+            *sections, name = key.split(".")
+            for section in sections:
+                model = model.model_fields[section].annotation
+            field = model.model_fields[name]
+            bounds = {type(item).__name__: item for item in field.metadata}
+            shown[key] = {
+                "value": get_value(current, key),
+                "low": getattr(bounds.get("Ge"), "ge", None),
+                "high": getattr(bounds.get("Le"), "le", None),
+                "meaning": field.description,
+                "unsaved": key in self._changed,
+            }
+        return shown
+
+    def _apply(self, wanted: Config) -> tuple[str, ...]:
+        frozen = sorted(set(changed_keys(self._current(), wanted)) - live_fields())
+        if frozen:
+            raise ConfigError(f"{', '.join(frozen)}: restart needed (nothing was changed)")
+        return self._ask(Request(RequestKind.CONFIG, config=wanted))
