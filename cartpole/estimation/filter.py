@@ -248,7 +248,7 @@ class StateFilter:
         if not self._initialised:
             return None
         row, _ = self._look(t_ns)
-        p, v, theta, omega, offset = row[at.X : at.X + at.STATES].tolist()
+        p, v, theta, omega, offset = row[at.X : at.X + at.OFFSET + 1].tolist()
         spread = kernels._variance(row, THETA, at.OFFSET)
         return DetectionHint(
             t_ns=t_ns,
@@ -350,6 +350,7 @@ class StateFilter:
         stamp[at.TIME] = stamp[at.SAME_SINCE] = t_ns
         self._initialised = True
         self._newest_ns = t_ns
+        self._horizon_ns = max(self._horizon_ns, t_ns)
         for acts_ns, velocity in self._commands:
             if acts_ns <= t_ns:
                 row[at.INPUT] = velocity
