@@ -89,7 +89,7 @@ Pose = tuple[float, float, float, float]
 
 
 def random_pose(rng: np.random.Generator, camera: Camera, kind: str) -> Pose:
-    """(p, v, theta, omega); the whole tape in the picture, or 40 to 80 % of it."""
+    """(p, v, theta, omega); the whole tape in the picture, or half to nine tenths."""
     while True:
         p, theta = rng.uniform(-0.6, 0.6), rng.uniform(-math.pi, math.pi)
         distance = np.linspace(camera.tape_start_m, camera.tape_end_m, 200)
@@ -99,7 +99,7 @@ def random_pose(rng: np.random.Generator, camera: Camera, kind: str) -> Pose:
         margin = 0.0 if kind == "truncated" else 8.0
         inside = (column > margin) & (column < camera.width_px - 1 - margin)
         share = np.mean(inside & (row > 0) & (row < camera.height_px - 1))
-        wanted = 0.4 <= share <= 0.8 if kind == "truncated" else share == 1.0
+        wanted = 0.5 <= share <= 0.9 if kind == "truncated" else share == 1.0
         if wanted:
             return p, rng.uniform(-1.0, 1.0), theta, rng.uniform(-15.0, 15.0)
 

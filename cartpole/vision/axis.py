@@ -51,10 +51,22 @@ def _measure(
     size = max(frame.shape)
     table = np.empty((size, strip.TABLE_COLUMNS))
     report, scratch = np.empty(strip.REPORT_SIZE), np.empty(size)
-    c = candidate
-    half = 0.5 * c.thickness_px + 2.5
+    c, blur = candidate, strip.BLIND_SMEAR_PX
     used = strip.measure_strip(
-        frame, c.x0, c.y0, c.x1, c.y1, half, 5.0, 10.0, threshold, table, report, scratch
+        frame,
+        c.x0,
+        c.y0,
+        c.x1,
+        c.y1,
+        c.thickness_px,
+        0.5,
+        0.5,
+        5.0,
+        10.0,
+        threshold,
+        table,
+        report,
+        scratch,
     )
     if used < strip.MIN_SLICES:
         return None

@@ -1,10 +1,12 @@
 """The axis of a bright strip to a hundredth of a pixel, compiled.
 
-The strip is cut into slices one pixel thick: rows if it stands steeply, columns otherwise. Each
-slice's intensity centroid, after subtraction of the ground seen on both sides, is a point of the
-axis. A first sweep, thresholded and wide, finds the axis robustly (median of slopes, then Tukey's
-weights); the second, narrow around it, measures. Slices cut by the picture's edge, near the strip's
-ends or with a foreign amount of light are dropped.
+The strip is cut into slices one pixel thick: rows if it stands steeply, columns otherwise. A first
+sweep, thresholded and wide, takes each slice's centroid and finds the axis robustly (median of
+slopes, then a Tukey-weighted parabola). The second, narrow around it, measures each slice: light
+about the right edge minus light about the left edge, over twice the strip's brightness, is how far
+the strip lies off the parabola. Pixels away from the edges know nothing of the place and would only
+add noise: a plain centroid is half as exact. The ground seen on both sides is subtracted; slices
+cut by the picture's edge, near the strip's ends or with a foreign amount of light are dropped.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from cartpole.messages import FloatArray
 Pixels = npt.NDArray[np.uint8]
 
 # Columns of the table of slices: place along the slicing axis, centroid across it, light above
-# ground, weight (0: dropped), sums over the window, its first pixel and its pixel count.
-PLACE, CENTROID, FLUX, WEIGHT, SUM, MOMENT, FIRST, COUNT = range(8)
-TABLE_COLUMNS = 8
+# ground, weight (0: dropped), sum over the window, its first pixel and pixel count, edge-weighted
+# sum over the window, sums of the edge weights and of the edge weights times place.
+PLACE, CENTROID, FLUX, WEIGHT, SUM, FIRST, COUNT, EDGES, EDGE_SUM, EDGE_MOMENT = range(10)
+TABLE_COLUMNS = 10
 
 # What `measure_strip` reports beside the table.
 (
@@ -45,6 +48,9 @@ REPORT_SIZE = 14
 
 MIN_SLICES = 8
 BAND_PX = 2  # pixels on each side of the window that tell the ground
+EDGE_FALL_PX = 2.5  # edge weights are 1 within half the motion blur of an edge, 0 beyond this
+BLIND_SMEAR_PX = 1.2  # motion blur to allow for where the motion is not known
+WINDOW_PX = 2.0  # the window reaches this far beyond the edges
 
 
 @njit(cache=True, nogil=True)
@@ -56,10 +62,14 @@ def _find_points(
     first: int,
     last: int,
     half: float,
+    widest: float,
     threshold: int,
     table: FloatArray,
 ) -> int:
-    """Thresholded centroids within ``half`` of the line a + b (k - middle); returns how many."""
+    """Thresholded centroids within ``half`` of the line a + b (k - middle); returns how many.
+
+    What is wider than ``widest``, in two parts, or reaches the window's end is not the strip.
+    """
     count = 0
     end = lines.shape[1] - 1
     for k in range(first, last + 1):
@@ -67,14 +77,17 @@ def _find_points(
         low = max(0, math.ceil(centre - half))
         high = min(end, math.floor(centre + half))
         line = lines[k]
-        total, moment, bright = np.int64(0), np.int64(0), 0
+        total, moment, bright, begin, stop = np.int64(0), np.int64(0), 0, -1, -1
         for j in range(low, high + 1):
             excess = np.int64(line[j]) - threshold
             if excess > 0:
                 total += excess
                 moment += excess * (j - low)
                 bright += 1
-        if bright >= 2:
+                begin = j if begin < 0 else begin
+                stop = j
+        whole = begin > low and stop < high and stop - begin <= bright
+        if 2 <= bright <= widest and whole:
             table[count, PLACE] = k
             table[count, CENTROID] = low + moment / total
             count += 1
@@ -159,20 +172,30 @@ def _sweep(
     line: FloatArray,
     first: int,
     last: int,
-    half: float,
+    profile: tuple[float, float, float, float],
     threshold: int,
     table: FloatArray,
     ground: FloatArray,
 ) -> int:
-    """Plain sums in a narrow window; the ground of both sides into ``ground``: (left mean, right
-    mean, variance). ``line`` is (a, b, c, middle). Returns the number of slices."""
+    """Sums in a narrow window; the ground of both sides into ``ground``: (left mean, right mean,
+    variance, distance between the sides).
+
+    ``line`` is (a, b, c, middle); ``profile`` the half width, the motion blur at ``first`` and at
+    ``last``, and the factor by which a slice is longer than the strip is wide. Returns the number
+    of slices.
+    """
     count = 0
     end = lines.shape[1] - 1
     left, right, squares = np.int64(0), np.int64(0), np.int64(0)
     n_left, n_right = 0, 0
+    half_width, oblique = profile[0] * profile[3], profile[3]
+    windows = 0.0
     for k in range(first, last + 1):
         t = k - line[3]
         centre = line[0] + t * (line[1] + t * line[2])
+        share = (k - first) / max(1, last - first)
+        smear = 0.5 * (profile[1] + share * (profile[2] - profile[1])) * oblique
+        half = half_width + smear + WINDOW_PX * oblique
         low, high = math.ceil(centre - half), math.floor(centre + half)
         table[count, PLACE] = k
         table[count, FIRST] = low
@@ -183,11 +206,21 @@ def _sweep(
             count += 1
             continue
         pixels = lines[k]
-        total, moment = np.int64(0), np.int64(0)
+        fall = EDGE_FALL_PX * oblique
+        reach = (smear + fall) / fall
+        total = np.int64(0)
+        edges, edge_sum, edge_moment = 0.0, 0.0, 0.0
         for j in range(low, high + 1):
             value = np.int64(pixels[j])
             total += value
-            moment += value * (j - low)
+            off = j - centre
+            weight = min(1.0, max(0.0, reach - abs(abs(off) - half_width) / fall))
+            weight *= weight * (3.0 - 2.0 * weight)  # smooth: it is sampled once a pixel
+            # Within half a pixel of the axis both edges' weights pass into each other.
+            weight *= min(1.0, max(-1.0, 2.0 * off))
+            edges += weight * value
+            edge_sum += weight
+            edge_moment += weight * off
         for j in range(max(0, low - BAND_PX), low):
             value = np.int64(pixels[j])
             if value < threshold:
@@ -200,40 +233,45 @@ def _sweep(
                 right += value
                 squares += value * value
                 n_right += 1
-        table[count, WEIGHT] = 1.0
+        windows += 2.0 * half + BAND_PX
+        # Light beside the strip is not the strip's.
+        beside = pixels[low] >= threshold or pixels[high] >= threshold
+        table[count, WEIGHT] = 0.0 if beside else 1.0
         table[count, SUM] = total
-        table[count, MOMENT] = moment
+        table[count, EDGES] = edges
+        table[count, EDGE_SUM] = edge_sum
+        table[count, EDGE_MOMENT] = edge_moment
         count += 1
     mean = (left + right) / max(1, n_left + n_right)
     ground[0] = left / n_left if n_left > 0 else mean
     ground[1] = right / n_right if n_right > 0 else mean
     ground[2] = max(0.0, squares / max(1, n_left + n_right) - mean * mean)
+    ground[3] = max(1.0, windows / max(1, count))
     return count
 
 
 @njit(cache=True, nogil=True)
 def _centroids(
-    table: FloatArray, n: int, line: FloatArray, half: float, ground: FloatArray
+    table: FloatArray, n: int, line: FloatArray, width: float, ground: FloatArray
 ) -> None:
-    """Subtract the ground, a level with a slope across the strip, from the sums."""
+    """Light above the ground, a level with a slope across the strip, and where it lies.
+
+    ``width`` is the strip's along a slice. Moving an edge by d brings its brightness times d into
+    the edge-weighted sum, and both edges move together.
+    """
     level = 0.5 * (ground[0] + ground[1])
-    slope = (ground[1] - ground[0]) / (2.0 * half + BAND_PX)
+    slope = (ground[1] - ground[0]) / ground[3]
     for i in range(n):
         if table[i, SUM] < 0.0:
             table[i, FLUX] = 0.0
             continue
-        size = table[i, COUNT]
+        flux = table[i, SUM] - level * table[i, COUNT]
+        edges = table[i, EDGES] - level * table[i, EDGE_SUM] - slope * table[i, EDGE_MOMENT]
         t = table[i, PLACE] - line[3]
-        centre = line[0] + t * (line[1] + t * line[2]) - table[i, FIRST]
-        centre_of_window = 0.5 * (size - 1.0)
-        # Sums of x and x^2 over 0 .. size - 1 for the sloping ground.
-        first_moment = size * centre_of_window
-        second_moment = (size - 1.0) * size * (2.0 * size - 1.0) / 6.0
-        flux = table[i, SUM] - level * size - slope * (first_moment - centre * size)
-        moment = table[i, MOMENT] - level * first_moment
-        moment -= slope * (second_moment - centre * first_moment)
         table[i, FLUX] = flux
-        table[i, CENTROID] = table[i, FIRST] + moment / flux if flux > 0.0 else 0.0
+        table[i, CENTROID] = line[0] + t * (line[1] + t * line[2])
+        if flux > 0.0:
+            table[i, CENTROID] += 0.5 * edges * width / flux
 
 
 @njit(cache=True, nogil=True)
@@ -293,7 +331,7 @@ def _select(
     """Drop slices off the strip, near its ends, or with foreign light; returns how many stay."""
     lit = 0
     for i in range(n):
-        if table[i, SUM] >= 0.0:
+        if table[i, WEIGHT] > 0.0:
             scratch[lit] = table[i, FLUX]
             lit += 1
     if lit < MIN_SLICES:
@@ -323,9 +361,9 @@ def _select(
     for i in range(n):
         place = table[i, PLACE]
         inside = begin + cut <= place <= stop - cut
-        if not inside or table[i, SUM] < 0.0 or abs(table[i, FLUX] - light) > tolerance:
+        if not inside or abs(table[i, FLUX] - light) > tolerance:
             table[i, WEIGHT] = 0.0
-        else:
+        elif table[i, WEIGHT] > 0.0:
             used += 1
     return used
 
@@ -335,7 +373,8 @@ def _measure_lines(
     lines: Pixels,
     start: tuple[float, float],
     stop: tuple[float, float],
-    half: float,
+    width: float,
+    smear: tuple[float, float],
     slack: float,
     extend: float,
     threshold: int,
@@ -346,6 +385,7 @@ def _measure_lines(
     """As :func:`measure_strip`, with (place, across) end points and slices along axis 0."""
     if start[0] > stop[0]:
         start, stop = stop, start
+        smear = (smear[1], smear[0])
     middle = 0.5 * (start[0] + stop[0])
     b = (stop[1] - start[1]) / max(1e-9, stop[0] - start[0])
     a = 0.5 * (start[1] + stop[1])
@@ -356,7 +396,10 @@ def _measure_lines(
     last = min(rows - 1, math.ceil(stop[0] + along))
     if last - first + 1 < MIN_SLICES:
         return 0
-    n = _find_points(lines, a, b, middle, first, last, (half + slack) * oblique, threshold, table)
+    half = 0.5 * (width + max(smear[0], smear[1])) + WINDOW_PX
+    reach = (half + slack) * oblique
+    widest = 1.3 * (width + max(smear[0], smear[1])) * oblique + 3.0
+    n = _find_points(lines, a, b, middle, first, last, reach, widest, threshold, table)
     if n < MIN_SLICES:
         return 0
     a, b = _robust_line(table, n, middle, scratch)
@@ -364,10 +407,11 @@ def _measure_lines(
     if inliers < max(MIN_SLICES, n // 3):
         return 0
     line = np.array([a, b, c, middle])
-    ground = np.empty(3)
-    window = half * math.sqrt(1.0 + b * b)
-    n = _sweep(lines, line, first, last, window, threshold, table, ground)
-    _centroids(table, n, line, window, ground)
+    ground = np.empty(4)
+    oblique = math.sqrt(1.0 + b * b)
+    profile = (0.5 * width, smear[0], smear[1], oblique)
+    n = _sweep(lines, line, first, last, profile, threshold, table, ground)
+    _centroids(table, n, line, width * oblique, ground)
     report[SLICES] = n
     report[GROUND] = 0.5 * (ground[0] + ground[1])
     report[GROUND_NOISE] = math.sqrt(ground[2])
@@ -384,7 +428,9 @@ def measure_strip(
     y0: float,
     x1: float,
     y1: float,
-    half: float,
+    width: float,
+    smear0: float,
+    smear1: float,
     slack: float,
     extend: float,
     threshold: int,
@@ -397,7 +443,8 @@ def measure_strip(
     Args:
         frame: (height, width) uint8, any strides.
         x0, y0, x1, y1: where its axis is expected [px].
-        half: half of the measuring window, across the axis [px]: half the width plus its blur.
+        width: of the strip [px].
+        smear0, smear1: how far it moved sideways during the exposure at the two ends [px].
         slack: how far across the axis the strip may be off [px].
         extend: how far it may reach beyond the segment at both ends [px].
         threshold: grey level between ground and strip.
@@ -409,13 +456,24 @@ def measure_strip(
         The number of slices with weight; 0 if there is no strip.
     """
     report[:] = 0.0
+    smear = (smear0, smear1)
     if abs(y1 - y0) >= abs(x1 - x0):
         report[STEEP] = 1.0
         return _measure_lines(
-            frame, (y0, x0), (y1, x1), half, slack, extend, threshold, table, report, scratch
+            frame,
+            (y0, x0),
+            (y1, x1),
+            width,
+            smear,
+            slack,
+            extend,
+            threshold,
+            table,
+            report,
+            scratch,
         )
     return _measure_lines(
-        frame.T, (x0, y0), (x1, y1), half, slack, extend, threshold, table, report, scratch
+        frame.T, (x0, y0), (x1, y1), width, smear, slack, extend, threshold, table, report, scratch
     )
 
 
@@ -428,12 +486,10 @@ def same_slices(lines: Pixels, table: FloatArray, slices: int) -> bool:
             continue
         pixels = lines[int(table[i, PLACE])]
         low, size = int(table[i, FIRST]), int(table[i, COUNT])
-        total, moment = np.int64(0), np.int64(0)
-        for j in range(size):
-            value = np.int64(pixels[low + j])
-            total += value
-            moment += value * j
-        if total != table[i, SUM] or moment != table[i, MOMENT]:
+        total = np.int64(0)
+        for j in range(low, low + size):
+            total += np.int64(pixels[j])
+        if total != table[i, SUM]:
             return False
         compared += 1
     return compared > 0
@@ -484,6 +540,5 @@ def slices_of_segment(
         inside = 0 <= centre < columns
         table[count, FIRST], table[count, COUNT] = centre, 1.0
         table[count, SUM] = np.int64(pixels[centre]) if inside else -1.0
-        table[count, MOMENT] = 0.0
         count += 1
     report[SLICES], report[USED] = count, count

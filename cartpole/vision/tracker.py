@@ -18,7 +18,6 @@ from cartpole.vision import acquire, pose, strip
 from cartpole.vision.geometry import CameraGeometry
 from cartpole.vision.strip import Pixels
 
-EDGE_BLUR_PX = 2.0  # how far the strip's light spreads beyond its edge
 MAX_SLACK_PX = 14.0  # beyond this the whole picture is searched
 MAX_EXTEND_PX = 30.0
 MEMORY_S = 0.05  # older pictures tell nothing about this one
@@ -32,7 +31,7 @@ LENGTH_TOLERANCE = 0.15
 MAX_CANDIDATES = 4
 SAME_RAD = 0.02  # two candidates this close are one
 SAME_M = 0.01
-MIN_CONFIDENCE = 0.25
+MIN_CONFIDENCE = 0.15
 FROZEN_MOTION_PX = 0.5  # expected motion that a noise-free picture must show
 NOISY_DN = 0.4  # a picture with this much noise never repeats itself
 
@@ -258,10 +257,11 @@ class Tracker:
         prior[pose.SIGMA_THETA] = expected.sigma_theta_rad
         prior[pose.POINT_SIGMA_PX] = LINE_SIGMA_PX
 
-    def _half_window(self, omega: float) -> float:
-        """Half of the measuring window [px]: the tape, its blur, and its sweep while exposed."""
-        sweep = abs(omega) * self._camera.tape_end_m * self._camera.exposure_s * self._scale
-        return 0.5 * (self._width_px + sweep) + EDGE_BLUR_PX
+    def _smear(self, expected: _Expectation, distance_m: float) -> float:
+        """How far the pole moves across its axis while exposed [px], so far from the pivot."""
+        speed = expected.omega_rad_s * distance_m
+        speed += expected.speed_m_s * math.cos(expected.theta_rad)
+        return abs(speed) * self._camera.exposure_s * self._scale
 
     def _measure_expected(self, frame: Pixels, expected: _Expectation) -> bool:
         """Measure where the pole is expected; False if that is too vague or nothing is there."""
@@ -282,8 +282,9 @@ class Tracker:
             ends.append(
                 self.geometry.project(p + distance * math.sin(theta), -distance * math.cos(theta))
             )
-        half = self._half_window(expected.omega_rad_s)
-        return self._measure(frame, *ends[0], *ends[1], half, slack, extend)
+        smear0 = self._smear(expected, self._camera.tape_start_m)
+        smear1 = self._smear(expected, self._camera.tape_end_m)
+        return self._measure(frame, *ends[0], *ends[1], smear0, smear1, slack, extend)
 
     def _measure(
         self,
@@ -292,7 +293,8 @@ class Tracker:
         y0: float,
         x1: float,
         y1: float,
-        half: float,
+        smear0: float,
+        smear1: float,
         slack: float,
         extend: float,
     ) -> bool:
@@ -302,7 +304,9 @@ class Tracker:
             y0,
             x1,
             y1,
-            half,
+            self._width_px,
+            smear0,
+            smear1,
             slack,
             extend,
             self._threshold,
@@ -420,9 +424,11 @@ class Tracker:
                 frame, c.x0, c.y0, c.x1, c.y1, c.width_px, self._table, self._report
             )
             return self._solve()
-        half = self._half_window(min(abs(expected.omega_rad_s), 20.0))
+        # Which end is which is not known yet: allow for the same blur all along.
+        smear = 0.5 * self._smear(expected, self._camera.tape_end_m)
+        smear = max(smear, strip.BLIND_SMEAR_PX)
         missing = max(0.0, self._length_m * self._scale - c.length_px)
-        return self._measure(frame, c.x0, c.y0, c.x1, c.y1, half, slack, missing + 8.0)
+        return self._measure(frame, c.x0, c.y0, c.x1, c.y1, smear, smear, slack, missing + 8.0)
 
     def _accept(self, t_ns: int, arrival_ns: int, sequence: int) -> Detection:
         result = self._pose
