@@ -1,7 +1,7 @@
 """Robust least squares with honest intervals, shared by all fits.
 
-Residuals come in units of their standard deviation. Huber's weights (by iteratively reweighted
-least squares inside ``scipy.optimize.least_squares``) bound what an outlier can do. The covariance
+Residuals come in units of their standard deviation. Huber's weights bound what an outlier can do:
+Levenberg and Marquardt's method on iteratively reweighted least squares. The covariance
 allows for residuals that are correlated over neighbouring samples (Newey and West, Econometrica 55,
 1987: Bartlett-weighted autocovariances of the score).
 """
@@ -19,6 +19,8 @@ from cartpole.messages import FloatArray
 
 HUBER = 2.5
 NORMAL_95 = 1.96
+MAX_STEPS = 40
+DIFFERENCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,55 +79,77 @@ def fit(residual: Residual, parameters: Sequence[Parameter], lags: int = 0) -> F
     ``lags`` is over how many neighbouring residuals correlation is allowed for. Raises
     IdentificationError if the search ends nowhere finite.
     """
-    from scipy.optimize import least_squares
-
     start = np.array([one.start for one in parameters])
-    low = np.array([one.low for one in parameters])
-    high = np.array([one.high for one in parameters])
     scale = np.array([one.scale for one in parameters])
+    low = np.array([one.low for one in parameters]) / scale
+    high = np.array([one.high for one in parameters]) / scale
 
     def scaled(z: FloatArray) -> FloatArray:
         out = residual(z * scale)
         return np.where(np.isfinite(out), out, 1e3)
 
-    inside = np.clip(start, low + 1e-9 * (high - low), high - 1e-9 * (high - low))
-    found = least_squares(
-        scaled,
-        inside / scale,
-        jac=lambda z: jacobian(scaled, z, low / scale, high / scale),
-        bounds=(low / scale, high / scale),
-        loss="huber",
-        f_scale=HUBER,
-        max_nfev=60,
-        xtol=1e-9,
-        ftol=1e-9,
-        gtol=1e-9,
-    )
-    residuals = scaled(found.x)
-    if not np.all(np.isfinite(residuals)) or not np.all(np.isfinite(found.x)):
+    z = minimise(scaled, np.clip(start / scale, low, high), low, high)
+    residuals = scaled(z)
+    if not np.all(np.isfinite(residuals)) or not np.all(np.isfinite(z)):
         raise IdentificationError("the fit found no finite solution; is this the right recording?")
-    slopes = jacobian(scaled, found.x, low / scale, high / scale)
+    slopes = jacobian(scaled, z, residuals, high)
     covariance = robust_covariance(slopes, residuals, lags)
     freedom = max(1, len(residuals) - len(parameters))
     weights = huber_weights(residuals)
     return Fit(
         tuple(parameters),
-        found.x * scale,
+        z * scale,
         covariance * np.outer(scale, scale),
         residuals,
         float(np.sum(weights * residuals**2) / freedom),
     )
 
 
-def jacobian(function: Residual, z: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Central differences, one-sided at a bound; ``z`` is scaled so that 1e-4 is a small step."""
+def minimise(function: Residual, z: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Where Huber's loss of ``function`` is least between the bounds; ``z`` is scaled."""
+    damping, now = 1e-3, function(z)
+    cost = huber_loss(now)
+    for _ in range(MAX_STEPS):
+        slopes = jacobian(function, z, now, high)
+        weights = huber_weights(now)
+        information = (slopes * weights[:, None]).T @ slopes
+        gradient = slopes.T @ (weights * now)
+        better, moved = False, 0.0
+        while damping < 1e8:
+            ridge = np.diag(damping * np.maximum(np.diag(information), 1e-12))
+            trial = np.clip(z - np.linalg.solve(information + ridge, gradient), low, high)
+            there = function(trial)
+            reached = huber_loss(there)
+            if reached < cost:
+                better, moved = True, float(np.max(np.abs(trial - z)))
+                gain = cost - reached
+                z, now, cost = trial, there, reached
+                damping = max(1e-9, damping / 10.0)
+                break
+            damping *= 5.0
+        if not better or moved < 1e-7 or gain < 1e-7:
+            break
+    return z
+
+
+def jacobian(function: Residual, z: FloatArray, now: FloatArray, high: FloatArray) -> FloatArray:
+    """One-sided differences, backwards at the upper bound; ``now`` is ``function(z)``."""
     columns = []
     for i in range(len(z)):
-        step = 1e-4 * max(1.0, abs(z[i]))
-        up, down = z.copy(), z.copy()
-        up[i], down[i] = min(z[i] + step, high[i]), max(z[i] - step, low[i])
-        columns.append((function(up) - function(down)) / (up[i] - down[i]))
+        step = DIFFERENCE * max(1.0, abs(z[i]))
+        if z[i] + step > high[i]:
+            step = -step
+        there = z.copy()
+        there[i] += step
+        columns.append((function(there) - now) / step)
     return np.stack(columns, axis=1)
+
+
+def huber_loss(residuals: FloatArray) -> float:
+    """Quadratic inside Huber's limit, linear outside."""
+    size = np.abs(residuals)
+    inside = 0.5 * size * size
+    return float(np.sum(np.where(size <= HUBER, inside, HUBER * (size - 0.5 * HUBER))))
 
 
 def huber_weights(residuals: FloatArray) -> FloatArray:
@@ -168,9 +192,7 @@ def unidentified(result: Fit) -> dict[str, str]:
     The information is scaled by each parameter's useful half width: an eigenvalue below one means
     that along its eigenvector the data say less than would be useful.
     """
-    scale = np.array(
-        [one.useful if np.isfinite(one.useful) else 1e12 for one in result.parameters]
-    )
+    scale = np.array([one.useful if np.isfinite(one.useful) else 1e12 for one in result.parameters])
     spread = NORMAL_95**2 * result.covariance / np.outer(scale, scale)
     values, vectors = np.linalg.eigh(spread)
     refused: dict[str, str] = {}

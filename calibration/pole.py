@@ -16,6 +16,7 @@ from calibration.fit import Fit, Parameter, fit, implausible, unidentified
 from calibration.pole_kernel import innovations
 from calibration.recording import Motion, Recording
 from calibration.result import CalibrationResult, Estimate
+from calibration.spline import CubicSpline
 from cartpole.errors import IdentificationError
 from cartpole.messages import FloatArray
 from cartpole.model.parameters import GRAVITY_M_S2
@@ -27,6 +28,7 @@ MIN_DURATION_S = 1.0
 LENGTHS_M = (0.05, 3.0)
 GATE = 5.0
 MAX_ROUNDS = 6
+STARTS = 5
 CORRELATION_S = 0.1  # over which innovations may be correlated (quantisation, model error)
 
 SWING = "push the pole so that it swings by more than 60 degrees and record"
@@ -144,7 +146,7 @@ def fit_pole(motion: Motion, dry: bool = True, start: PoleFit | None = None) -> 
     if start is not None:
         given = {one.name: start.fit.value(one.name) for one in start.fit.parameters}
         return _refine(grid, setup, given, start.noise, floor)
-    noise = Noise(0.3, max(9.0 * floor, 1e-5))
+    noise = Noise(0.2, max(9.0 * floor, 1e-5))
     found = [
         _refine(grid, setup, one, noise, floor, rounds=2)
         for one in _starts(grid, noise, motion.scale_sigma)
@@ -193,8 +195,6 @@ def _check_motion(motion: Motion) -> None:
 
 def make_grid(motion: Motion) -> Grid:
     """Cut the intervals into steps and put a spline through the cart's positions."""
-    from scipy.interpolate import CubicSpline
-
     gaps = np.diff(motion.t_s)
     limit = max(LONGEST_GAP_S, 4.0 * float(np.median(gaps)))
     counts = np.where(gaps > limit, 0, np.ceil(gaps / LONGEST_STEP_S - 1e-9))
@@ -204,7 +204,7 @@ def make_grid(motion: Motion) -> Grid:
         if count:
             times.append(motion.t_s[k] + 0.5 * steps[k] * np.arange(2 * count))
     half_times = np.concatenate([*times, motion.t_s[-1:]])
-    cart = CubicSpline(motion.t_s, motion.p_m).derivative()
+    cart = CubicSpline(motion.t_s, motion.p_m).slope
     zero = np.zeros(1)
     return Grid(
         motion.theta_rad,
@@ -283,7 +283,7 @@ def run(
         variance,
         states,
     )
-    return out, variance, states, mask
+    return out, np.maximum(variance, 1e-30), states, mask
 
 
 def _fit_once(
@@ -313,31 +313,47 @@ def _likelihood(
 
 def _starts(grid: Grid, noise: Noise, scale_sigma: float) -> list[dict[str, float]]:
     """The best length of a grid for each scale that the angle may have."""
-    scales = 1.0 + scale_sigma * np.array([-1.2, -0.6, 0.0, 0.6, 1.2])
-    starts = []
+    scales = 1.0 + 1.5 * scale_sigma * np.linspace(-1.0, 1.0, 21)
+    ranked = []
     for scale in sorted(set(scales.tolist())):
         best = (math.inf, 0.5)
-        for length in np.geomspace(LENGTHS_M[0] * 1.05, LENGTHS_M[1] / 1.05, 60).tolist():
+        for length in np.geomspace(LENGTHS_M[0] * 1.05, LENGTHS_M[1] / 1.05, 80).tolist():
             values = {"pole.length_m": length, "pole.damping_1_s": 0.1, "angle scale": scale}
             best = min(best, (_likelihood(grid, values, noise, None), length))
-        starts.append(
-            {"pole.length_m": best[1], "pole.damping_1_s": 0.1, "angle scale": scale}
-        )
-    return starts
+        ranked.append((*best, scale))
+    apart = 0.3 * scale_sigma
+    chosen: list[tuple[float, float, float]] = []
+    for one in sorted(ranked):
+        if all(abs(one[2] - other[2]) > apart for other in chosen):
+            chosen.append(one)
+    return [
+        {"pole.length_m": length, "pole.damping_1_s": 0.1, "angle scale": scale}
+        for _, length, scale in chosen[:STARTS]
+    ]
 
 
 def _likeliest_noise(
     grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray, floor: float
 ) -> Noise:
-    from scipy.optimize import minimize
+    """Both variances by turns, in steps that shrink."""
 
-    def score(z: FloatArray) -> float:
-        pole, angle = np.exp(np.clip(z, -25.0, 5.0)).tolist()
-        return _likelihood(grid, values, Noise(pole, max(angle, floor)), used)
+    def score(z: tuple[float, float]) -> float:
+        return _likelihood(grid, values, _noise(z, floor), used)
 
-    start = np.log([noise.pole, max(noise.angle, floor)])
-    simplex = start + np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]])
-    options = {"maxfev": 80, "xatol": 0.02, "fatol": 0.01, "initial_simplex": simplex}
-    found = minimize(score, start, method="Nelder-Mead", options=options)
-    pole, angle = np.exp(np.clip(found.x, -25.0, 5.0)).tolist()
+    best = (math.log(noise.pole), math.log(max(noise.angle, floor)))
+    cost, step = score(best), 1.0
+    while step > 0.03:
+        moved = False
+        for change in ((step, 0.0), (-step, 0.0), (0.0, step), (0.0, -step)):
+            trial = (best[0] + change[0], best[1] + change[1])
+            there = score(trial)
+            if there < cost:
+                best, cost, moved = trial, there, True
+        if not moved:
+            step *= 0.4
+    return _noise(best, floor)
+
+
+def _noise(logarithms: tuple[float, float], floor: float) -> Noise:
+    pole, angle = (math.exp(min(max(z, -25.0), 5.0)) for z in logarithms)
     return Noise(pole, max(angle, floor))

@@ -34,7 +34,8 @@ def calibrate(
     overrides: SetOption = None,
     json_file: JsonOption = None,
     write: Annotated[
-        bool, typer.Option("--write", help="put the numbers into the settings file (keeps a backup)")
+        bool,
+        typer.Option("--write", help="put the numbers into the settings file (keeps a backup)"),
     ] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="draw the residuals into this PNG")
@@ -75,7 +76,9 @@ def _show(result: CalibrationResult) -> None:
         half = 0.5 * (one.ci95[1] - one.ci95[0])
         typer.echo(f"{name:28s} {one.value:12.6g} ± {half:.2g} {one.unit}")
     if result.homography is not None:
-        typer.echo("camera.homography            " + " ".join(f"{h:.5g}" for h in result.homography))
+        typer.echo(
+            "camera.homography            " + " ".join(f"{h:.5g}" for h in result.homography)
+        )
     for name, why in result.refused.items():
         typer.echo(f"{name:28s} refused: {why}")
     for note in result.notes:
