@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cartpole.cli.jog import JogLeg
     from cartpole.config.schema import Config
     from cartpole.messages import Measurement
+    from cartpole.sim.process import SimulatedRig
     from firmware_bridge.rig_links import RigLinks
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
@@ -61,28 +62,41 @@ def doctor(
 
 
 @contextmanager
-def _links(config: Config) -> Iterator[RigLinks]:
-    """The rig's started links; of a simulated rig if the settings name one. Closed afterwards."""
-    import contextlib
+def _simulated(config: Config) -> Iterator[SimulatedRig | None]:
+    """The simulated rig if the settings name one, started; ended afterwards."""
+    if "sim" not in (config.motor.port, config.camera.source):
+        yield None
+        return
     import tempfile
 
+    from cartpole.sim.process import SimulatedRig
+
+    with tempfile.TemporaryDirectory(prefix="cartpole-rig-") as folder:
+        rig = SimulatedRig(config, config.sim.seed, Path(folder))
+        try:
+            rig.start()
+            yield rig
+        finally:
+            rig.close()
+
+
+@contextmanager
+def _links(config: Config) -> Iterator[RigLinks]:
+    """The rig's started links; of a simulated rig if the settings name one. Closed afterwards."""
     from firmware_bridge.rig_links import open_links
 
-    with contextlib.ExitStack() as stack:
-        encoder_port = motor_port = None
-        if config.motor.port == "sim":
-            from cartpole.sim.process import SimulatedRig
-
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cartpole-rig-"))
-            blind = config.camera.model_copy(update={"source": "none"})
-            rig = SimulatedRig(config.model_copy(update={"camera": blind}), 0, Path(folder))
-            stack.callback(rig.close)
-            rig.start()
-            encoder_port, motor_port = rig.encoder_port, rig.motor_port
-        links = open_links(config, encoder_port=encoder_port, motor_port=motor_port)
-        stack.callback(links.close)
-        links.start()
-        yield links
+    blind = config.camera.model_copy(update={"source": "none"})
+    with _simulated(config.model_copy(update={"camera": blind})) as rig:
+        links = open_links(
+            config,
+            encoder_port=rig.encoder_port if rig else None,
+            motor_port=rig.motor_port if rig else None,
+        )
+        try:
+            links.start()
+            yield links
+        finally:
+            links.close()
 
 
 def board(
@@ -164,13 +178,56 @@ def _jog(
 def camera(
     config: ConfigOption = None,
     overrides: SetOption = None,
+    json_file: JsonOption = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for pictures")] = Path(
         "camera-check"
     ),
     seconds: Annotated[float, typer.Option(help="watch for this long")] = 3.0,
 ) -> None:
     """Write pictures with the found rectangle, threshold, rate and gaps, to align the camera by."""
-    raise NotImplementedError
+    settings = load(config, overrides)
+    _watch_camera(settings, output, seconds, json_file)
+
+
+def _watch_camera(config: Config, folder: Path, seconds: float, json_file: Path | None) -> None:
+    from dataclasses import asdict
+
+    from cartpole.errors import UsageError
+    from cartpole.kernel_cache import use_kernel_cache
+
+    if config.camera.source == "none":
+        raise UsageError("camera.source is none: there is nothing to look at")
+    if not 0.1 <= seconds <= 600.0:
+        raise UsageError(f"--seconds {seconds:g} must be from 0.1 to 600")
+    use_kernel_cache()
+    from cartpole.vision.alignment import watch
+    from cartpole.vision.sources import make_source
+    from cartpole.vision.tracker import Tracker
+    from cartpole.vision.warm_up import warm_up
+
+    tracker = Tracker(config.camera)
+    warm_up(tracker, config.camera)
+    with _simulated(config) as rig:
+        source = make_source(config.camera, rig.ring if rig else None)
+        try:
+            typer.echo(f"camera     {source.open()}")
+            report = watch(source, tracker, config.camera, folder, seconds)
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from None
+        finally:
+            source.close()
+    typer.echo(f"pictures   {report.frames}, {report.rate_hz:.1f} a second, {report.gaps} lost")
+    seen = ", ".join(f"{name} {count}" for name, count in sorted(report.found.items()))
+    typer.echo(f"tracker    {seen or 'nothing'}")
+    typer.echo(
+        f"levels     background {report.background}, brightest {report.brightest}, "
+        f"threshold {report.threshold}"
+    )
+    typer.echo(f"advice     {report.advice()}")
+    if report.frames:
+        typer.echo(f"look at    {folder / 'alignment.png'}, {folder / 'alignment.avi'}")
+    write_json(json_file, asdict(report) | {"advice": report.advice()})
+    raise SystemExit(0 if report.frames else 1)
 
 
 def register(app: typer.Typer) -> None:
