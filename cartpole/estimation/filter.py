@@ -215,6 +215,7 @@ class StateFilter:
             )
         row, stamp = self._look(now_ns)
         values = row.tolist()
+        accepted = stamp[at.ACCEPTED : at.ACCEPTED + at.CHANNELS].tolist()
         sigma = [math.sqrt(max(values[at.COV + (at.STATES + 1) * i], 0.0)) for i in range(4)]
         finite = all(map(math.isfinite, values[at.X : at.X + at.STATES])) and all(
             map(math.isfinite, sigma)
@@ -227,8 +228,8 @@ class StateFilter:
             state=(values[at.X + P], values[at.X + V], values[at.X + THETA], values[at.X + OMEGA]),
             sigma=(sigma[P], sigma[V], sigma[THETA], sigma[OMEGA]),
             upright_offset_rad=values[at.X + at.OFFSET],
-            camera_age_ns=_age(now_ns, stamp, at.CAMERA_P, at.CAMERA_THETA),
-            encoder_age_ns=_age(now_ns, stamp, at.ENCODER_P, at.ENCODER_THETA),
+            camera_age_ns=_age(now_ns, accepted[at.CAMERA_P], accepted[at.CAMERA_THETA]),
+            encoder_age_ns=_age(now_ns, accepted[at.ENCODER_P], accepted[at.ENCODER_THETA]),
             nis_camera=values[at.NIS + at.CAMERA_THETA],
             nis_encoder=values[at.NIS + at.ENCODER_THETA],
             rejected=self._dropped + int(values[at.REJECTED]),
@@ -385,8 +386,7 @@ class StateFilter:
         return row
 
 
-def _age(now_ns: int, stamp: Whole, *channels: int) -> int:
-    """Age of the older of two channels, of those that ever spoke; -1 for none."""
-    accepted = (int(stamp[at.ACCEPTED + channel]) for channel in channels)
-    spoken = [t_ns for t_ns in accepted if t_ns >= 0]
+def _age(now_ns: int, *accepted_ns: int) -> int:
+    """Age of the older of the channels that ever spoke; -1 if none did."""
+    spoken = [t_ns for t_ns in accepted_ns if t_ns >= 0]
     return max(0, now_ns - min(spoken)) if spoken else -1
