@@ -22,6 +22,8 @@ HYSTERESIS = 0.05
 OUTSIDE_M = 0.02
 # Newton steps that the flown plan takes before the others get any.
 FIRST_STEPS = 4
+# More that it takes if it has not converged by then.
+MORE_STEPS = 8
 # Ticks after which a candidate that lost is started afresh.
 RENEW_TICKS = 10
 # Within this of upright and at less than this share of sqrt(c g) one plan is enough.
@@ -145,6 +147,8 @@ class Planner:
             left -= self._advance(self._flown, state, 0, left)
         else:
             left -= self._advance(self._flown, state, shifts, min(left, FIRST_STEPS))
+            if self._flown.solver.status in (PlanStatus.BUDGET, PlanStatus.FEASIBLE):
+                left -= self._advance(self._flown, state, 0, min(left, MORE_STEPS))
         left -= self._others(state, shifts, left)
         chosen = self._choose(state)
         return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))
@@ -217,17 +221,17 @@ class Planner:
         for candidate in self._bank:
             if candidate is flown or not candidate.flyable:
                 continue
-            limit = best.solver.cost
+            limit = best.solver.score
             if best is flown and flown.flyable:
                 limit -= HYSTERESIS * abs(limit)
-            if not best.flyable or candidate.solver.cost < limit:
+            if not best.flyable or candidate.solver.score < limit:
                 best = candidate
         for candidate in self._bank:
             lost = candidate is not best and candidate.alive and candidate.age >= RENEW_TICKS
             if lost and (
                 not candidate.flyable
-                or candidate.solver.cost > 1.5 * best.solver.cost
-                or abs(candidate.solver.cost - best.solver.cost) < 1e-3 * best.solver.cost
+                or candidate.solver.score > 1.5 * best.solver.score
+                or abs(candidate.solver.score - best.solver.score) < 1e-3 * best.solver.score
             ):
                 candidate.alive = False
         self._flown = best

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 # Plans stay this far inside the position limit: room for what the model does not know.
 MARGIN_M = 0.004
+# They also keep |p + lead v| inside it, lead = LEAD_TAU tau + LEAD_S: room to stop if the drive lags
+# by more than the model says.
+LEAD_TAU = 0.4
+LEAD_S = 0.01
 # The terminal cost is the regulator's cost-to-go times this.
 TERMINAL_FACTOR = 1.0
 
@@ -170,6 +174,9 @@ def problem_from_config(config: Config) -> Problem:
             position_m=rig.position_limit_m - min(MARGIN_M, 0.1 * rig.position_limit_m),
             command=rig.velocity_limit_m_s,
             rate=rig.acceleration_limit_m_s2,
+            lead=rig.position_limit_m - min(MARGIN_M, 0.1 * rig.position_limit_m),
+            lead_p=1.0,
+            lead_v=LEAD_TAU * model.tau_s + LEAD_S,
         ),
         reference_m=np.full(n + 1, config.controller.target_m),
     )

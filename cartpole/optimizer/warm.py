@@ -155,21 +155,19 @@ def mix(ws: FloatArray, sc: FloatArray, n: int, first: int) -> bool:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def relax(ws: FloatArray, sc: FloatArray, n: int, kind: int, u: float) -> None:
-    """Brake at once, and widen the rows of limits to what that needs."""
+    """Widen the rows of limits to what braking at once needs; mix it into the plan as needed."""
     brake(ws, sc, n, kind, 0, u)
-    wide = 1.0 + 2.0 * INSIDE
+    wide = 1.0 + 4.0 * INSIDE
     for k in range(n):
         p = ws[_.TP * S + k + 1]
         v = ws[_.TV * S + k + 1]
-        ws[_.U * S + k] = ws[_.TU * S + k]
-        ws[_.W * S + k] = ws[_.TW * S + k]
-        ws[_.P * S + k + 1] = p
-        ws[_.V * S + k + 1] = v
         g = abs(sc[_.LEAD_P] * p + sc[_.LEAD_V] * v)
-        ws[_.LIMU * S + k] = max(sc[_.BASE_U], abs(ws[_.U * S + k]) * wide + 1e-6)
+        ws[_.LIMU * S + k] = max(sc[_.BASE_U], abs(ws[_.TU * S + k]) * wide + 1e-6)
         ws[_.LIMP * S + k + 1] = max(sc[_.BASE_P], abs(p) * wide + 1e-6)
         ws[_.LIMG * S + k + 1] = max(sc[_.BASE_G], g * wide + 1e-6)
     sc[_.RELAXED] = 1.0
+    if roll(ws, sc, n, kind, u) > 0:
+        mix(ws, sc, n, 0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
