@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cartpole.sim.process import SimulatedRig
     from cartpole.vision.process import CameraProcess
 
+WARM_TICKS = 60
 CAMERA_READY_S = 180.0  # the first start compiles kernels
 
 
@@ -100,7 +101,6 @@ def assemble(
         for line in realtime.enter(config.service):
             print(f"real time: {line}", file=sys.stderr)
         links.start()
-        realtime.stop_inheriting(config.service)
         summary = SummaryBuilder(config, git_revision(), config_sha256(config))
         listeners: list[Listener] = [SummaryListener(summary)]
         if writer is not None:
@@ -116,6 +116,7 @@ def assemble(
         settings = SettingsKeeper(config_path, overrides or [], lambda: daemon.config, daemon.ask)
         desk = Desk(daemon, settings, str(session) if session is not None else None)
         stack.enter_context(ControlSocket(Path(config.service.socket), desk.answer))
+        realtime.lift_helpers(config.service)
         yield Assembly(daemon, summary, settings, session, writer, camera)
 
 
@@ -165,8 +166,10 @@ def warm_up(config: Config) -> None:
             "motor": config.motor.model_copy(update={"protocol": "sabertooth_text"}),
         }
     )
-    for count, _tick in enumerate(VirtualRun(quick, 0).ticks()):
-        if count >= 60:
+    run = VirtualRun(quick, 0)
+    for count, tick in enumerate(run.ticks()):
+        run.core.hint(tick.record.input.now_ns)
+        if count >= WARM_TICKS:
             return
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from firmware_bridge.rig_links import RigLinks
 
 STOP_WITHIN_S = 1.5
-WAIT_FOR_DEVICES_S = 10.0
+QUIET_TICKS = 25  # with all devices up, before a configured start by itself
 COLLECT_EVERY = 50  # ticks
 
 
@@ -103,13 +103,14 @@ class Daemon:
         realtime.freeze_garbage()
         pacer = Pacer(self._config.controller.period_s)
         started_ns: int | None = None
-        autostart_until_ns = time.monotonic_ns() + round(WAIT_FOR_DEVICES_S * NANOSECONDS)
         autostart = self._config.startup.action == "swing_up"
+        quiet_ticks = 0
         try:
             while not self._stopping:
                 record = self._tick(pacer.wait(), listen=True)
                 now_ns = record.input.now_ns
-                if autostart and (self._devices_ready or now_ns > autostart_until_ns):
+                quiet_ticks += self._devices_ready
+                if autostart and quiet_ticks >= QUIET_TICKS:
                     autostart = False
                     self.submit(Request(RequestKind.ARM))
                     self.submit(Request(RequestKind.SWING_UP))
