@@ -65,13 +65,12 @@ class Commands:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the camera measured: believed mid-exposure t (n,), theta unwrapped, pivot p, and the
-    strip's two ends in the picture (n, 4): x0, y0 near the pivot, x1, y1 (nan if not recorded)."""
+    """What the camera measured: believed time t (n,), theta unwrapped, pivot p, sigma of theta."""
 
     t_s: FloatArray
     theta_rad: FloatArray
     p_m: FloatArray
-    ends_px: FloatArray
+    sigma_rad: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,9 @@ def load_csv(path: Path) -> Recording:
     return Recording(path.name, digest, motion=motion, commands=commands)
 
 
-def motion_from(time: FloatArray, p: FloatArray, theta: FloatArray, name: str) -> Motion:
+def motion_from(
+    time: FloatArray, p: FloatArray, theta: FloatArray, name: str, unwrap: bool = True
+) -> Motion:
     """Checked, sorted out and unwrapped; raises SessionError if it cannot be a motion."""
     if len(time) < MIN_SAMPLES:
         raise SessionError(f"{name}: {len(time)} usable samples; at least {MIN_SAMPLES} are needed")
@@ -138,8 +139,9 @@ def motion_from(time: FloatArray, p: FloatArray, theta: FloatArray, name: str) -
         raise SessionError(f"{name}: time does not advance")
     if np.max(np.abs(p)) > 1e3 or np.max(np.abs(theta)) > 1e5:
         raise SessionError(f"{name}: positions or angles are not in metres and radians")
-    theta = np.unwrap(theta)
-    theta -= 2.0 * math.pi * round(float(np.median(theta)) / (2.0 * math.pi))
+    if unwrap:
+        theta = np.unwrap(theta)
+        theta -= 2.0 * math.pi * round(float(np.median(theta)) / (2.0 * math.pi))
     return Motion(time - time[0], p, theta, step_of(p), step_of(theta))
 
 
