@@ -86,9 +86,9 @@ def _replay(
     session = open_session(path)
     inputs = None
     if source == "raw":
-        from cartpole.session.redecode import raw_inputs
+        from cartpole.session.redecode import RawInputs
 
-        inputs = raw_inputs(session, session.config if change is None else change(session.config))
+        inputs = RawInputs(session, session.config if change is None else change(session.config))
     begin = time.perf_counter()
     result = replay(
         session,

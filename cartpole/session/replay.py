@@ -20,7 +20,7 @@ from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.messages import HomingResult, TickRecord
+    from cartpole.messages import DetectionHint, HomingResult, TickRecord
     from cartpole.session.reader import RecordedTick, Session
 
 STATE_SIGNALS = ("p_m", "v_m_s", "theta_rad", "omega_rad_s")
@@ -34,13 +34,15 @@ class Core(Protocol):
         """One tick."""
         ...
 
-    def after_tick(self) -> None:
-        """What is done between two ticks."""
+    def hint(self, t_ns: int) -> DetectionHint | None:
+        """Where the tracker should look."""
         ...
 
 
 CoreFactory = Callable[["Config", "HomingResult | None"], Core]
 Change = Callable[["Config"], "Config"]
+# Given the controller, the recorded ticks with the inputs to feed instead.
+Inputs = Callable[[Core], "Iterator[tuple[RecordedTick, TickInput]]"]
 
 
 def controller(config: Config, homed: HomingResult | None) -> Core:
@@ -114,7 +116,7 @@ def replay(
     make_core: CoreFactory = controller,
     from_s: float = 0.0,
     to_s: float = math.inf,
-    inputs: Iterator[tuple[RecordedTick, TickInput]] | None = None,
+    inputs: Inputs | None = None,
     on_tick: Callable[[RecordedTick, TickRecord], None] | None = None,
     git: str = "",
 ) -> ReplayResult:
@@ -135,7 +137,7 @@ def replay(
     result = ReplayResult(changed=change is not None or inputs is not None)
     builder = SummaryBuilder(config, git, config_sha256(config))
     start_ns: int | None = None
-    pairs = inputs if inputs is not None else ((tick, tick.input) for tick in session.ticks())
+    pairs = inputs(core) if inputs is not None else ((tick, tick.input) for tick in session.ticks())
     for tick, given in pairs:
         if tick.line.index != result.ticks:
             _check_beginning(session, result, tick.line.index)
@@ -146,7 +148,6 @@ def replay(
         if t_s > to_s:
             break
         record = core.tick(_changed(given, change))
-        core.after_tick()
         result.ticks += 1
         result.duration_s = t_s
         builder.add(record, tick.truth, tick.timing)
