@@ -26,7 +26,7 @@ from cartpole.config.schema import Camera
 from cartpole.vision.frame import Frame
 from cartpole.vision.process import CameraProcess
 from cartpole.vision.ring import FrameRing
-from cartpole.vision.sources import RingSource
+from cartpole.vision.ring_source import RingSource
 from cartpole.vision.tracker import Tracker
 from cartpole.vision.warm_up import drawn_pole, warm_up
 

@@ -12,7 +12,7 @@ import pytest
 from cartpole.errors import DeviceLost, DeviceNotFound
 from cartpole.vision.frame import Frame
 from cartpole.vision.ring import FrameRing
-from cartpole.vision.sources import RingSource
+from cartpole.vision.ring_source import RingSource
 
 H, W = 24, 32
 
