@@ -7,7 +7,7 @@ the frames in the order of their counters.
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from cartpole.config.schema import Config
 from cartpole.errors import UsageError
@@ -55,10 +55,9 @@ class BridgeLink(DriveKeeper):
             self._locked = False
         with self._codec_lock:
             try:
-                if self._locked:
-                    data = self.codec.encode_stop()
-                else:
-                    data = self.codec.encode_velocity(command)
+                if self._locked:  # in the command's own sequence: a stop of an older one is stale
+                    command = replace(command, velocity_m_s=0.0, enable=False)
+                data = self.codec.encode_velocity(command)
             except UsageError:  # not finite: the governor's last line of defence is the wire
                 data = self.codec.encode_stop()
             return self._send(data)
