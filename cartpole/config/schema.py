@@ -204,10 +204,10 @@ class Estimator(Section):
     )
     offset_noise_rad: float = number(1e-4, 0.0, 0.1, "drift of the upright offset", live=True)
     offset_sigma_rad: float = number(
-        0.001, 0.0, 0.2, "how well pole.upright_offset_rad is known at the start"
+        0.0005, 0.0, 0.2, "how well pole.upright_offset_rad is known; 0.01 if never measured"
     )
     pole_zero_sigma_rad: float = number(
-        0.0005, 0.0, 0.2, "how well the pole encoder's zero is known after homing"
+        0.001, 0.0, 0.2, "how well the pole encoder's zero is known after homing"
     )
     encoder_jitter_s: float = number(
         5e-5, 0.0, 0.01, "error of an encoder sample's time stamp", live=True
