@@ -78,7 +78,7 @@ def summarise(session: Session) -> dict[str, Any] | None:
     found = False
     try:
         for tick in session.ticks():
-            builder.add(tick.record(), tick.truth, tick.timing)
+            builder.add(tick.record_without_arrays(), tick.truth, tick.timing)
             found = True
     except SessionError:
         pass  # damaged further on: what came before counts

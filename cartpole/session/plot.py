@@ -38,7 +38,7 @@ def plot_session(
 
         session = open_session(source)
         config = session.config
-        records: Iterable[TickRecord] = (tick.record() for tick in session.ticks())
+        records: Iterable[TickRecord] = (tick.record_without_arrays() for tick in session.ticks())
     else:
         records = source
     _draw(_columns(records), config, output)
