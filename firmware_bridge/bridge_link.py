@@ -35,12 +35,10 @@ def bridge_baud(config: Config) -> int:
 class BridgeLink(DriveKeeper):
     """Talks with the bridge board; UP when the board has answered and holds the configuration."""
 
-    resync = b"\x00"
-
     def __init__(
         self, config: Config, open_port: OpenPort, outbox: Outbox, tap: Tap, clock: Clock
     ) -> None:
-        super().__init__("bridge", open_port, outbox, tap, clock)
+        super().__init__("bridge", b"\x00", open_port, outbox, tap, clock)
         self._config = config
         self._measures = config.encoder.protocol == "bridge"
         self._codec_lock = threading.Lock()

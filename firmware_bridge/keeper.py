@@ -213,15 +213,20 @@ class Keeper(ABC):
 class DriveKeeper(Keeper):
     """A keeper through which commands go: whole or not at all, and never late.
 
-    ``resync`` ends whatever the far end may have read the beginning of.
+    ``resync`` is sent first where the far end may have read half a command before: it ends that.
     """
 
-    resync = b""
-
     def __init__(
-        self, name: str, open_port: OpenPort, outbox: Outbox, tap: Tap, clock: Clock
+        self,
+        name: str,
+        resync: bytes,
+        open_port: OpenPort,
+        outbox: Outbox,
+        tap: Tap,
+        clock: Clock,
     ) -> None:
         super().__init__(name, open_port, outbox, tap, clock)
+        self._resync = resync
         self._tail = b""  # the end of a command of which the port took only the beginning
         self._refused = 0
 
@@ -252,14 +257,14 @@ class DriveKeeper(Keeper):
         except DeviceError as error:
             self._drop(port, str(error))
             return
-        self._tail = self.resync
+        self._tail = self._resync
         detail = "the motor's port takes no commands: is the driver powered?"
         self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.REFUSED, detail))
 
     def _say(self, port: Port, data: bytes) -> None:
         """First or last words on a port that is not (or no longer) the open one."""
         self._tail = b""
-        data = self.resync + data
+        data = self._resync + data
         self._sent(self._clock(), data, port.write(data))
 
     def _close_with(self, last_words: bytes) -> None:

@@ -92,8 +92,6 @@ class MotorLink(DriveKeeper):
     the core must have noticed.
     """
 
-    resync = b"\r\n"
-
     def __init__(
         self,
         driver: SabertoothText,
@@ -102,7 +100,7 @@ class MotorLink(DriveKeeper):
         tap: Tap,
         clock: Clock,
     ) -> None:
-        super().__init__(Link.MOTOR.value, open_port, outbox, tap, clock)
+        super().__init__(Link.MOTOR.value, driver.stop(), open_port, outbox, tap, clock)
         self.driver = driver
         self.last_replies: dict[str, SabertoothReply] = {}
         self._replies = SabertoothReplies()

@@ -122,8 +122,7 @@ def test_it_measures_drives_and_stops(rig: Rig) -> None:
     rig.until(rig.enabled, 0.0, True)
     rig.until(lambda: rig.plant.position_m > 0.02, 0.2, True)
     samples = [m for m in rig.heard if isinstance(m, EncoderSample)]
-    times = [sample.t_ns for sample in samples]
-    assert times == sorted(times)
+    assert all(0 < sample.t_ns <= sample.arrival_ns for sample in samples)
     assert samples[-1].cart_counts > 0
     status = rig.status()
     assert status is not None

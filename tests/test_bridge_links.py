@@ -273,7 +273,7 @@ class TestLinks:
         sent = b"".join(
             data for _, link, way, data in rig.tapped if (link, way) == ("motor", "out")
         )
-        assert sent == b"\r\nM1: 0\r\nM1: 850\r\n"
+        assert sent == b"M1: 0\r\nM1: 0\r\nM1: 850\r\n"
         assert rig.links.statistics()["encoder"]["lines"] >= 20
 
     def test_closing_stops_the_motor(self, rig: Rig) -> None:
