@@ -208,7 +208,12 @@ def camera_only_run(motion: str, seconds: float, seed: int) -> tuple[np.ndarray,
     """Errors (n,) of theta [rad] and omega [rad/s] at the ticks after the first second."""
     camera = Camera(pixel_format="GREY")
     estimator = Config().estimator.model_copy(
-        update={"camera_sigma_rad": 1e-4, "camera_sigma_m": 1e-4}
+        update={
+            "camera_sigma_rad": 1e-4,  # the tracker's own errors count
+            "camera_sigma_m": 1e-4,
+            "offset_sigma_rad": 1e-5,  # the camera is calibrated
+            "offset_noise_rad": 1e-6,
+        }
     )
     encoder = Config().encoder.model_copy(update={"protocol": "none"})
     config = Config(camera=camera, estimator=estimator, encoder=encoder)

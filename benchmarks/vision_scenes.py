@@ -1,8 +1,9 @@
 """Reference pictures for the vision benchmark: brute force, and nothing shared with the simulator.
 
 Every pixel is the mean of 4 x 4 points, each either on the tape or not, over 8 instants of the
-exposure, every line at its own time; then the optics' Gaussian blur, uneven light, reflections,
-Gaussian noise and rounding. Slow (milliseconds) and exact.
+exposure, every line at its own time; the points move a little from instant to instant, so that an
+upright edge is placed to 1/128 of a pixel; then the optics' Gaussian blur, uneven light,
+reflections, Gaussian noise and rounding. Slow (milliseconds) and exact.
 """
 
 from __future__ import annotations
@@ -40,8 +41,15 @@ def _cover(xs, ys, table, box, tape, shutter, rows, out):
             theta = (1.0 - s) * table[i, 1] + s * table[i + 1, 1]
             sine, cosine = math.sin(theta), math.cos(theta)
             for r in range(SUB * row, SUB * row + SUB):
+                right_shift = (SUB * k + r % SUB + 0.5) / (SUB * INSTANTS) - 0.5
                 for c in range(SUB * left, SUB * right + SUB):
-                    x, y = xs[r, c] - p, ys[r, c]
+                    down_shift = (SUB * k + c % SUB + 0.5) / (SUB * INSTANTS) - 0.5
+                    # The point's place, moved by parts of a quarter pixel.
+                    c1, r1 = min(c, xs.shape[1] - 2), min(r, xs.shape[0] - 2)
+                    x = xs[r, c] + right_shift * (xs[r, c1 + 1] - xs[r, c1]) - p
+                    x += down_shift * (xs[r1 + 1, c] - xs[r1, c])
+                    y = ys[r, c] + right_shift * (ys[r, c1 + 1] - ys[r, c1])
+                    y += down_shift * (ys[r1 + 1, c] - ys[r1, c])
                     along = x * sine - y * cosine
                     across = x * cosine + y * sine
                     if tape[0] <= along <= tape[1] and abs(across) <= 0.5 * tape[2]:

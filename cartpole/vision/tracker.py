@@ -16,15 +16,17 @@ from cartpole.config.schema import Camera
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus, FloatArray
 from cartpole.vision import acquire, pose, strip
 from cartpole.vision.geometry import CameraGeometry
+from cartpole.vision.history import CART_JERK, POLE_JERK, History
 from cartpole.vision.strip import Pixels
 
 MAX_SLACK_PX = 14.0  # beyond this the whole picture is searched
 MAX_EXTEND_PX = 30.0
-MEMORY_S = 0.05  # older pictures tell nothing about this one
 LINE_SIGMA_PX = 0.02  # floor of a slice's error, line fit
 RECTANGLE_SIGMA_PX = 0.5  # the same standing for a rotated rectangle's axis
 UNKNOWN_OMEGA = 10.0  # rad/s: sigma of the pole's rate when nothing is known
 UNKNOWN_SPEED = 0.5  # m/s
+HINT_SIGMA_OMEGA = 0.05  # rad/s: a hint's rates at its own time
+HINT_SIGMA_SPEED = 0.01  # m/s
 AMBIGUOUS_MARGIN = 3.0  # chi-square by which the best explanation must win
 WORST_SCORE = 30.0  # chi-square beyond which the strip is not this rig's pole
 LENGTH_TOLERANCE = 0.15
@@ -34,17 +36,6 @@ SAME_M = 0.01
 MIN_CONFIDENCE = 0.15
 FROZEN_MOTION_PX = 0.5  # expected motion that a noise-free picture must show
 NOISY_DN = 0.4  # a picture with this much noise never repeats itself
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """One accepted measurement of the past."""
-
-    t_ns: int
-    theta_rad: float
-    p_m: float
-    sigma_theta_rad: float
-    sigma_p_m: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +91,7 @@ class Tracker:
         self._step = acquire.grid_step(self._width_px)
         self._mask = acquire.grid_mask(self._shape, self._step)
         self._full_mask = acquire.grid_mask(self._shape, 1)
-        self._past: list[_Seen] = []
+        self._past = History()
         self._frozen_pose: tuple[float, float] | None = None
 
     def set_threshold(self, threshold: int) -> None:
@@ -156,75 +147,80 @@ class Tracker:
         return self._accept(t_ns, arrival_ns, sequence)
 
     def _expect(self, t_ns: int, hint: DetectionHint | None) -> _Expectation:
-        """What is known of the pole at t_ns: the hint carried on, rates from the last pictures."""
-        own = self._extrapolate(t_ns)
+        """What is known of the pole at t_ns, from the hint and the last pictures.
+
+        Rates come from whichever knows them better: between two hints the motion goes on, and the
+        last pictures have seen it.
+        """
+        own = self._extrapolate(t_ns) if self._past.recent(t_ns) else None
         if hint is None:
-            return _NOTHING if own is None else own
-        ahead = (t_ns - hint.t_ns) / NANOSECONDS
-        theta = hint.theta_rad + hint.omega_rad_s * ahead
-        p = hint.p_m + hint.v_m_s * ahead
-        # The pole's and the cart's acceleration are not part of the hint.
-        late = abs(ahead)
-        sigma_theta = hint.sigma_theta_rad + 20.0 * late * late
-        sigma_p = hint.sigma_p_m + 4.0 * late * late
-        if own is not None:
-            agree = abs(_wrap(own.theta_rad - theta)) < 4.0 * sigma_theta + 0.2
-            if agree and abs(own.p_m - p) < 4.0 * sigma_p + 0.02:
-                return own
+            return own[0] if own else _NOTHING
+        told = self._carry_hint(t_ns, hint, own)
+        if own is None:
+            return told
+        seen = own[0]
+        agree = abs(_wrap(seen.theta_rad - told.theta_rad)) < 4.0 * told.sigma_theta_rad + 0.2
+        if not agree or abs(seen.p_m - told.p_m) > 4.0 * told.sigma_p_m + 0.02:
+            return told
+        pole = seen if seen.sigma_omega_rad_s < told.sigma_omega_rad_s else told
+        cart = seen if seen.sigma_speed_m_s < told.sigma_speed_m_s else told
         return _Expectation(
-            p,
-            hint.v_m_s,
-            theta,
-            hint.omega_rad_s,
-            sigma_p,
-            0.02 + 8.0 * late,
-            sigma_theta,
-            0.1 + 40.0 * late,
+            cart.p_m,
+            cart.speed_m_s,
+            pole.theta_rad,
+            pole.omega_rad_s,
+            cart.sigma_p_m,
+            cart.sigma_speed_m_s,
+            pole.sigma_theta_rad,
+            pole.sigma_omega_rad_s,
         )
 
-    def _extrapolate(self, t_ns: int) -> _Expectation | None:
-        """The pole at t_ns from the last two or three pictures alone."""
-        past = self._past
-        if not past or not 0 < t_ns - past[-1].t_ns < MEMORY_S * NANOSECONDS:
-            return None
-        a = past[-1]
-        ahead = (t_ns - a.t_ns) / NANOSECONDS
-        if len(past) < 2:
-            return _Expectation(
-                a.p_m,
-                0.0,
-                a.theta_rad,
-                0.0,
-                0.01 + UNKNOWN_SPEED * ahead,
-                UNKNOWN_SPEED,
-                0.02 + UNKNOWN_OMEGA * ahead,
-                UNKNOWN_OMEGA,
-            )
-        b = past[-2]
-        step = (a.t_ns - b.t_ns) / NANOSECONDS
-        omega, speed = (a.theta_rad - b.theta_rad) / step, (a.p_m - b.p_m) / step
-        sigma_omega = 1.5 * a.sigma_theta_rad / step + 25.0 * (ahead + 0.5 * step)
-        sigma_speed = 1.5 * a.sigma_p_m / step + 4.0 * (ahead + 0.5 * step)
-        omega_then, speed_then = omega, speed
-        if len(past) > 2:
-            c = past[-3]
-            before = (b.t_ns - c.t_ns) / NANOSECONDS
-            gap = 0.5 * (step + before)
-            alpha = ((b.theta_rad - c.theta_rad) / before - omega) / -gap
-            push = ((b.p_m - c.p_m) / before - speed) / -gap
-            omega_then = omega + alpha * (ahead + 0.5 * step)
-            speed_then = speed + push * (ahead + 0.5 * step)
-            sigma_omega = 5.0 * a.sigma_theta_rad / step + 300.0 * ahead * (ahead + step)
-            sigma_speed = 5.0 * a.sigma_p_m / step + 50.0 * ahead * (ahead + step)
+    def _carry_hint(
+        self,
+        t_ns: int,
+        hint: DetectionHint,
+        own: tuple[_Expectation, float, float] | None,
+    ) -> _Expectation:
+        """The hint carried on to t_ns; accelerations come from the last pictures."""
+        ahead = (t_ns - hint.t_ns) / NANOSECONDS
+        late = abs(ahead)
+        alpha = push = 0.0
+        alpha_sigma, push_sigma = 25.0, 5.0
+        if own is not None and len(self._past) > 2:
+            alpha, push = own[1], own[2]
+            alpha_sigma = min(alpha_sigma, 5.0 + POLE_JERK * (late + 0.015))
+            push_sigma = min(push_sigma, 1.0 + CART_JERK * (late + 0.015))
         return _Expectation(
-            a.p_m + 0.5 * (speed + speed_then) * ahead,
-            speed_then,
-            a.theta_rad + 0.5 * (omega + omega_then) * ahead,
-            omega_then,
-            a.sigma_p_m + sigma_speed * ahead,
-            sigma_speed,
-            a.sigma_theta_rad + sigma_omega * ahead,
-            sigma_omega,
+            hint.p_m + (hint.v_m_s + 0.5 * push * ahead) * ahead,
+            hint.v_m_s + push * ahead,
+            hint.theta_rad + (hint.omega_rad_s + 0.5 * alpha * ahead) * ahead,
+            hint.omega_rad_s + alpha * ahead,
+            hint.sigma_p_m + push_sigma * late * late,
+            HINT_SIGMA_SPEED + push_sigma * late,
+            hint.sigma_theta_rad + alpha_sigma * late * late,
+            HINT_SIGMA_OMEGA + alpha_sigma * late,
+        )
+
+    def _extrapolate(self, t_ns: int) -> tuple[_Expectation, float, float]:
+        """From the last pictures alone; also the accelerations of pole and cart."""
+        pole, cart = self._past.predict(t_ns)
+        theta, omega, sigma_omega, alpha = pole.tolist()
+        p, speed, sigma_speed, push = cart.tolist()
+        ahead = self._past.age_s(t_ns)
+        sigma_omega, sigma_speed = min(sigma_omega, UNKNOWN_OMEGA), min(sigma_speed, UNKNOWN_SPEED)
+        return (
+            _Expectation(
+                p,
+                speed,
+                theta,
+                omega,
+                0.001 + sigma_speed * ahead,
+                sigma_speed,
+                0.001 + sigma_omega * ahead,
+                sigma_omega,
+            ),
+            alpha,
+            push,
         )
 
     def _is_frozen(self, frame: Pixels, expected: _Expectation) -> bool:
@@ -238,9 +234,9 @@ class Tracker:
         if self._report[strip.GROUND_NOISE] > NOISY_DN:
             return True
         if self._frozen_pose is None:
-            if not self._past:
+            if len(self._past) == 0:
                 return False
-            self._frozen_pose = (self._past[-1].theta_rad, self._past[-1].p_m)
+            self._frozen_pose = self._past.last
         theta, p = self._frozen_pose
         turned = abs(_wrap(expected.theta_rad - theta)) * self._camera.tape_end_m
         return (turned + abs(expected.p_m - p)) * self._scale > FROZEN_MOTION_PX
@@ -436,7 +432,7 @@ class Tracker:
         theta, p = float(result[pose.THETA]), float(result[pose.PIVOT])
         sigma_theta = float(result[pose.THETA_ERROR])
         sigma_p = float(result[pose.PIVOT_ERROR])
-        self._remember(true_ns, theta, p, sigma_theta, sigma_p)
+        self._past.add(true_ns, theta, p, sigma_theta, sigma_p)
         return Detection(
             true_ns,
             arrival_ns,
@@ -449,20 +445,6 @@ class Tracker:
             self._confidence(),
             self._corners(result),
         )
-
-    def _remember(
-        self, t_ns: int, theta: float, p: float, sigma_theta: float, sigma_p: float
-    ) -> None:
-        past = self._past
-        if past:
-            age = t_ns - past[-1].t_ns
-            if not 0 < age < MEMORY_S * NANOSECONDS:
-                past.clear()
-            else:
-                theta = past[-1].theta_rad + _wrap(theta - past[-1].theta_rad)
-        past.append(_Seen(t_ns, theta, p, sigma_theta, sigma_p))
-        if len(past) > 3:
-            del past[0]
 
     def _corners(self, result: FloatArray) -> tuple[tuple[float, float], ...]:
         x0, y0 = float(result[pose.NEAR_X]), float(result[pose.NEAR_Y])
