@@ -20,6 +20,8 @@ from cartpole.vision.ring import FrameRing
 from cartpole.vision.warm_up import drawn_pole
 from cartpole.vision.worker import default_tracker
 
+pytestmark = pytest.mark.realtime
+
 CAMERA = Camera(source="sim", width_px=64, height_px=48)
 
 

@@ -18,6 +18,8 @@ from cartpole.config.schema import Camera
 from cartpole.messages import LinkState
 from cartpole.vision.process import CameraProcess
 
+pytestmark = pytest.mark.realtime
+
 CHILD = Path(__file__).parent / "v4l2_shim" / "child.py"
 RATE_HZ = 75.0
 AUTO_EXPOSURE, EXPOSURE, AUTO_GAIN, GAIN = 0x009A0901, 0x00980911, 0x00980912, 0x00980913

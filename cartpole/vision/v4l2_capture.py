@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import mmap
 import os
 import select
@@ -123,13 +124,19 @@ class V4l2Source:
             )
         width_bytes = camera.width_px * (2 if camera.pixel_format == "YUYV" else 1)
         self._line_bytes = max(given.bytesperline, width_bytes)
-        rate_hz = device.set_rate(self._fd, camera.rate_hz)
-        if abs(rate_hz - camera.rate_hz) > 0.02 * camera.rate_hz:
-            rates = device.rates_hz(self._fd, fourcc, camera.width_px, camera.height_px)
-            raise DeviceError(
-                f"{self._path} does not give camera.rate_hz {camera.rate_hz:g}; at this size it "
-                f"offers {', '.join(f'{rate:g}' for rate in rates) or f'{rate_hz:g}'}"
-            )
+        self._set_rate(fourcc)
+
+    def _set_rate(self, fourcc: int) -> None:
+        """The PS Eye's driver repeats whatever it is asked for, so its list is looked at too."""
+        camera = self._camera
+        offered = device.rates_hz(self._fd, fourcc, camera.width_px, camera.height_px)
+        given = device.set_rate(self._fd, camera.rate_hz)
+        for choice in (offered or (given,), (given,)):
+            if min(abs(rate_hz - camera.rate_hz) for rate_hz in choice) > 0.02 * camera.rate_hz:
+                raise DeviceError(
+                    f"{self._path} does not give camera.rate_hz {camera.rate_hz:g}; at this size "
+                    f"it offers {', '.join(f'{rate_hz:g}' for rate_hz in choice)}"
+                )
 
     def _offers(self) -> str:
         modes = device.list_modes(self._fd)
@@ -175,7 +182,8 @@ class V4l2Source:
     def _measure_rate(self) -> float:
         """Frames a second from the time stamps; raises ``DeviceError`` if it is not what was asked.
 
-        Lost pictures do not matter: their numbers are missing as well as their time.
+        The median of the intervals, each by the numbers it spans: neither a lost picture nor a
+        late one matters.
         """
         wanted = self._camera.rate_hz
         count = _SETTLE + max(8, round(wanted * _MEASURE_S))
@@ -187,8 +195,9 @@ class V4l2Source:
                 stamps.append((frame.sequence, frame.t_ns))
         if len(stamps) <= _SETTLE + 1:
             raise DeviceError(f"{self._path} delivers no pictures")
-        (first, first_ns), (last, last_ns) = stamps[_SETTLE], stamps[-1]
-        rate_hz = (last - first) * 1e9 / max(1, last_ns - first_ns)
+        steps = itertools.pairwise(stamps[_SETTLE:])
+        intervals_ns = [(t2 - t1) / max(1, n2 - n1) for (n1, t1), (n2, t2) in steps]
+        rate_hz = 1e9 / max(1.0, float(np.median(intervals_ns)))
         if abs(rate_hz - wanted) > _RATE_TOLERANCE * wanted:
             raise DeviceError(
                 f"{self._path} delivers {rate_hz:.1f} frames/s where camera.rate_hz asks for "

@@ -235,7 +235,7 @@ def list_modes(fd: int) -> list[Mode]:
 
 
 def rates_hz(fd: int, fourcc: int, width: int, height: int) -> tuple[float, ...]:
-    """Frames a second the driver offers for one format and size."""
+    """Frames a second the driver lists for one format and size; none for a continuous range."""
     intervals = _enumerate(
         fd,
         v4l2.VIDIOC_ENUM_FRAMEINTERVALS,
@@ -247,7 +247,7 @@ def rates_hz(fd: int, fourcc: int, width: int, height: int) -> tuple[float, ...]
     return tuple(
         interval.discrete.denominator / interval.discrete.numerator
         for interval in intervals
-        if interval.discrete.numerator
+        if interval.type == v4l2.V4L2_FRMIVAL_TYPE_DISCRETE and interval.discrete.numerator
     )
 
 

@@ -218,7 +218,6 @@ static int set_format(int fd, struct camera *camera, struct v4l2_format *format,
     camera->width = pix->width;
     camera->height = pix->height;
     camera->fourcc = fourcc;
-    camera->rate = nearest_rate(camera->width, camera->rate);
     return tell(fd, FORMAT, pix->width, pix->bytesperline);
 }
 
@@ -226,10 +225,9 @@ static int rate(int fd, struct camera *camera, struct v4l2_streamparm *parameter
 {
     struct v4l2_captureparm *capture = &parameters->parm.capture;
     struct v4l2_fract wanted = capture->timeperframe;
-    if (set) {
-        int frames = wanted.numerator ? wanted.denominator / wanted.numerator : 30;
-        camera->rate = nearest_rate(camera->width, frames);
-        if (tell(fd, RATE, camera->rate, 0)) return -1;
+    if (set) { /* the driver says what it was asked for and runs at the nearest rate it has */
+        camera->rate = wanted.numerator ? wanted.denominator / wanted.numerator : 30;
+        if (tell(fd, RATE, nearest_rate(camera->width, camera->rate), 0)) return -1;
     }
     memset(capture, 0, sizeof *capture);
     capture->capability = V4L2_CAP_TIMEPERFRAME;

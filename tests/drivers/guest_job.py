@@ -1,0 +1,154 @@
+"""What runs inside the guest: the product's own code against the kernel's own drivers.
+
+Each result is a line ``CHECK name ok|FAILED detail``; a line ``HOST order`` asks the host to do
+something to the cables.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import serial
+from devices import _BITS  # the picture's code
+
+from cartpole.config.schema import Camera
+from cartpole.errors import DeviceError, DeviceLost
+from cartpole.vision import v4l2_device as device
+from cartpole.vision.frame import Frame
+from cartpole.vision.v4l2_capture import V4l2Source
+
+EYE = "/dev/v4l/by-id/usb-OmniVision*index0"
+BOARD = "/dev/serial/by-id/usb-Arduino*"
+RATE_HZ, EXPOSURE, GAIN = 50.0, 77, 11
+
+
+def check(name: str, good: bool, detail: object = "") -> None:
+    print(f"CHECK {name} {'ok' if good else 'FAILED'} {detail}", flush=True)
+
+
+def host(order: str) -> None:
+    print(f"HOST {order}", flush=True)
+
+
+def wait_for(pattern: str, timeout_s: float = 30.0) -> str:
+    """First path that fits, as soon as there is one."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        found = sorted(glob.glob(pattern))
+        if found:
+            return found[0]
+        time.sleep(0.05)
+    raise TimeoutError(f"{pattern} never came")
+
+
+def number_in(frame: Frame) -> int:
+    step = frame.data.shape[1] // _BITS
+    return sum(1 << bit for bit in range(_BITS) if frame.data[8, bit * step + step // 2] > 128)
+
+
+def read(source: V4l2Source, duration_s: float) -> list[Frame]:
+    """Frames with their pictures' numbers in place of the data's content."""
+    frames = []
+    end_s = time.monotonic() + duration_s
+    while time.monotonic() < end_s:
+        frame = source.read_latest(1.0, 0.5)
+        if frame is not None:
+            frames.append(frame)
+            numbers.append(number_in(frame))
+    return frames
+
+
+numbers: list[int] = []
+
+
+def camera() -> None:
+    path = wait_for(EYE)
+    check("camera by-id name", True, path)
+    fd = device.open_node(path)
+    rates = device.rates_hz(fd, 0x56595559, 320, 240)
+    os.close(fd)
+    check("driver lists its rates", rates[:2] == (187.0, 150.0), rates)
+    settings = Camera(source="v4l2", device=path, rate_hz=RATE_HZ, exposure=EXPOSURE, gain=GAIN)
+    source = V4l2Source(settings)
+    check("opens, sets, reads back, measures", True, source.open())
+    host("registers")
+    frames = read(source, 3.0)
+    ages = sorted((frame.arrival_ns - frame.t_ns) * 1e-6 for frame in frames)
+    steps = {b - a for a, b in itertools.pairwise(numbers)}
+    check("pictures in order", bool(frames) and min(steps) > 0, f"{len(frames)} pictures, {steps}")
+    check("kernel time stamps", 0.0 < ages[0] < ages[len(ages) // 2] < 100, f"{ages[0]:.1f} ms")
+    check("gaps counted", source.counters.gaps >= 0, source.counters)
+    time.sleep(0.6)
+    fresh = source.read_latest(0.1, 3.0)
+    check("fresh after a pause", fresh is not None, source.counters)
+
+    host("unplug eye")
+    lost = raises(lambda: read(source, 20.0), DeviceLost)
+    check("unplugged camera is lost", lost is not None, lost)
+    gone = raises(lambda: source.open(), DeviceError)
+    check("cannot be opened meanwhile", gone is not None, gone)
+    host("plug eye")
+    wait_for(EYE)
+    check("opens again", True, reopened(source))
+    check("pictures again", len(read(source, 1.0)) > 0)
+    source.close()
+    wrong = settings.model_copy(update={"rate_hz": 90.0})
+    refused = raises(lambda: V4l2Source(wrong).open(), DeviceError)
+    check("a rate it lacks is refused", "offers 187" in str(refused), refused)
+
+
+def reopened(source: V4l2Source) -> str:
+    """Open as the camera process does: again and again until it works."""
+    end_s = time.monotonic() + 20.0
+    while True:
+        try:
+            return source.open()
+        except DeviceError:
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(0.2)
+
+
+def raises(action: Callable[[], object], kind: type[Exception]) -> Exception | None:
+    try:
+        action()
+    except kind as error:
+        return error
+    return None
+
+
+def board() -> None:
+    path = wait_for(BOARD)
+    check("board by-id name", "Arduino_Uno" in path, path)
+    with serial.Serial(
+        path, 115200, parity=serial.PARITY_EVEN, timeout=5.0, exclusive=True
+    ) as port:
+        host("board lines")
+        port.write(b"hello\n")
+        check("bytes both ways", port.readline() == b"echo hello\n")
+        port.dtr = False
+        time.sleep(0.2)
+        port.dtr = True
+        check("greets after a reset", port.readline() == b"reset\n")
+        host("unplug board")
+        lost = raises(lambda: [port.read(1) for _ in range(5)], serial.SerialException)
+        check("unplugged board is lost", lost is not None, lost)
+    host("plug board")
+    check("comes back under its name", wait_for(BOARD) == path)
+
+
+def main() -> None:
+    for part in (camera, board):
+        try:
+            part()
+        except Exception as error:  # the other part still runs
+            check(part.__name__, False, f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
