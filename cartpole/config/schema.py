@@ -129,7 +129,13 @@ class Camera(Section):
     gain: int = whole(20, 0, 63, "the driver's gain control")
     exposure_s: float = number(0.003, 1e-5, 0.05, "exposure time of one line")
     readout_s: float = number(0.0053, 0.0, 0.05, "time from first to last line (rolling shutter)")
-    latency_s: float = number(0.012, 0.0, 0.2, "mid-exposure of the middle line to arrival")
+    latency_s: float = number(
+        0.012,
+        0.0,
+        0.2,
+        "mid-exposure of the middle line to arrival (v4l2: to the driver's stamp, at first "
+        "(readout_s + exposure_s) / 2)",
+    )
     threshold: int = whole(60, 1, 254, "pixels above this belong to the tape", live=True)
     method: Literal["line_fit", "min_area_rect"] = Field(
         default="line_fit", description="sub-pixel line fit, or contour and rotated rectangle alone"
@@ -185,7 +191,7 @@ class Optimizer(Section):
     )
     horizon_steps: int = whole(100, 10, 400, "steps of the plan")
     step_s: float = number(0.02, 0.002, 0.1, "length of a step")
-    newton_steps: int = whole(12, 1, 200, "most Newton steps a tick, all candidates together")
+    newton_steps: int = whole(20, 1, 200, "most Newton steps a tick, all candidates together")
     tolerance: float = number(1e-5, 1e-10, 1e-1, "KKT residual that counts as converged")
     candidates: int = whole(5, 1, 8, "plans kept alive")
     user_cost: str = Field(
@@ -245,7 +251,8 @@ class Session(Section):
     record: bool = Field(default=True, description="record every run")
     folder: str = Field(default="sessions", max_length=300, description="where recordings go")
     frames: Literal["none", "fault", "all"] = Field(
-        default="fault", description="keep pictures never, from the minute before a fault, or always"
+        default="fault",
+        description="keep pictures never, from the minute before a fault, or always",
     )
     frame_every: int = whole(1, 1, 1000, "with frames: all, keep every n-th")
     max_folder_mb: int = whole(4096, 10, 10_000_000, "oldest recordings go beyond this")
@@ -285,7 +292,9 @@ class Sim(Section):
     acceleration_m_s2: float | None = Field(
         default=None, ge=0.5, le=100.0, description="true motor limit"
     )
-    counts_per_m_s: float | None = Field(default=None, ge=1.0, le=1e6, description="true motor gain")
+    counts_per_m_s: float | None = Field(
+        default=None, ge=1.0, le=1e6, description="true motor gain"
+    )
     dead_band_counts: float | None = Field(
         default=None, ge=0.0, le=1000.0, description="true dead band of the driver"
     )
@@ -305,8 +314,12 @@ class Sim(Section):
         description="in virtual time: render every frame, or draw the tracker's measurement from "
         "its noise (`run` always renders)",
     )
-    cart_disturbance: float = number(0.05, 0.0, 10.0, "random cart acceleration, m/s^2 per sqrt(Hz)")
-    pole_disturbance: float = number(0.05, 0.0, 10.0, "random pole acceleration, rad/s^2 per sqrt(Hz)")
+    cart_disturbance: float = number(
+        0.05, 0.0, 10.0, "random cart acceleration, m/s^2 per sqrt(Hz)"
+    )
+    pole_disturbance: float = number(
+        0.05, 0.0, 10.0, "random pole acceleration, rad/s^2 per sqrt(Hz)"
+    )
     camera_sigma_rad: float = number(0.0015, 0.0, 0.2, "angle noise of a measured frame")
     camera_sigma_m: float = number(0.001, 0.0, 0.2, "position noise of a measured frame")
     camera_jitter_s: float = number(0.0015, 0.0, 0.05, "spread of the camera's latency")

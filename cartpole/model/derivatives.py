@@ -1,9 +1,9 @@
 """The pole's step with exact first and second derivatives, written so that loops over it vectorise.
 
-The step is the classical Runge-Kutta step of ``dynamics.pole_step`` without dry friction. Its input is
-one number ``e``: the cart's acceleration at the start, in the middle and at the end of the step is
-``e`` times (scale, scale * middle, scale * end). For a velocity servo e = u - v, scale = 1 / tau and
-the profile is the exact decay of its lag; for a commanded acceleration all three are one.
+The step is the classical Runge-Kutta step of ``dynamics.pole_step`` without dry friction. Its input
+is one number ``e``: the cart's acceleration at the start, in the middle and at the end of the step
+is ``e`` times (scale, scale * middle, scale * end). For a velocity servo e = u - v, scale = 1 / tau
+and the profile is the exact decay of its lag; for a commanded acceleration all three are one.
 
 Derivatives are with respect to (theta, omega, e). The only curvature of the equations of motion is
 that of g sin theta + a cos theta, so the Hessian of lambda . step is a sum over the four stages of
@@ -70,9 +70,9 @@ def pole_step_derivatives(
 ]:  # fmt: skip
     """One step and its derivatives.
 
-    Returns (theta+, omega+, then d theta+ / d (theta, omega, e), d omega+ / d (theta, omega, e), the
-    upper triangle tt, to, te, oo, oe, ee of the Hessian of lambda_theta theta+ + lambda_omega omega+,
-    and sin theta, cos theta at the start).
+    Returns (theta+, omega+, then d theta+ / d (theta, omega, e), d omega+ / d (theta, omega, e),
+    the upper triangle tt, to, te, oo, oe, ee of the Hessian of
+    lambda_theta theta+ + lambda_omega omega+, and sin theta, cos theta at the start).
     """
     half = 0.5 * h
     sixth = h * (1.0 / 6.0)

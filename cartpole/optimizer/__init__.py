@@ -1,1 +1,1 @@
-"""Trajectory optimisation: the problem as data, a banded Newton interior-point solver, its plans."""
+"""Trajectory optimisation: the problem as data, a banded Newton solver, its bank of plans."""

@@ -1,14 +1,14 @@
 """Where every number of a solve lives: one flat array of rows, one array of scalars.
 
-The workspace is a flat float64 array; row r of stage k is ``ws[r * STRIDE + k]``. A compile-time stride
-lets the compiler prove that rows do not overlap, so that every loop over the stages becomes SIMD
-code; loops run to the next multiple of LANES, and the stages past N carry zero weights.
+The workspace is a flat float64 array; row r of stage k is ``ws[r * STRIDE + k]``. A compile-time
+stride lets the compiler prove that rows do not overlap, so that every loop over the stages becomes
+SIMD code; loops run to the next multiple of LANES, and the stages past N carry zero weights.
 
-Variables of stage k: state (p, v, theta, omega)_k, k = 0 ... N, of which k = 0 is measured, and the
-held command U_k, k = 0 ... N - 1: a velocity command (its rate W is the input, a limit of its own)
-or, for the acceleration kind, the cart's acceleration, which is the input itself. The recursion works
-in y = (p, v, theta, omega, e) with e = U - v (velocity kind) or e = U: in these coordinates the cart's
-columns are constants and the pole is driven by e alone.
+Variables of stage k: state (p, v, theta, omega)_k, k = 0 ... N, of which k = 0 is measured, and
+the held command U_k, k = 0 ... N - 1: a velocity command (its rate W is the input, a limit of its
+own) or, for the acceleration kind, the cart's acceleration, which is the input itself. The
+recursion works in y = (p, v, theta, omega, e) with e = U - v (velocity kind) or e = U: in these
+coordinates the cart's columns are constants and the pole is driven by e alone.
 """
 
 from __future__ import annotations

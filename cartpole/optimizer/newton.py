@@ -1,14 +1,15 @@
 """Newton's method on the KKT system of a plan: a primal-dual interior point with a line search.
 
-One step: quadratic model (``stages.assemble``), direction (``riccati``), the longest step inside all
-limits, then backtracking on the merit
+One step: quadratic model (``stages.assemble``), direction (``riccati``), the longest step inside
+all limits, then backtracking on the merit
 
     cost - mu sum ln(slack) + nu sum |defect|
 
-until it falls by Armijo's rule, at most BACKTRACKS times. Limits hold strictly at every iterate. The
-curvature of the dynamics is used exactly as long as the input's curvature stays positive, else the
-step falls back on the curvature of the cost alone, which always is. mu falls as Fiacco and McCormick
-prescribe: when the barrier's own problem is solved to within a multiple of mu.
+until it falls by Armijo's rule, at most BACKTRACKS times. Limits hold strictly at every iterate,
+and the cart keeps its dynamics, which are linear: only the pole has defects. The curvature of the
+dynamics is used exactly as long as the input's curvature stays positive, else the step falls back
+on the curvature of the cost alone, which always is. mu falls as Fiacco and McCormick prescribe:
+when the barrier's own problem is solved to within a multiple of mu.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def last_stationarity(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> floa
     if kind == _.VELOCITY:
         ge = sc[t + 4] * p + sc[t + 8] * v + sc[t + 11] * th + sc[t + 13] * om + sc[t + 14] * e
         worst = max(worst, abs(ge - ws[_.LE * S + n]))
-    return worst
+    return float(worst)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -24,6 +24,8 @@ OUTSIDE_M = 0.02
 FIRST_STEPS = 4
 # More that it takes if it has not converged by then.
 MORE_STEPS = 8
+# A first plan with fewer steps than this is not worth sharing them.
+FEW_STEPS = 20
 # Ticks after which a candidate that lost is started afresh.
 RENEW_TICKS = 10
 # Within this of upright and at less than this share of sqrt(c g) one plan is enough.
@@ -108,15 +110,17 @@ class Planner:
         self._last_ns = 0
         self._turn = 0
 
+    @property
+    def cold(self) -> bool:
+        """Whether there is no plan yet: the next call profits from some hundred Newton steps."""
+        return self._flown is None
+
     def reset(self) -> None:
         """Forget all plans."""
         for candidate in self._bank:
             candidate.alive = False
         self._flown = None
         self._turn = 0
-
-    def prepare(self) -> None:
-        """Work for the next plan that needs no measurement: none yet."""
 
     def update(self, config: Config) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -125,6 +129,15 @@ class Planner:
         self.problem = problem
         for candidate in self._bank:
             candidate.solver.update(problem, gain)
+
+    def prepare(self) -> None:
+        """Move all plans one step ahead, before the next measurement is there."""
+        if self._flown is None:
+            return
+        for candidate in self._bank:
+            if candidate.alive:
+                candidate.solver.shift()
+        self._last_ns += self._period_ns
 
     def plan(
         self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
@@ -144,7 +157,7 @@ class Planner:
         left = newton_budget
         if self._flown is None or not self._flown.alive:
             self._flown = self._first(state)
-            left -= self._advance(self._flown, state, 0, left)
+            left -= self._advance(self._flown, state, 0, self._first_share(state, left))
         else:
             left -= self._advance(self._flown, state, shifts, min(left, FIRST_STEPS))
             if self._flown.solver.status in (PlanStatus.BUDGET, PlanStatus.FEASIBLE):
@@ -175,6 +188,11 @@ class Planner:
         candidate = self._bank[0] if self._calm(state) else self._bank[1]
         candidate.begin(state)
         return candidate
+
+    def _first_share(self, state: FloatArray, budget: int) -> int:
+        """Newton steps of the first plan of all; the others get as many if there are enough."""
+        share = budget // len(self._bank)
+        return budget if self._calm(state) or share < FEW_STEPS else share
 
     def _advance(self, candidate: Candidate, state: FloatArray, shifts: int, budget: int) -> int:
         """Newton steps of one candidate; returns how many."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
 # Plans stay this far inside the position limit: room for what the model does not know.
-MARGIN_M = 0.004
-# They also keep |p + lead v| inside it, lead = LEAD_TAU tau + LEAD_S: room to stop if the drive lags
-# by more than the model says.
-LEAD_TAU = 0.4
+MARGIN_M = 0.005
+# They also keep |p + lead v| inside it, lead = LEAD_TAU tau + LEAD_S: room to stop if the drive
+# lags by more than the model says.
+LEAD_TAU = 0.5
 LEAD_S = 0.01
+# Plans believe the pole to be this much longer than it is said to be. A pole that turns out harder
+# to swing than planned falls short and costs a whole swing more; an easier one costs nothing.
+PESSIMISM = 1.06
 # The terminal cost is the regulator's cost-to-go times this.
 TERMINAL_FACTOR = 1.0
 
@@ -38,8 +41,8 @@ class InputKind(IntEnum):
 class StageWeights:
     """Coefficients of the squares in the cost per second; SI, no factor one half.
 
-    ``command`` weighs the velocity command, or the acceleration for the acceleration kind, for which
-    ``rate`` has no meaning.
+    ``command`` weighs the velocity command, or the acceleration for the acceleration kind, for
+    which ``rate`` has no meaning.
     """
 
     position: float
@@ -69,9 +72,9 @@ class Limits:
 class Problem:
     """A finite-horizon problem from a measured state.
 
-    ``steps_s`` (N,) holds the step sizes; they need not be equal. ``terminal`` (5, 5) is the Hessian
-    of the terminal cost over (p, v, theta, omega, u) minus the reference. ``reference_m`` (N + 1,)
-    is the cart's target. With ``periodic`` the stage cost of the angle is 2 w (1 + cos theta), else
+    ``steps_s`` (N,) holds the step sizes; they need not be equal. ``terminal`` (5, 5) is the
+    Hessian of the terminal cost over (p, v, theta, omega, u) minus the reference. ``reference_m``
+    (N + 1,) is the cart's target. With ``periodic`` the stage cost of the angle is 2 w (1 + cos theta), else
     w (theta - target)^2 about an odd multiple of pi.
     """
 
@@ -123,7 +126,7 @@ def linear_model(model: ModelParameters, step_s: float) -> tuple[FloatArray, Flo
 def regulator(
     model: ModelParameters, weights: StageWeights, step_s: float
 ) -> tuple[FloatArray, FloatArray]:
-    """(K (5,), P (5, 5)): gain w = -K x and cost-to-go x'P x / 2 of the linear regulator upright."""
+    """(K (5,), P (5, 5)): gain w = -K x and cost-to-go x'P x / 2 of the regulator upright."""
     from scipy.linalg import solve_discrete_are
 
     a, b = linear_model(model, step_s)
@@ -161,6 +164,7 @@ def problem_from_config(config: Config) -> Problem:
     """The rig's problem: velocity commands through the motor's lag, weights scaled to the rig."""
     model = from_config(config)
     weights = scaled_weights(config, model)
+    model = replace(model, length_m=PESSIMISM * model.length_m)
     n, step = config.optimizer.horizon_steps, config.optimizer.step_s
     terminal = TERMINAL_FACTOR * regulator(model, weights, step)[1]
     rig = config.rig

@@ -4,9 +4,9 @@ Both sweeps work in y = (p, v, theta, omega, e), where a step is
 
     p+ = p + h v + c2 e,  v+ = v + e1 e,  (theta, omega)+ = F (theta, omega) + g e,  e- = d e
 
-plus the pole's defects; e is then the next stage's input (acceleration kind) or what the next stage's rate w
-adds h w to (velocity kind). Because the columns of p and v are constants, a stage costs about a
-hundred multiplications. See ``docs/optimizer.md``.
+plus the pole's defects; e is then the next stage's input (acceleration kind) or what the next
+stage's rate w adds h w to (velocity kind). Because the columns of p and v are constants, a stage
+costs about a hundred multiplications. See ``docs/optimizer.md``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def terminal(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def backward(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> bool:
-    """Factorise: cost-to-go and gains of every stage; False if an input's curvature is not positive."""
+    """Cost-to-go and gains of every stage; False if an input's curvature is not positive."""
     terminal(ws, sc, n, kind)
     velocity = kind == _.VELOCITY
     p00 = ws[_.P00 * S + n]

@@ -1,4 +1,4 @@
-"""First guesses: motions of cart and pole that keep the dynamics and, where they can, the limits."""
+"""First guesses: motions of cart and pole on the dynamics and, where they can, in the limits."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def wish(
     if kind == _.VELOCITY and abs(off) < CATCH_RAD and abs(om + fall * off) < CATCH_RATE * fall:
         i = _.GAIN
         rate = sc[i] * p + sc[i + 1] * v + sc[i + 2] * off + sc[i + 3] * om + sc[i + 4] * u
-        return u - ws[_.H * S + k] * rate
+        return float(u - ws[_.H * S + k] * rate)
     lack = 0.5 * (1.0 + math.cos(th)) - 0.25 * om * om / (c * g)
-    return -top * strength * max(-1.0, min(1.0, 3.0 * lack)) * math.sin(th) - p
+    return float(-top * strength * max(-1.0, min(1.0, 3.0 * lack)) * math.sin(th) - p)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -11,9 +11,10 @@ from cartpole.optimizer import layout as _
 from cartpole.optimizer.newton import newton
 from cartpole.optimizer.problem import InputKind, Problem, fill, rows, workspace
 from cartpole.optimizer.rollout import guess
-from cartpole.optimizer.warm import advance, enter
+from cartpole.optimizer.warm import advance, enter, shift
 
-# A plan whose pole keeps its dynamics to this (per step; rad, rad/s) may be flown; its cart always does.
+# A plan whose pole keeps its dynamics to this (per step; rad, rad/s) may be flown. Its cart always
+# keeps both dynamics and limits.
 FEASIBLE_DEFECT = 0.05
 
 
@@ -81,6 +82,10 @@ class Solver:
         )  # fmt: skip
         enter(self.rows, self.scalars, self.horizon, self.kind, state)
 
+    def shift(self) -> None:
+        """Move the plan one step ahead in time."""
+        shift(self.rows, self.horizon, self.kind)
+
     def solve(self, budget: int) -> PlanStatus:
         """Up to ``budget`` Newton steps from where the plan stands."""
         code = newton(self.rows, self.scalars, self.horizon, self.kind, budget)
@@ -110,9 +115,7 @@ class Solver:
         if defect < 1e-6:
             return self.cost
         last = self.horizon + 1
-        worth = max(
-            float(np.abs(rows(self.rows, row)[:last]).max()) for row in (_.LTH, _.LOM)
-        )
+        worth = max(float(np.abs(rows(self.rows, row)[:last]).max()) for row in (_.LTH, _.LOM))
         return self.cost + worth * defect
 
     @property

@@ -16,7 +16,7 @@ S = _.STRIDE
 KEEP = 1e-8
 INSIDE = 1e-4
 # Share of the rate limit that the braking path of a relaxed limit uses.
-BRAKE = 0.85
+BRAKE = 0.99
 # Multipliers are kept within this factor of mu / slack when a plan is warm-started.
 SPREAD = 100.0
 
@@ -64,7 +64,7 @@ def held(ws: FloatArray, kind: int, k: int, u: float, to: float) -> float:
         h = ws[_.H * S + k]
         w = clip((clip(to, ws[_.LIMU * S + k]) - u) / h, ws[_.LIMW * S + k])
         ws[_.W * S + k] = w
-        return u + h * w
+        return float(u + h * w)
     return clip(to, ws[_.LIMU * S + k])
 
 
@@ -121,7 +121,7 @@ def brake(ws: FloatArray, sc: FloatArray, n: int, kind: int, first: int, u: floa
 
 @njit(inline="always", error_model="numpy")
 def share(now: float, other: float, limit: float) -> float:
-    """Least share of ``other`` in a mixture with ``now`` inside +-limit; above 1 if there is none."""
+    """Least share of ``other`` in a mixture with ``now`` inside +-limit; above 1: none."""
     side = math.copysign(1.0, now)
     if abs(now) <= limit * (1.0 - KEEP):
         return 0.0
@@ -133,7 +133,7 @@ def share(now: float, other: float, limit: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def mix(ws: FloatArray, sc: FloatArray, n: int, first: int) -> bool:
-    """Mix just enough of the trial's motion into the plan's from stage ``first`` on; False: cannot."""
+    """Mix just enough of the trial's motion into the plan's from stage ``first`` on."""
     lp = sc[_.LEAD_P]
     lv = sc[_.LEAD_V]
     part = 0.0
@@ -234,7 +234,7 @@ def enter(ws: FloatArray, sc: FloatArray, n: int, kind: int, x0: FloatArray) -> 
 def advance(
     ws: FloatArray, sc: FloatArray, x0: FloatArray, n: int, kind: int, shifts: int, budget: int
 ) -> int:
-    """A tick of one plan: ``shifts`` steps ahead in time, measured state, Newton steps; a status."""
+    """A tick of one plan: ``shifts`` steps ahead, measured state, Newton steps; a status."""
     if not math.isfinite(x0[0] + x0[1] + x0[2] + x0[3] + x0[4]):
         return NOT_FINITE
     for _i in range(shifts):
