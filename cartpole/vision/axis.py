@@ -77,10 +77,9 @@ def _measure(
     points[:, 0] = kept[:, strip.CENTROID if steep else strip.PLACE]
     points[:, 1] = kept[:, strip.PLACE if steep else strip.CENTROID]
     points[:, 3] = 1.0
-    for _ in range(2):
-        inliers = pose.fit_line(points, points[:, :2], used, FLOOR_PX, fit)
-        if inliers < strip.MIN_SLICES:
-            return None
+    inliers = pose.fit_line(points, points[:, :2], used, FLOOR_PX, 4, fit)
+    if inliers < strip.MIN_SLICES:
+        return None
     oblique = math.hypot(1.0, report[strip.LINE_B])
     length = float(report[strip.STOP] - report[strip.START]) * oblique
     sigma = max(float(fit[3]), FLOOR_PX) / math.sqrt(float(fit[5]))

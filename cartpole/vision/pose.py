@@ -120,21 +120,25 @@ def _carry(
     x: float, y: float, delay: float, omega: float, speed: float, pivot: float
 ) -> tuple[float, float]:
     """A pole's point seen ``delay`` after the common time, brought to that time."""
+    # The angle is a few hundredths: series are exact enough, and fast.
     angle = -omega * delay
-    sine, cosine = math.sin(angle), math.cos(angle)
+    square = angle * angle
+    sine, cosine = angle * (1.0 - square / 6.0), 1.0 - square * (0.5 - square / 24.0)
     dx = x - pivot - speed * delay
     return pivot + cosine * dx - sine * y, sine * dx + cosine * y
 
 
 @njit(cache=True, nogil=True)
-def fit_line(points: FloatArray, moved: FloatArray, n: int, floor: float, fit: FloatArray) -> int:
-    """Tukey-weighted total least squares.
+def fit_line(
+    points: FloatArray, moved: FloatArray, n: int, floor: float, rounds: int, fit: FloatArray
+) -> int:
+    """Tukey-weighted total least squares, reweighted ``rounds`` times.
 
     ``fit`` receives the centre (x, y), the direction from +x, the weighted rms, the sums of weights
     and of squared distances along the line. Weights stay in ``points`` for the next call.
     """
     inliers = 0
-    for _ in range(2):
+    for _ in range(rounds):
         sw, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         x0, y0 = moved[0, 0], moved[0, 1]
         for i in range(n):
@@ -319,7 +323,7 @@ def solve_pose(
     omega, speed = 0.0, 0.0  # the first round takes the picture as it is
     pivot[:] = 0.0
     theta, inliers = 0.0, 0
-    for _ in range(3):
+    for trial in range(3):
         for i in range(n):
             moved[i, 0], moved[i, 1] = _carry(
                 points[i, 0], points[i, 1], points[i, 2] - mean_time, omega, speed, pivot[0]
@@ -328,7 +332,7 @@ def solve_pose(
             ends[i, 0], ends[i, 1] = _carry(
                 raw_ends[i, 0], raw_ends[i, 1], raw_ends[i, 2] - mean_time, omega, speed, pivot[0]
             )
-        inliers = fit_line(points, moved, n, floor, fit)
+        inliers = fit_line(points, moved, n, floor, 1 if trial < 2 else 2, fit)
         if inliers < MIN_POINTS:
             return False
         theta = _orient(fit, ends, seen, prior, pose)

@@ -61,18 +61,20 @@ def _find_points(
     middle: float,
     first: int,
     last: int,
+    step: int,
     half: float,
     widest: float,
     threshold: int,
     table: FloatArray,
 ) -> int:
-    """Thresholded centroids within ``half`` of the line a + b (k - middle); returns how many.
+    """Thresholded centroids of every ``step``-th slice within ``half`` of the line
+    a + b (k - middle); returns how many.
 
     What is wider than ``widest``, in two parts, or reaches the window's end is not the strip.
     """
     count = 0
     end = lines.shape[1] - 1
-    for k in range(first, last + 1):
+    for k in range(first, last + 1, step):
         centre = a + b * (k - middle)
         low = max(0, math.ceil(centre - half))
         high = min(end, math.floor(centre + half))
@@ -95,11 +97,26 @@ def _find_points(
 
 
 @njit(cache=True, nogil=True)
-def _median(values: FloatArray) -> float:
-    """Median of a scratch vector, which is sorted in place."""
-    values.sort()
-    n = len(values)
-    return float(0.5 * (values[(n - 1) // 2] + values[n // 2]))
+def _smallest(values: FloatArray, n: int, rank: int) -> float:
+    """The ``rank``-th smallest (from 0) of the first n values; reorders them (Hoare's find)."""
+    low, high = 0, n - 1
+    while low < high:
+        pivot = values[rank]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while pivot < values[j]:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if j < rank:
+            low = i
+        if rank < i:
+            high = j
+    return float(values[rank])
 
 
 @njit(cache=True, nogil=True)
@@ -112,10 +129,10 @@ def _robust_line(
     for i in range(pairs):
         rise = table[i + gap, CENTROID] - table[i, CENTROID]
         scratch[i] = rise / (table[i + gap, PLACE] - table[i, PLACE])
-    b = _median(scratch[:pairs])
+    b = _smallest(scratch, pairs, pairs // 2)
     for i in range(n):
         scratch[i] = table[i, CENTROID] - b * (table[i, PLACE] - middle)
-    return _median(scratch[:n]), b
+    return _smallest(scratch, n, n // 2), b
 
 
 @njit(cache=True, nogil=True)
@@ -130,8 +147,9 @@ def _parabola(
     c = 0.0
     inliers = 0
     reach = max(1.0, 0.5 * (table[n - 1, PLACE] - table[0, PLACE]))
+    m = np.zeros((3, 4))
     for _ in range(2):
-        m = np.zeros((3, 4))
+        m[:] = 0.0
         inliers = 0
         for i in range(n):
             t = (table[i, PLACE] - middle) / reach
@@ -337,11 +355,13 @@ def _select(
     if lit < MIN_SLICES:
         return 0
     # The strip fills most of the sweep or less than half of it: take the upper part's median.
-    ordered = scratch[:lit]
-    ordered.sort()
-    peak = ordered[min(lit - 1, int(0.85 * lit))]
-    start = int(np.searchsorted(ordered, 0.5 * peak))
-    light = ordered[(start + lit - 1) // 2]
+    half_peak = 0.5 * _smallest(scratch, lit, min(lit - 1, int(0.85 * lit)))
+    bright = 0
+    for i in range(lit):
+        if scratch[i] > half_peak:
+            scratch[bright] = scratch[i]
+            bright += 1
+    light = _smallest(scratch, bright, bright // 2)
     first, last = _longest_run(table, n, 0.5 * light, 3)
     if last - first + 1 < MIN_SLICES or light <= 0.0:
         return 0
@@ -349,7 +369,7 @@ def _select(
     kept = last - first + 1
     for i in range(kept):
         scratch[i] = abs(table[first + i, FLUX] - light)
-    tolerance = 5.0 * 1.4826 * _median(scratch[:kept]) + 0.05 * light
+    tolerance = 5.0 * 1.4826 * _smallest(scratch, kept, kept // 2) + 0.05 * light
     # An end cuts slices over this length: the strip is square, the slices are oblique.
     slope = abs(line[1])
     cut = half * slope / math.sqrt(1.0 + slope * slope) + 2.0
@@ -399,7 +419,8 @@ def _measure_lines(
     half = 0.5 * (width + max(smear[0], smear[1])) + WINDOW_PX
     reach = (half + slack) * oblique
     widest = 1.3 * (width + max(smear[0], smear[1])) * oblique + 3.0
-    n = _find_points(lines, a, b, middle, first, last, reach, widest, threshold, table)
+    step = 1 + (last - first) // (8 * MIN_SLICES)  # to find it, fewer slices do
+    n = _find_points(lines, a, b, middle, first, last, step, reach, widest, threshold, table)
     if n < MIN_SLICES:
         return 0
     a, b = _robust_line(table, n, middle, scratch)
