@@ -96,15 +96,17 @@ def test_captures_with_every_setting_made_before_streaming(
     assert eye.controls_while_streaming == 0
 
 
-def test_time_is_mid_exposure_of_the_middle_line(
-    library: Path, folder: Path, eye: ShimCamera
+@pytest.mark.parametrize(("latency_s", "odd"), [(0.0045, False), (0.012, True)])
+def test_time_is_the_drivers_stamp_less_the_latency(
+    library: Path, folder: Path, eye: ShimCamera, latency_s: float, odd: bool
 ) -> None:
-    camera = settings(folder, readout_s=0.005, exposure_s=0.003)
+    camera = settings(folder, readout_s=0.005, exposure_s=0.003, latency_s=latency_s)
     eye.plug(folder / "video0")
-    again = run("capture", camera, library, folder)[-1]
+    opened, _, again = run("capture", camera, library, folder)
     for sequence, _, t_ns, _ in again["rows"]:
         stamp_ns = eye.stamps[sequence] // 1000 * 1000  # the kernel counts microseconds
-        assert stamp_ns - t_ns == 4_000_000
+        assert stamp_ns - t_ns == round(latency_s * 1e9)
+    assert ("half of readout and exposure (0.004 s)" in opened["opened"]) == odd
 
 
 def test_lists_modes_and_controls(library: Path, folder: Path, eye: ShimCamera) -> None:

@@ -33,6 +33,7 @@ _FIRST_PICTURE_S = 3.0
 _SETTLE = 3  # pictures after the start whose intervals say nothing
 _MEASURE_S = 0.25
 _RATE_TOLERANCE = 0.1
+_ODD_LATENCY_NS = 5_000_000  # more than a USB transfer explains
 _MANUAL = 1  # V4L2_EXPOSURE_MANUAL
 _FOURCC = {
     "YUYV": v4l2.V4L2_PIX_FMT_YUYV,
@@ -85,9 +86,11 @@ class V4l2Source:
         self._newest_ns = 0
         self._poll = select.poll()
         self._line_bytes = 0
-        # The kernel stamps the end of readout; the middle line was half-way through its exposure
-        # half a readout and half an exposure before that.
+        # The driver stamps the end of readout; the middle line was half-way through its exposure
+        # half a readout and half an exposure before that. A calibrated latency holds the transfer
+        # too, so it is that which is subtracted.
         self._half_ns = round((camera.readout_s + camera.exposure_s) / 2 * 1e9)
+        self._latency_ns = round(camera.latency_s * 1e9)
 
     def open(self) -> str:
         self.close()
@@ -108,7 +111,13 @@ class V4l2Source:
             raise
         camera = self._camera
         mode = f"{camera.width_px}x{camera.height_px} {camera.pixel_format}"
-        return f"{self._identity.card} at {self._path}: {mode}, {rate_hz:.1f} frames/s"
+        text = f"{self._identity.card} at {self._path}: {mode}, {rate_hz:.1f} frames/s"
+        if abs(self._latency_ns - self._half_ns) > _ODD_LATENCY_NS:
+            text += (
+                f"; camera.latency_s {camera.latency_s:g} is far from half of readout and exposure "
+                f"({self._half_ns * 1e-9:g} s): run calibrate latency"
+            )
+        return text
 
     def _set_mode(self) -> None:
         camera, fourcc = self._camera, _FOURCC[self._camera.pixel_format]
@@ -287,10 +296,10 @@ class V4l2Source:
         """Mid-exposure of the middle line."""
         stamp_ns = buffer.timestamp.secs * 1_000_000_000 + buffer.timestamp.usecs * 1000
         if buffer.flags & device.TIMESTAMP_MASK != device.TIMESTAMP_MONOTONIC:
-            return arrival_ns - self._half_ns  # a driver that stamps by another clock
+            return arrival_ns - self._latency_ns  # a driver that stamps by another clock
         if buffer.flags & device.SOURCE_MASK == device.SOURCE_START_OF_EXPOSURE:
             return int(stamp_ns + self._half_ns)
-        return int(stamp_ns - self._half_ns)
+        return int(stamp_ns - self._latency_ns)
 
     def _buffer(self, index: int) -> Any:
         buffer = v4l2.v4l2_buffer()

@@ -23,7 +23,7 @@ from usb_redir import UsbPort
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-LIMIT_S = 240.0
+LIMIT_S = 300.0
 
 
 class Rig:
