@@ -168,8 +168,6 @@ def decompress(chunk: Chunk) -> bytes:
         data = chunk.data
     elif chunk.compression == "zstd":
         data = _zstd(chunk.data, size)
-    elif chunk.compression == "lz4":
-        data = _lz4(chunk.data, size)
     else:
         raise SessionError(f"unknown compression {chunk.compression[:20]!r}")
     if len(data) != size:
@@ -189,13 +187,3 @@ def _zstd(data: bytes, size: int) -> bytes:
         return decompressor.decompress(data, max_output_size=size) if size else b""
     except zstandard.ZstdError as error:
         raise SessionError(f"a chunk cannot be decompressed: {error}") from None
-
-
-def _lz4(data: bytes, size: int) -> bytes:
-    import lz4.frame
-
-    try:
-        found: bytes = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size)
-    except (RuntimeError, EOFError) as error:
-        raise SessionError(f"a chunk cannot be decompressed: {error}") from None
-    return found

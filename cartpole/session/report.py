@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cartpole.session.plot import MODE_COLOURS
 from cartpole.session.report_data import Gathered, gather
 from cartpole.session.report_plots import plots
 
@@ -126,11 +127,21 @@ def _figures(drawn: list[Drawn]) -> list[str]:
     for number, (title, note, figure) in enumerate(drawn):
         height = figure["layout"].get("height", 420)
         caption = f"<div class=sub>{html.escape(note)}</div>" if note else ""
+        if number == 0:
+            caption += _mode_legend()
         parts.append(
             f"<h2>{html.escape(title)}</h2>{caption}"
             f'<div class=plot id="plot{number}" style="height:{height}px"></div>'
         )
     return parts
+
+
+def _mode_legend() -> str:
+    marks = "".join(
+        f'<span style="background:{colour};padding:1px 8px;margin-right:8px">{mode.value}</span>'
+        for mode, colour in MODE_COLOURS.items()
+    )
+    return f"<div class=sub>{marks}</div>"
 
 
 def _sensors(found: Gathered) -> str:

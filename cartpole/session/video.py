@@ -27,7 +27,7 @@ _INK, _BLUE, _ORANGE, _RED, _GREEN = (
     (50, 125, 45),
 )  # BGR
 _WHITE = (255, 255, 255)
-_MOST_PICTURES = 1 << 20
+_MOST_PICTURE_BYTES = 512 << 20
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -159,16 +159,21 @@ def _drawable(state: tuple[float, ...]) -> bool:
 
 
 class _PictureIndex:
-    """The recorded pictures by time, read in step with the ticks."""
+    """The recorded pictures by time: those a film can show, as many as memory should hold."""
 
     def __init__(self, session: Session) -> None:
-        # Fault recordings write their pictures after the ticks they belong to: sort by time first.
-        self._frames: list[RecordedFrame] = []
+        frames: list[RecordedFrame] = []
+        total, last_ns = 0, -NANOSECONDS
         for frame in session.frames():
-            self._frames.append(frame)
-            if len(self._frames) > _MOST_PICTURES:
-                raise SessionError("more pictures than a film can show")
-        self._frames.sort(key=lambda frame: frame.t_ns)
+            # A fault's pictures are written after their ticks, so time may step back.
+            if 0 <= frame.t_ns - last_ns < NANOSECONDS / (2 * RATE_HZ):
+                continue
+            total += len(frame.data)
+            if total > _MOST_PICTURE_BYTES:
+                break
+            frames.append(frame)
+            last_ns = frame.t_ns
+        self._frames = sorted(frames, key=lambda frame: frame.t_ns)
         self.times = [frame.t_ns for frame in self._frames]
 
     def at(self, t_ns: int) -> RecordedFrame | None:
