@@ -90,7 +90,9 @@ def _refuse_unseen_limit(result: Fit, units: FloatArray, refused: dict[str, str]
 def _parameters(motor: Motor, delay: float, tau: float) -> list[Parameter]:
     gain = motor.counts_per_m_s
     return [
-        Parameter("motor.counts_per_m_s", "1/(m/s)", gain, 1.0, 1e6, 0.1 * gain, 0.1 * gain, RECORD),
+        Parameter(
+            "motor.counts_per_m_s", "1/(m/s)", gain, 1.0, 1e6, 0.1 * gain, 0.1 * gain, RECORD
+        ),
         Parameter(
             "motor.dead_band_counts",
             "1",
@@ -138,7 +140,9 @@ def _fit(
             break
         noise *= factor**2
         started = [
-            Parameter(o.name, o.unit, best.value(o.name), o.low, o.high, o.scale, o.useful, o.remedy)
+            Parameter(
+                o.name, o.unit, best.value(o.name), o.low, o.high, o.scale, o.useful, o.remedy
+            )
             for o in best.parameters
         ]
         best = _fit_noise(cart, sent, started, noise, measured, lags)

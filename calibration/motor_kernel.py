@@ -79,4 +79,3 @@ def innovations(
         c11 -= g1 * c01
         c01 -= g0 * c01
         c00 -= g0 * c00
-

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.fit import Fit, Parameter, fit, implausible, unidentified
-from calibration.pole_kernel import innovations
+from calibration.pole_kernel import innovations, smooth
 from calibration.recording import Motion, Recording
 from calibration.result import CalibrationResult, Estimate
 from calibration.spline import CubicSpline
@@ -55,7 +55,8 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is unknown: dry friction, skew of a moving cart, scales of the sensors."""
+    """What is unknown: dry friction, and, where one board did not latch both sensors by known
+    scales, their scales and (with a moving cart) the skew between them."""
 
     motion: Motion
     dry: bool
@@ -107,17 +108,21 @@ def calibrate_pole(recording: Recording) -> CalibrationResult:
     length = result.estimate("pole.length_m")
     _check_length(length, refused)
     offset = result.estimate("offset")
+    zero, half = math.degrees(offset.value), math.degrees(offset.value - offset.ci95[0])
+    push, angle = math.sqrt(found.noise.pole), 1e3 * math.sqrt(found.noise.angle)
     notes = [
-        f"angle zero: the pole hangs at {math.degrees(offset.value):+.3f} deg "
-        f"± {math.degrees(offset.value - offset.ci95[0]):.3f}",
-        f"random acceleration of the pole {math.sqrt(found.noise.pole):.3g} rad/s per sqrt(s), "
-        f"angle noise {1e3 * math.sqrt(found.noise.angle):.3g} mrad",
+        f"angle zero: the pole hangs at {zero:+.3f} ± {half:.3f} deg",
+        f"random pushes {push:.3g} rad/s per sqrt(s), angle noise {angle:.3g} mrad",
     ]
+    for name in ("angle scale", "cart scale"):
+        if any(one.name == name for one in result.parameters):
+            scale = result.estimate(name)
+            notes.append(f"{name} {scale.value:.4f} ± {scale.value - scale.ci95[0]:.4f}")
     if any(one.name == "skew" for one in result.parameters):
         skew = result.estimate("skew")
         notes.append(
-            f"angle is {1e3 * skew.value:+.2f} ± {1e3 * (skew.value - skew.ci95[0]):.2f} ms "
-            "older than position"
+            f"the angle is {1e3 * skew.value:+.2f} ± {1e3 * (skew.value - skew.ci95[0]):.2f} ms "
+            "older than the position"
         )
     return CalibrationResult(
         estimates,
@@ -140,7 +145,7 @@ def fit_pole(motion: Motion, dry: bool = True, start: PoleFit | None = None) -> 
     """Maximum likelihood by prediction errors; samples to use, noise and parameters in turn."""
     _check_motion(motion)
     grid = make_grid(motion)
-    moving = float(np.ptp(motion.p_m)) > 0.03
+    moving = motion.scale_sigma > 0.0 and float(np.ptp(motion.p_m)) > 0.03
     floor = (max(motion.theta_step_rad, 1e-6) ** 2) / 12.0
     setup = Setup(motion, dry, moving, round(CORRELATION_S / float(np.median(np.diff(motion.t_s)))))
     if start is not None:
@@ -246,13 +251,8 @@ def _beliefs(setup: Setup, given: dict[str, float]) -> list[float]:
     return out
 
 
-def run(
-    grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray | None
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Innovations (n,), their variances (n,), states (n, 5) and which angles were used (n,).
-
-    ``used`` fixes which; None lets the gate choose.
-    """
+def _inputs(grid: Grid, values: dict[str, float]) -> tuple[FloatArray, FloatArray]:
+    """The cart's speed at every half step and the kernel's vector of parameters."""
     speed = grid.cart(grid.half_times - values.get("skew", 0.0))
     pars = np.array(
         [
@@ -265,6 +265,28 @@ def run(
             values.get("cart scale", 1.0),
         ]
     )
+    return np.append(speed, 0.0), pars
+
+
+def smoothed(found: PoleFit) -> FloatArray:
+    """(n, 2): the pole's true angle and rate at the samples, from all of them."""
+    values = {one.name: found.fit.value(one.name) for one in found.fit.parameters}
+    _, _, states, _ = run(found.grid, values, found.noise, found.used)
+    speed, pars = _inputs(found.grid, values)
+    out = np.empty((len(found.grid.theta), 2))
+    grid = found.grid
+    smooth(grid.steps, grid.counts, speed, pars, GRAVITY_M_S2, found.noise.pole, states, out)
+    return out
+
+
+def run(
+    grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Innovations (n,), their variances (n,), states (n, 5) and which angles were used (n,).
+
+    ``used`` fixes which; None lets the gate choose.
+    """
+    speed, pars = _inputs(grid, values)
     n = len(grid.theta)
     out, variance, states = np.empty(n), np.empty(n), np.empty((n, 5))
     gate, mask = (GATE, np.ones(n)) if used is None else (0.0, used)
@@ -272,7 +294,7 @@ def run(
         grid.theta,
         grid.steps,
         grid.counts,
-        np.append(speed, 0.0),
+        speed,
         pars,
         GRAVITY_M_S2,
         noise.pole,

@@ -103,8 +103,9 @@ def innovations(
     theta (n,): measured; steps (n,), counts (n,): how far and in how many steps from the sample
     before (0 steps: a gap, start anew); speed: the cart's v at every half step, intervals one after
     another; noise: variance of the pole's random acceleration [(rad/s)^2/s]; measured: variance of
-    an angle. The sensor reads ``scale`` times the angle from the anchor. With ``gate`` > 0 angles beyond that many standard deviations are left out and
-    ``used`` (n,) says which (0); with 0 it is read. ``out`` and ``variance`` (n,) receive
+    an angle. The sensor reads ``SCALE`` times the angle from the anchor. With ``gate`` > 0 angles
+    beyond that many standard deviations are left out and ``used`` (n,) says which (0); with 0 it is
+    read. ``out`` and ``variance`` (n,) receive
     innovation and its variance, ``states`` (n, 5) theta, q and covariance after each update.
     """
     cov = np.zeros(3)
@@ -157,3 +158,63 @@ def _start_rate(theta: FloatArray, steps: FloatArray, counts: FloatArray, k: int
     if k + 1 >= len(theta) or counts[k + 1] == 0:
         return 0.0
     return float((theta[k + 1] - theta[k]) / (steps[k + 1] * counts[k + 1]))
+
+
+@njit(cache=True, nogil=True)
+def smooth(
+    steps: FloatArray,
+    counts: FloatArray,
+    speed: FloatArray,
+    pars: FloatArray,
+    gravity: float,
+    noise: float,
+    states: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Rauch, Tung and Striebel's smoother over filtered ``states`` (n, 5).
+
+    ``out`` (n, 2) receives theta and omega.
+    """
+    n = len(steps)
+    ends = np.zeros(n, dtype=np.int64)  # where each sample's own speed stands
+    at = 0
+    for k in range(n):
+        at += 2 * int(counts[k])
+        ends[k] = at
+    x, q = states[n - 1, 0], states[n - 1, 1]
+    cov = np.empty(3)
+    beside = np.empty(3)
+    step = np.empty((2, 2))
+    for back in range(n):
+        k = n - 1 - back
+        if back > 0:
+            count = int(counts[k + 1])
+            x0, q0 = states[k, 0], states[k, 1]
+            if count == 0:
+                x, q = x0, q0
+            else:
+                h, begin = steps[k + 1], ends[k]
+                cov[0], cov[1], cov[2] = states[k, 2], states[k, 3], states[k, 4]
+                ahead = _advance(x0, q0, cov, h, count, speed, begin, pars, gravity, noise)
+                for column in range(2):
+                    # The transition by differences: one column for each of theta and q.
+                    small = 1e-5
+                    dx, dq = (small, 0.0) if column == 0 else (0.0, small)
+                    beside[0], beside[1], beside[2] = 0.0, 0.0, 0.0
+                    there = _advance(
+                        x0 + dx, q0 + dq, beside, h, count, speed, begin, pars, gravity, noise
+                    )
+                    step[0, column] = (there[0] - ahead[0]) / small
+                    step[1, column] = (there[1] - ahead[1]) / small
+                p00, p01, p11 = states[k, 2], states[k, 3], states[k, 4]
+                c00 = p00 * step[0, 0] + p01 * step[0, 1]
+                c01 = p00 * step[1, 0] + p01 * step[1, 1]
+                c10 = p01 * step[0, 0] + p11 * step[0, 1]
+                c11 = p01 * step[1, 0] + p11 * step[1, 1]
+                det = cov[0] * cov[2] - cov[1] * cov[1]
+                e0, e1 = x - ahead[0], q - ahead[1]
+                w0 = (cov[2] * e0 - cov[1] * e1) / det
+                w1 = (cov[0] * e1 - cov[1] * e0) / det
+                x, q = x0 + c00 * w0 + c01 * w1, q0 + c10 * w0 + c11 * w1
+        v = pars[CART_SCALE] * speed[min(ends[k], len(speed) - 1)]
+        out[k, 0], out[k, 1] = x, q - pars[COUPLING] * v * math.cos(x)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SWEEP_M_S = 0.12
 CENTRE_GAIN_1_S = 1.5
+LEAD_S = 0.08  # makes up for the delays of drive and encoder
 
 
 class View(Protocol):
@@ -93,28 +94,45 @@ def steps(config: Config) -> Programme:
     return programme
 
 
-def swing_then_rest(config: Config, amplitude_rad: float, rest_s: float) -> Programme:
-    """Pump the pole with the cart until it swings that far, then stand still and let it swing."""
+def swing_then_rest(config: Config, height: float, rest_s: float) -> Programme:
+    """Pump the pole with the cart to an energy, then stand still and let it swing.
+
+    ``height`` is 1 - cos of the angle that it then reaches; beyond 2 the pole turns over.
+    """
     length = config.pole.length_m
     coupling_gravity = 1.5 / length * 9.81
-    goal = 1.0 - math.cos(amplitude_rad)
-    speed = 0.6 * config.rig.velocity_limit_m_s
+    speed = 0.8 * config.rig.velocity_limit_m_s
     state = {"released": -1.0}
 
     def programme(t: float, seen: View) -> float | None:
         energy = 0.5 * seen.omega_rad_s**2 / coupling_gravity + 1.0 - math.cos(seen.theta_rad)
-        if state["released"] < 0.0 and (energy > goal or t > 20.0):
+        if state["released"] < 0.0 and (energy > height or t > 20.0):
             state["released"] = t
         if state["released"] >= 0.0:
             since = t - state["released"]
             if since > rest_s:
                 return None
             return 0.0 if since > 0.3 else -2.0 * seen.p_m
-        if t < 0.3:
+        if t < 0.25:
             return speed
-        # Work on the pole is -vdot omega cos theta: drive against the swing, within the track.
-        push = -math.copysign(speed, seen.omega_rad_s * math.cos(seen.theta_rad))
-        return push - 2.0 * seen.p_m
+        push = speed * min(1.0, max(0.15, 3.0 * (height - energy)))
+        # Work on the pole is -vdot omega cos theta; v = -k sin theta makes it positive.
+        return -push * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s) - seen.p_m
+
+    return programme
+
+
+def swing_and_drive(config: Config, duration_s: float) -> Programme:
+    """The cart to and fro over the track while the pole swings: for lens and homography."""
+    reach = 0.6 * config.rig.position_limit_m
+    speed = min(0.5 * config.rig.velocity_limit_m_s, 1.2)
+
+    def programme(t: float, seen: View) -> float | None:
+        if t > duration_s:
+            return None
+        goal = reach * math.copysign(1.0, math.sin(math.pi * t / 1.3))
+        drive = min(max(3.0 * (goal - seen.p_m), -speed), speed)
+        return drive - 0.3 * speed * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s)
 
     return programme
 

@@ -8,6 +8,11 @@ from typing import Any
 
 from cartpole.messages import FloatArray
 
+# Friction near zero may come out a little below; the settings take none of that.
+NEVER_NEGATIVE = frozenset(
+    {"pole.damping_1_s", "pole.coulomb_rad_s2", "motor.dead_band_counts", "motor.delay_s"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -52,6 +57,8 @@ class CalibrationResult:
         values: dict[str, Any] = {
             name: rounded(one.value, one.ci95) for name, one in self.estimates.items()
         }
+        for name in NEVER_NEGATIVE & values.keys():
+            values[name] = max(0.0, values[name])
         if self.homography is not None:
             values["camera.homography"] = tuple(float(f"{h:.8g}") for h in self.homography)
         return values

@@ -62,6 +62,10 @@ class Recorder:
         """Virtual time since the beginning."""
         return (self._now_ns - START_NS) / NANOSECONDS
 
+    def start_ns(self, since_s: float) -> int:
+        """Host time of a virtual time."""
+        return START_NS + round(since_s * NANOSECONDS)
+
     def see(self) -> Seen:
         """Position and rates from the last encoder samples, by the configured scales."""
         encoder = self.config.encoder
@@ -127,7 +131,7 @@ class Recorder:
     def recording(self, name: str, since_s: float = 0.0) -> Recording:
         """What was kept since then, without pictures."""
         return assemble(
-            [one for one in self.samples if one.t_ns >= START_NS + since_s * NANOSECONDS],
+            [one for one in self.samples if one.t_ns >= self.start_ns(since_s)],
             self.commands,
             [],
             self.config,
@@ -143,7 +147,7 @@ class Recorder:
         shift = round((self.config.camera.latency_s - config.camera.latency_s) * NANOSECONDS)
         found = []
         for frame in self.frames:
-            if frame.t_ns < START_NS + since_s * NANOSECONDS:
+            if frame.t_ns < self.start_ns(since_s):
                 continue
             one = tracker.detect(
                 frame.data, frame.t_ns + shift, frame.arrival_ns, frame.sequence, None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
+from cartpole.cli.progress import progress
 
 if TYPE_CHECKING:
     from calibration.result import CalibrationResult
@@ -53,7 +54,10 @@ def calibrate(
     if session is not None:
         results, source = calibrate_recording(what.value, session, settings)
     else:
-        results, source = calibrate_simulated(what.value, settings, seed)
+        from calibration.run import ALL
+
+        with progress(f"calibrate {what.value}", len(ALL) if what is What.ALL else 1) as bar:
+            results, source = calibrate_simulated(what.value, settings, seed, bar)
     for result in results:
         _show(result)
     write_json(json_file, merged(results))

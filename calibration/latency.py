@@ -1,0 +1,142 @@
+"""When the camera's measurements were true, and how far its upright is off.
+
+The encoder's smoothed angle is the clock. A frame's line at row share rho (-0.5 top, 0.5 bottom) is
+read ``readout * rho`` after the middle one, so delay and readout are fitted together; a fit of the
+delay alone is wrong by milliseconds. With a wrong readout the tracker's line is also sheared: a
+line fitted over the radii r0 to r1 turns as if it had been seen at the row of radius r0 + r1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from calibration.fit import NORMAL_95, Fit, Parameter, fit, implausible, unidentified
+from calibration.pole import fit_pole, smoothed
+from calibration.recording import BoolArray, Recording, Sight
+from calibration.result import CalibrationResult, Estimate
+from cartpole.config.schema import Config
+from cartpole.errors import IdentificationError
+from cartpole.messages import FloatArray
+from cartpole.vision.geometry import CameraGeometry
+
+CORRELATION_S = 0.15
+RECORD = "record a free swing of at least 150 degrees for 10 s with encoder and camera on"
+
+
+def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult:
+    """Delay and readout [s] and the camera's upright offset [rad].
+
+    Raises IdentificationError without both sensors or if the numbers cannot be right.
+    """
+    motion, sight = recording.motion, recording.sight
+    if motion is None or sight is None or len(sight.t_s) < 50:
+        raise IdentificationError(f"{recording.name}: needs encoder and camera together; {RECORD}")
+    pole = fit_pole(motion)
+    track = smoothed(pole)
+    inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
+    sight = _only(sight, inside)
+    lead = effective_row(config, np.interp(sight.t_s, motion.t_s, motion.p_m), sight.theta_rad)
+    result = _fit(sight, motion.t_s, track, lead)
+    latency, readout = config.camera.latency_s, config.camera.readout_s
+    offset = result.estimate("pole.upright_offset_rad")
+    half = NORMAL_95 * math.hypot(result.sigma("pole.upright_offset_rad"), pole.fit.sigma("offset"))
+    estimates = {
+        "camera.latency_s": _moved(result.estimate("camera.latency_s"), latency),
+        "camera.readout_s": _moved(result.estimate("camera.readout_s"), readout),
+        "pole.upright_offset_rad": Estimate(
+            offset.value, (offset.value - half, offset.value + half), "rad"
+        ),
+    }
+    refused = unidentified(result)
+    if float(np.ptp(track[:, 0])) < math.radians(60.0):
+        refused.setdefault("camera.readout_s", f"the swing is too small to show it; {RECORD}")
+    gain = result.estimate("gain")
+    for name, low, high, expected in (
+        ("camera.latency_s", -0.005, 0.2, max(latency, 0.005)),
+        ("camera.readout_s", -0.001, 0.05, max(readout, 0.002)),
+    ):
+        why = implausible(name, estimates[name].value, low, high, expected)
+        if why and name not in refused:
+            raise IdentificationError(why)
+    spread = gain.value - gain.ci95[0]
+    note = f"angle of the camera over angle of the encoder {gain.value:.5f} ± {spread:.5f}"
+    return CalibrationResult(
+        {name: one for name, one in estimates.items() if name not in refused},
+        result.chi2_dof,
+        refused,
+        (note,),
+        residuals=(sight.t_s, result.residuals),
+    )
+
+
+def effective_row(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> FloatArray:
+    """Row share, -0.5 to 0.5, whose time counts for a line fitted over the whole tape, (n,)."""
+    camera = config.camera
+    geometry = CameraGeometry.from_camera(camera)
+    middle = 0.5 * (camera.tape_start_m + camera.tape_end_m)
+    rows = np.empty((len(p_m), 2))
+    for k, (p, theta) in enumerate(zip(p_m.tolist(), theta_rad.tolist(), strict=True)):
+        for i, radius in enumerate((0.9 * middle, 1.1 * middle)):
+            rows[k, i] = geometry.project(p + radius * math.sin(theta), -radius * math.cos(theta))[
+                1
+            ]
+    share = rows / max(1, camera.height_px - 1) - 0.5
+    slope = (share[:, 1] - share[:, 0]) / (0.2 * middle)
+    return np.asarray(0.5 * (share[:, 0] + share[:, 1]) + slope * middle)
+
+
+def _moved(one: Estimate, by: float) -> Estimate:
+    return Estimate(one.value + by, (one.ci95[0] + by, one.ci95[1] + by), one.unit)
+
+
+def _only(sight: Sight, keep: BoolArray) -> Sight:
+    return replace(
+        sight,
+        t_s=sight.t_s[keep],
+        theta_rad=sight.theta_rad[keep],
+        p_m=sight.p_m[keep],
+        sigma_rad=sight.sigma_rad[keep],
+    )
+
+
+def _fit(sight: Sight, time: FloatArray, track: FloatArray, lead: FloatArray) -> Fit:
+    seen = matched_turns(sight.theta_rad, hermite(time, track, sight.t_s))
+    parameters = [
+        Parameter("camera.latency_s", "s", 0.0, -0.1, 0.1, 1e-3, 1e-3, RECORD),
+        Parameter("camera.readout_s", "s", 0.0, -0.05, 0.05, 1e-3, 1e-3, RECORD),
+        Parameter("pole.upright_offset_rad", "rad", 0.0, -0.3, 0.3, 0.01, 0.01, RECORD),
+        Parameter("gain", "", 1.0, 0.5, 2.0, 0.01),
+    ]
+    scale = np.maximum(sight.sigma_rad, 1e-4)
+    lags = round(CORRELATION_S / float(np.median(np.diff(sight.t_s))))
+
+    def residual(values: FloatArray) -> FloatArray:
+        delay, readout, offset, gain = values.tolist()
+        truth = hermite(time, track, sight.t_s - delay + readout * lead)
+        return np.asarray((seen - offset - gain * truth) / scale)
+
+    first = fit(residual, parameters, lags)
+    # Smoothing errors and the lens add to the tracker's own noise: take the spread that is there.
+    scale = scale * max(1e-3, 1.4826 * float(np.median(np.abs(first.residuals))))
+    return fit(residual, parameters, lags)
+
+
+def matched_turns(seen: FloatArray, known: FloatArray) -> FloatArray:
+    """Angles with the whole turns that bring them nearest to the known ones, (n,)."""
+    turn = 2.0 * math.pi
+    return np.asarray(seen + turn * np.round((known - seen) / turn))
+
+
+def hermite(time: FloatArray, track: FloatArray, at: FloatArray) -> FloatArray:
+    """The angle between samples from angles and rates at them, (len(at),)."""
+    k = np.clip(np.searchsorted(time, at) - 1, 0, len(time) - 2)
+    h = time[k + 1] - time[k]
+    s = (at - time[k]) / h
+    a, b = track[k, 0], track[k + 1, 0]
+    u, v = track[k, 1] * h, track[k + 1, 1] * h
+    return np.asarray(
+        a + s * u + s * s * (3.0 * (b - a) - 2.0 * u - v) + s * s * s * (2.0 * (a - b) + u + v)
+    )

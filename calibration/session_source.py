@@ -1,0 +1,67 @@
+"""A recorded session as arrays for the fits."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibration.recording import Recording, load_csv
+from calibration.simulated import assemble
+from cartpole.errors import SessionError
+from cartpole.messages import Detection, DetectionStatus, EncoderSample
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+BLOCK = 1 << 20
+
+
+def load_recording(path: Path, config: Config) -> tuple[Recording, Config]:
+    """A CSV or a session file, and the settings its numbers refer to.
+
+    Raises SessionError on anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            is_session = file.read(len(MCAP_MAGIC)) == MCAP_MAGIC
+    except OSError as error:
+        raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
+    if not is_session:
+        return load_csv(path), config
+    return _load_session(path)
+
+
+def _load_session(path: Path) -> tuple[Recording, Config]:
+    from cartpole.session.reader import Session
+
+    session = Session(path)
+    samples: list[EncoderSample] = []
+    detections: list[Detection] = []
+    commands: list[tuple[int, float]] = []
+    for tick in session.ticks():
+        for one in tick.input.measurements:
+            if isinstance(one, EncoderSample):
+                samples.append(one)
+            elif isinstance(one, Detection) and one.status is DetectionStatus.OK:
+                detections.append(one)
+        commands.append((tick.command.t_ns, tick.command.velocity_m_s))
+    homed = session.homed
+    zero = (0.0, 0.0)
+    if homed is not None:
+        zero = (homed.cart_zero_counts, homed.pole_zero_counts)
+    elif samples:
+        zero = (0.0, float(samples[0].pole_counts))  # homing begins with the pole hanging still
+    recording = assemble(
+        samples, commands, detections, session.config, path.name, zero, _digest(path)
+    )
+    return recording, session.config
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
