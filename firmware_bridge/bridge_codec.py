@@ -44,6 +44,7 @@ CONFIG_EVERY_NS = 50_000_000
 SILENT_NS = 300_000_000  # no valid frame for this long: ask again who is there
 REFUSED_AFTER = 20  # CONFIG frames without effect
 BITS_PER_BYTE = 10  # 8N1
+BOARD_DELAY_NS = 100_000  # from the latch to a sample's first bit
 
 BridgeMessage = EncoderSample | BoardStatus | LinkEvent
 
@@ -111,11 +112,18 @@ class BridgeCodec:
     """Both directions of one conversation with a bridge board."""
 
     def __init__(self, config: Config, clock: ClockMap | None = None, baud: int = 115200) -> None:
-        """``clock`` maps latch times; without one a fresh ``BoardClock`` is made."""
+        """``clock`` maps latch times; without one a fresh ``BoardClock`` is made.
+
+        The least time from latch to arrival is known from ``baud``; a longer one may be given as
+        ``encoder.latency_s``.
+        """
         self._config_fields = _config_fields(config)
         self._config_crc = crc16(self._config_fields)
         # The clock map finds the least delay it ever saw; this is what even that one took.
-        self._sample_wire_ns = SAMPLE.wire_size * BITS_PER_BYTE * NANOSECONDS // baud
+        wire_ns = SAMPLE.wire_size * BITS_PER_BYTE * NANOSECONDS // baud
+        self._least_delay_ns = max(
+            wire_ns + BOARD_DELAY_NS, round(config.encoder.latency_s * NANOSECONDS)
+        )
         self._clock = clock if clock is not None else _board_clock()
         self._own_clock = clock is None
         self._splitter = FrameSplitter()
@@ -197,7 +205,7 @@ class BridgeCodec:
         time_us, cart, pole, flags = values
         self.statistics.samples += 1
         return EncoderSample(
-            t_ns=self._clock.observe(time_us, arrival_ns) - self._sample_wire_ns,
+            t_ns=self._clock.observe(time_us, arrival_ns) - self._least_delay_ns,
             arrival_ns=arrival_ns,
             cart_counts=self._counts[0](cart),
             pole_counts=self._counts[1](pole),

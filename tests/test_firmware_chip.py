@@ -8,10 +8,14 @@ import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from firmware_support import FIRMWARE, MS, Chip, needs_chip
 
 from cartpole.config.schema import Config, Encoder
+from cartpole.estimation.clock import BoardClock
+from cartpole.messages import EncoderSample
+from firmware_bridge.bridge_codec import BridgeCodec
 from firmware_bridge.protocol import BoardFault
 from firmware_bridge.simulator.machine import (
     CART,
@@ -21,6 +25,7 @@ from firmware_bridge.simulator.machine import (
     PIN_LIMIT_HIGH,
     PIN_LIMIT_LOW,
     POLE,
+    AvrMachine,
     OutputKind,
     build,
 )
@@ -102,6 +107,51 @@ def test_stamps_are_the_board_s_microseconds(chip: Chip) -> None:
     rows = [(s.t_ns * 1e-9, s.cart_counts) for s in chip.samples[5:]]
     t0, c0 = rows[0]
     assert max(abs(c - c0 - 20_000 * (t - t0)) for t, c in rows) <= 1.1
+
+
+class WatchedClock(BoardClock):
+    """Remembers the board's stamps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stamps_us: list[int] = []
+
+    def observe(self, board_us: int, arrival_ns: int) -> int:
+        self.stamps_us.append(board_us)
+        return super().observe(board_us, arrival_ns)
+
+
+def test_latch_times_on_the_host_s_clock() -> None:
+    """A crystal 60 ppm off and arrivals late by up to milliseconds: latches known to 50 us."""
+    rng = np.random.default_rng(3)
+    clock, machine = WatchedClock(), AvrMachine()
+    codec = BridgeCodec(Config(encoder=Encoder(poll_hz=250.0, latency_s=0.00198)), clock)
+    drift, step = 1.0 + 60e-6, CLOCK_HZ // 50_000
+    waiting: list[tuple[int, bytes]] = []
+    errors_ns = []
+    late_ns = 0
+    for k in range(3 * 50_000):
+        machine.run_until((k + 1) * step)
+        now_ns = round((k + 1) * 20_000 * drift)
+        data = machine.read()
+        if k % 100 == 0:
+            late_ns = int(rng.exponential(400_000))
+        if data:
+            due_ns = max(now_ns + late_ns, waiting[-1][0] if waiting else 0)
+            waiting.append((due_ns, data))
+        while waiting and waiting[0][0] <= now_ns:
+            arrival_ns, data = waiting.pop(0)
+            for message in codec.feed(data, arrival_ns):
+                if isinstance(message, EncoderSample):
+                    errors_ns.append(message.t_ns - clock.stamps_us[-1] * 1000 * drift)
+        if k % 50 == 0:
+            question = codec.service(now_ns)
+            if question:
+                machine.write(question)
+    machine.close()
+    assert len(errors_ns) > 500
+    settled = np.array(errors_ns[200:])
+    assert np.abs(settled).max() <= 50_000, (settled.min(), settled.max())
 
 
 # Counting

@@ -34,7 +34,7 @@ from cartpole.messages import (
     LinkState,
 )
 from firmware_bridge import protocol
-from firmware_bridge.bridge_codec import BridgeCodec, BridgeMessage
+from firmware_bridge.bridge_codec import BOARD_DELAY_NS, BridgeCodec, BridgeMessage
 from firmware_bridge.framing import FrameSplitter, decode_frame, encode_frame
 from firmware_bridge.protocol import BOARD, COMMAND, CONFIG, MESSAGES, SAMPLE, STATUS, SampleFlag
 
@@ -199,7 +199,7 @@ def test_a_sample_is_stamped_before_its_frame_was_sent() -> None:
     (sample,) = codec().feed(FakeBoard().sample(5_000_000, 12, -34, SampleFlag.LIMIT_HIGH), 9)
     assert isinstance(sample, EncoderSample)
     wire_ns = SAMPLE.wire_size * 10 * 10**9 // 115200
-    assert sample.t_ns == 5_000_000_000 - wire_ns
+    assert sample.t_ns == 5_000_000_000 - wire_ns - BOARD_DELAY_NS
     assert (sample.cart_counts, sample.pole_counts) == (12, -34)
     assert (sample.limit_low, sample.limit_high) == (False, True)
 
