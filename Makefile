@@ -51,6 +51,9 @@ bench: setup
 	for name in benchmarks/*.py; do \
 	  $(BIN)/python $$name --json build/$$(basename $$name .py).json || exit 1; done
 
+test-drivers: setup
+	$(BIN)/python tests/drivers/run.py
+
 install: setup
 	$(BIN)/cartpole service install
 

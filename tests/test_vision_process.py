@@ -53,14 +53,16 @@ class BrightnessTracker:
 
 
 def test_the_warm_up_draws_a_pole_the_tracker_finds() -> None:
-    camera = Camera(source="v4l2")
+    camera = Camera(source="sim")
     for theta_rad in (0.2, 1.4):
         picture = drawn_pole(camera, theta_rad)
-        assert picture.strides == (640, 2)
         hint = DetectionHint(0, 0.0, 0.0, theta_rad, 0.0, 0.005, 0.02)
         found = default_tracker(camera).detect(picture, 0, 0, 0, hint)
         assert found.status is DetectionStatus.OK
         assert abs(found.theta_rad - theta_rad) < 0.02
+        luma = drawn_pole(Camera(source="v4l2"), theta_rad)
+        assert luma.strides == (2 * camera.width_px, 2), "laid out as the driver's buffer is"
+        np.testing.assert_array_equal(luma, picture)
 
 
 def broken_tracker(camera: Camera) -> BrightnessTracker:
@@ -155,6 +157,20 @@ def test_statistics_count_gaps(rig: FrameRing, process: CameraProcess) -> None:
     assert process.statistics.gaps == 2
     assert process.statistics.latency_p50_us > 0
     assert process.statistics.rate_hz > 0
+
+
+def test_a_terminated_process_serves_a_parent_that_still_brakes(
+    rig: FrameRing, process: CameraProcess
+) -> None:
+    inner = process._process
+    assert inner is not None
+    collect(process, lambda news: states(news) == [LinkState.UP])
+    inner.terminate()
+    time.sleep(0.2)
+    show(rig, 0, 7)
+    assert detections(collect(process, lambda news: bool(detections(news))))
+    inner.join(30.0)
+    assert inner.exitcode is not None, "left alone it ends by itself"
 
 
 def test_a_killed_process_is_told_once_and_can_be_started_again(

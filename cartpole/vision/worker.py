@@ -36,6 +36,7 @@ MAX_AGE_S = 0.1  # older pictures are worth nothing to the filter
 MAX_HINT_AGE_NS = 150_000_000
 _READ_TIMEOUT_S = 0.05
 _REPORT_NS = NANOSECONDS // 2
+_TERM_GRACE_S = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
@@ -81,7 +82,10 @@ class WorkerSetup:
 
 def run(setup: WorkerSetup, channel: socket.socket) -> None:
     """Body of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    # The parent decides when to stop. A service manager that ends all processes at once must not
+    # take the camera from a parent that is still braking.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_TERM_GRACE_S))
     threading.Thread(target=_end_with_parent, args=(channel, setup.parent), daemon=True).start()
     channel.setblocking(False)
     _take_scheduling(setup.priority, setup.avoid_cpu)
