@@ -250,7 +250,7 @@ class StateFilter:
             return None
         row, _ = self._look(t_ns)
         p, v, theta, omega, offset = row[at.X : at.X + at.OFFSET + 1].tolist()
-        spread = kernels._variance(row, THETA, at.OFFSET)
+        spread = kernels.variance_of(row, THETA, at.OFFSET)
         return DetectionHint(
             t_ns=t_ns,
             p_m=p,

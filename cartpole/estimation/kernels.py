@@ -1,11 +1,8 @@
-"""The filter's arithmetic, compiled: propagate, gate, update, fold, insert.
+"""The filter's arithmetic, compiled: gate, update, fold, insert.
 
 Arrays (layouts in :mod:`cartpole.estimation.layout`; ``n`` ring slots, a power of two):
 ``when`` (n, 2) int64 time and kind, ``what`` (n, 4) two readings and their variances, ``known``
 (n + 1, FLOATS) and ``stamps`` (n + 1, WHOLE) snapshots after each event, the last row scratch.
-
-Process noise enters where the disturbances do: white noise on the cart's acceleration reaches the
-pole through the pivot as ``-c cos(theta)``, and a second one acts on the pole alone.
 """
 
 from __future__ import annotations
@@ -17,8 +14,8 @@ import numpy.typing as npt
 from numba import njit
 
 from cartpole.estimation import layout as at
+from cartpole.estimation.motion import propagate
 from cartpole.messages import OMEGA, THETA, P, V
-from cartpole.model.jacobian import rig_step_jacobian
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -30,105 +27,13 @@ NONE = -1  # no second state in a measurement
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _transform(
-    cov: Floats,
-    pv: float,
-    vv: float,
-    tv: float,
-    tt: float,
-    to: float,
-    ov: float,
-    ot: float,
-    oo: float,
-) -> None:
-    """cov <- F cov F^T in place, F as :func:`rig_step_jacobian` gives it; the offsets stay."""
-    for j in range(at.STATES):
-        v, t, o = cov[V, j], cov[THETA, j], cov[OMEGA, j]
-        cov[P, j] += pv * v
-        cov[V, j] = vv * v
-        cov[THETA, j] = tv * v + tt * t + to * o
-        cov[OMEGA, j] = ov * v + ot * t + oo * o
-    for i in range(at.STATES):
-        v, t, o = cov[i, V], cov[i, THETA], cov[i, OMEGA]
-        cov[i, P] += pv * v
-        cov[i, V] = vv * v
-        cov[i, THETA] = tv * v + tt * t + to * o
-        cov[i, OMEGA] = ov * v + ot * t + oo * o
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _add_noise(cov: Floats, start: tuple[float, ...], end: tuple[float, ...], power: float) -> None:
-    """Add a white disturbance whose effect at the step's end runs linearly from start to end.
-
-    ``start`` is the effect of a kick at the step's end, ``end`` of one at its beginning; the
-    integral of the outer product of a linear function is exact in their products.
-    """
-    third = power / 3.0
-    for i in range(4):
-        for j in range(i + 1):
-            cross = 0.5 * (start[i] * end[j] + end[i] * start[j])
-            value = cov[i, j] + third * (start[i] * start[j] + cross + end[i] * end[j])
-            cov[i, j] = value
-            cov[j, i] = value
-
-
-@njit(cache=True, nogil=True)
-def _step(row: Floats, step: float, par: Floats) -> None:
-    """One step of state, covariance and delay slope."""
-    cov = row[at.COV : at.COV + at.STATES * at.STATES].reshape((at.STATES, at.STATES))
-    reach = -par[at.COUPLING] * math.cos(row[at.X + THETA])
-    p, v, theta, omega, pv, vv, tv, tt, to, ov, ot, oo = rig_step_jacobian(
-        row[at.X + P],
-        row[at.X + V],
-        row[at.X + THETA],
-        row[at.X + OMEGA],
-        row[at.INPUT],
-        step,
-        par[at.COUPLING],
-        par[at.GRAVITY],
-        par[at.DAMPING],
-        par[at.COULOMB],
-        par[at.TAU],
-        par[at.LIMIT],
-    )
-    row[at.X + P], row[at.X + V], row[at.X + THETA], row[at.X + OMEGA] = p, v, theta, omega
-    _transform(cov, pv, vv, tv, tt, to, ov, ot, oo)
-    _add_noise(
-        cov,
-        (0.0, 1.0, 0.0, -par[at.COUPLING] * math.cos(theta)),
-        (pv, vv, tv + to * reach, ov + oo * reach),
-        par[at.CART_POWER] * step,
-    )
-    _add_noise(cov, (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, to, oo), par[at.POLE_POWER] * step)
-    cov[at.OFFSET, at.OFFSET] += par[at.OFFSET_POWER] * step
-    v, theta, omega = row[at.SLOPE + V], row[at.SLOPE + THETA], row[at.SLOPE + OMEGA]
-    row[at.SLOPE + P] += pv * v
-    row[at.SLOPE + V] = vv * v
-    row[at.SLOPE + THETA] = tv * v + tt * theta + to * omega
-    row[at.SLOPE + OMEGA] = ov * v + ot * theta + oo * omega
-
-
-@njit(cache=True, nogil=True)
-def propagate(row: Floats, stamp: Whole, t_ns: int, par: Floats) -> None:
-    """Carry a snapshot forward to ``t_ns`` under the command in force."""
-    span = (t_ns - stamp[at.TIME]) * 1e-9
-    stamp[at.TIME] = t_ns
-    if span <= 0.0:
-        return
-    pieces = math.ceil(span / at.MAX_STEP_S)
-    step = span / pieces
-    for _ in range(pieces):
-        _step(row, step, par)
-
-
-@njit(cache=True, nogil=True, inline="always")
 def _to_nearest_turn(angle: float) -> float:
     """The angle, brought to [-pi, pi) by whole turns."""
     return angle - TURN * math.floor(angle / TURN + 0.5)
 
 
 @njit(cache=True, nogil=True)
-def _variance(row: Floats, i: int, also: int) -> float:
+def variance_of(row: Floats, i: int, also: int) -> float:
     """Variance of state i, or of the sum of states i and ``also``."""
     base = at.COV + at.STATES * i
     if also == NONE:
@@ -261,11 +166,11 @@ def _count(
     miss = far if i == P else _to_nearest_turn(far)
     jitter = row[at.X + rate] * par[at.JITTER_S]
     variance += jitter * jitter
-    spread = math.sqrt(_variance(row, i, also) + variance)
+    spread = math.sqrt(variance_of(row, i, also) + variance)
     if not _gate(row, stamp, channel, miss, par[at.GATE] * spread + half, par):
         return
     row[at.X + i] += far - miss  # the encoder counts the turns
-    expected = _variance(row, i, also) + variance
+    expected = variance_of(row, i, also) + variance
     shift, share = miss, 1.0
     if half > 0.0:
         shift, share = rounded_moments(miss, half, math.sqrt(expected))
@@ -332,20 +237,20 @@ def _camera(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     miss_p = reading[0] - row[at.X + P]
     miss = _to_nearest_turn(reading[1] - row[at.X + THETA] - row[at.X + at.OFFSET])
     if use_theta:
-        spread = math.sqrt(_variance(row, THETA, at.OFFSET) + reading[3])
+        spread = math.sqrt(variance_of(row, THETA, at.OFFSET) + reading[3])
         _weigh_delay(row, miss, spread, par)
         if not _gate(row, stamp, at.CAMERA_THETA, miss, par[at.GATE] * spread, par):
             return
     if use_p:
-        spread = math.sqrt(_variance(row, P, NONE) + reading[2])
+        spread = math.sqrt(variance_of(row, P, NONE) + reading[2])
         if not _gate(row, stamp, at.CAMERA_P, miss_p, par[at.GATE] * spread, par):
             return
     if use_theta:
-        expected = _variance(row, THETA, at.OFFSET) + reading[3]
+        expected = variance_of(row, THETA, at.OFFSET) + reading[3]
         slope = -row[at.X + OMEGA]
         _update(row, stamp, at.CAMERA_THETA, THETA, at.OFFSET, miss, 1.0, expected, slope)
     if use_p:
-        expected = _variance(row, P, NONE) + reading[2]
+        expected = variance_of(row, P, NONE) + reading[2]
         miss_p, slope = reading[0] - row[at.X + P], -row[at.X + V]
         _update(row, stamp, at.CAMERA_P, P, NONE, miss_p, 1.0, expected, slope)
 
