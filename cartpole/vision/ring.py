@@ -76,8 +76,11 @@ def _copy_out(meta: Words, store: Pixels, position: int, out: Pixels, words: Wor
     if meta[slot, _GENERATION] != wanted:
         return _TORN
     _fence()
-    out[:, :] = store[slot]
-    words[:] = meta[slot]
+    flat, source = out.reshape(-1), store[slot].reshape(-1)
+    for index in range(flat.size):  # becomes one block copy
+        flat[index] = source[index]
+    for index in range(words.size):
+        words[index] = meta[slot, index]
     _fence()
     return _OK if meta[slot, _GENERATION] == wanted else _TORN
 
