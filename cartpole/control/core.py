@@ -335,13 +335,22 @@ class ControlCore:
         plan, desired = self._desired(tick, predicted, acts_ns)
         enable = self._mode in DRIVEN or self._mode is Mode.SAFE_STOP
         if not enable:
-            return plan, Command(now, self._index, 0.0, False, desired)
+            disarmed = (
+                self._mode is Mode.DISARMED
+            )  # no fault here any more: none on the board either
+            return plan, Command(now, self._index, 0.0, False, desired, clear_fault=disarmed)
         cart = (predicted[0], predicted[1]) if predicted is not None else None
         if self._mode is Mode.SAFE_STOP:
             cart = None  # the ramp to zero is already the hardest braking there is
         governed = govern(desired, self._sent_m_s, cart, 0.0, self._limits)
         command = Command(
-            now, self._index, governed.velocity_m_s, True, desired, governed.limited_by
+            now,
+            self._index,
+            governed.velocity_m_s,
+            True,
+            desired,
+            governed.limited_by,
+            homing=self._mode is Mode.HOMING,
         )
         return plan, command
 
