@@ -1,0 +1,238 @@
+"""Tables in and out, lists, differences, invariants."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from session_fakes import FakeCore, write_session
+
+from cartpole.config.schema import Config
+from cartpole.errors import SessionError, UsageError
+from cartpole.messages import (
+    Command,
+    Estimate,
+    Fault,
+    Mode,
+    Request,
+    RequestKind,
+    Severity,
+    TickInput,
+    TickRecord,
+)
+from cartpole.session.exchange import (
+    COLUMNS,
+    Table,
+    export_csv,
+    import_settings,
+    import_table,
+    read_table,
+)
+from cartpole.session.invariants import Invariants
+from cartpole.session.listing import compare, describe, list_sessions
+from cartpole.session.reader import open_session
+from cartpole.session.replay import replay
+
+REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "physical_cartpole"
+
+
+def test_plain_table(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("# a comment\nt_s, theta_rad ,p_m\n\n10.0,3.1,0.1\n10.02,3.2,-0.1\n")
+    table = read_table(path, "plain")
+    assert table.t_s.tolist() == pytest.approx([0.0, 0.02])
+    assert table.p_m.tolist() == [0.1, -0.1]
+    assert table.theta_rad.tolist() == [3.1, 3.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("t_s,p_m,theta_rad\n0,0,0\n0.1,zero,0\n", ":3:"),
+        ("t_s,p_m,theta_rad\n0,0,0\n0.1,0\n", ":3:"),
+        ("t_s,p_m,theta_rad\n0,0,0\n0.1,nan,0\n", ":3:"),
+        ("t_s,p_m\n0,0\n", ":1:"),
+        ("t_s,p_m,theta_rad\n", "no rows"),
+        ("t_s,p_m,theta_rad\n0,0,0\n0,0,0\n", "time"),
+        ("t_s,p_m,theta_rad\n0,0,0\n1,1500,0\n", "metres"),
+    ],
+)
+def test_bad_tables_name_the_place(tmp_path: Path, text: str, where: str) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(text)
+    with pytest.raises(SessionError, match=where):
+        read_table(path, "plain")
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="physical_cartpole"):
+        read_table(tmp_path / "x.csv", "excel")
+
+
+def test_foreign_angle_becomes_ours(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("time,angle,position\n1,3.1,0\n1.02,-3.1,0\n1.04,0.0,0\n")
+    theta = read_table(path, "physical_cartpole").theta_rad
+    assert theta[0] == pytest.approx(math.pi + 3.1)
+    assert theta[1] == pytest.approx(3 * math.pi - 3.1)  # unwrapped: hanging is 2 pi here
+    assert math.remainder(theta[2] - math.pi, 2 * math.pi) == pytest.approx(0, abs=1e-12)
+
+
+def test_import_through_a_core_and_back_out(tmp_path: Path) -> None:
+    table = Table(np.arange(50) * 0.02, np.linspace(-0.1, 0.1, 50), np.linspace(0, 7, 50))
+    path = tmp_path / "run.mcap"
+    config = import_settings("plain", None)
+    found = import_table(table, config, path, "x.csv", original=b"abc", make_core=FakeCore)
+    assert found.samples == 50
+    session = open_session(path)
+    assert session.provenance["imported"] == "x.csv"
+    assert replay(session, make_core=FakeCore).bitwise_equal
+    assert session.contents.attachments["source.csv"] == b"abc"
+    rows_at = tmp_path / "out.csv"
+    assert export_csv(session, rows_at) == 50
+    with rows_at.open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    counts = [int(row["cart_counts"]) for row in rows]
+    assert np.allclose(np.array(counts) / config.encoder.cart_counts_per_m, table.p_m, atol=3e-5)
+    ticks = list(session.ticks())
+    assert ticks[7].estimate is not None
+    assert float(rows[7]["omega_rad_s"]) == ticks[7].estimate.state[3]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not on this machine")
+def test_all_real_recordings_import_and_are_consistent(tmp_path: Path) -> None:
+    files = sorted(REAL.glob("*.csv"))
+    assert len(files) == 24
+    config = import_settings("physical_cartpole", None)
+    nis = []
+    for number, path in enumerate(files):
+        table = read_table(path, "physical_cartpole")
+        output = tmp_path / f"{path.stem}.mcap"
+        found = import_table(table, config, output, path.name)
+        nis.append(found.nis_mean)
+        assert found.rejected < 0.1 * 2 * found.samples
+        if number % 8 == 0:
+            session = open_session(output)
+            assert replay(session).bitwise_equal
+            last = list(session.ticks())[-1].estimate
+            assert last is not None
+            assert abs(last.state[0] - table.p_m[-1]) < 0.002
+            assert abs(last.state[2] - table.theta_rad[-1]) < 0.02
+    assert 0.5 < float(np.median(nis)) < 1.6
+
+
+def test_list_and_compare(tmp_path: Path) -> None:
+    write_session(tmp_path / "a.mcap", ticks=40)
+    write_session(tmp_path / "b.mcap", ticks=60, lost_at=50)
+    data = (tmp_path / "b.mcap").read_bytes()
+    (tmp_path / "c.mcap").write_bytes(data[: len(data) // 2])
+    (tmp_path / "d.mcap").write_bytes(b"nonsense")
+    a, b, c, d = list_sessions(tmp_path)
+    assert (a.name, a.whole, a.outcome) == ("a.mcap", True, "upright after 0.00 s")
+    assert b.outcome == "encoder lost"
+    assert not c.whole
+    assert "not a recording" in d.outcome
+    first, second = (open_session(tmp_path / name) for name in ("a.mcap", "b.mcap"))
+    found = compare(first, second)
+    assert found.settings == {}
+    assert found.figures["ticks"] == (36, 56)
+    assert found.figures["faults"] == ("none", "encoder lost")
+    assert describe(tmp_path / "a.mcap").summary == a.summary
+
+
+# ---- invariants ----
+
+NOW = 1_000_000_000
+
+
+def tick(index: int, u: float, **changes: object) -> TickRecord:
+    now = NOW + index * 20_000_000
+    state = changes.pop("state", (0.0, 0.0, math.pi, 0.0))
+    age = changes.pop("age", 5_000_000)
+    requests = changes.pop("requests", ())
+    estimate = Estimate(now, state, (0.0,) * 4, 0.0, age, age)  # type: ignore[arg-type]
+    base = TickRecord(
+        index,
+        TickInput(now, (), requests),  # type: ignore[arg-type]
+        Mode.BALANCE,
+        True,
+        True,
+        estimate,
+        None,
+        Command(now, index, u, True, u),
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def names(*records: TickRecord) -> list[str]:
+    invariants = Invariants(Config())
+    return [v.invariant for record in records for v in invariants.check(record)]
+
+
+def fault(severity: Severity) -> Fault:
+    return Fault(NOW, "x", severity, "", "")
+
+
+def test_a_good_run_violates_nothing() -> None:
+    assert names(tick(0, 0.1), tick(1, 0.2), tick(2, 0.1)) == []
+
+
+def test_speed_and_slew() -> None:
+    steps = [tick(k, min(0.16 * k, 1.01)) for k in range(8)]
+    assert names(*steps) == ["I1"]
+    assert names(tick(0, 0.0), tick(1, 0.17)) == ["I1"]
+    off = Command(NOW, 0, 0.1, False, 0.1)
+    assert names(tick(0, 0.1, command=off)) == ["I1"]
+
+
+def test_the_drive_may_be_turned_off_at_once() -> None:
+    off = Command(NOW + 20_000_000, 1, 0.0, False, 0.0)
+    first = tick(0, 0.16)
+    assert names(first, tick(1, 0.0, command=off, mode=Mode.FAULT)) == []
+
+
+def test_way_to_the_stop() -> None:
+    config = Config()
+    reach = 0.12 + config.motor.tau_s
+    needed = 1.0 * reach + 1.0 / 16 + 0.005
+    edge = config.rig.track_length_m / 2 - needed
+    assert names(tick(0, 0.1, state=(edge - 0.001, 1.0, 0.0, 0.0))) == []
+    assert names(tick(0, 0.1, state=(edge + 0.004, 1.0, 0.0, 0.0))) == ["I2"]
+    assert names(tick(0, 0.1, state=(-edge - 0.004, -1.0, 0.0, 0.0))) == ["I2"]
+    assert names(tick(0, 0.1, state=(edge + 0.004, -1.0, 0.0, 0.0))) == []
+    with_truth = Invariants(config).check(tick(0, 0.1), (edge + 0.0001, 1.0, 0.0, 0.0))
+    assert [v.invariant for v in with_truth] == ["I2"]
+
+
+def test_stale_state() -> None:
+    assert names(tick(0, 0.1, age=61_000_000)) == ["I4"]
+    assert names(tick(0, 0.0, age=61_000_000)) == []
+    assert names(tick(0, 0.1, age=-1)) == ["I4"]
+    assert names(tick(0, 0.1, estimate=None)) == ["I4"]
+
+
+def test_latched_faults() -> None:
+    brake, off = fault(Severity.BRAKE), fault(Severity.OFF)
+    stopping = tick(0, 0.0, faults=(brake,), mode=Mode.SAFE_STOP)
+    assert names(stopping) == []
+    assert names(tick(0, 0.0, faults=(brake,))) == ["I6"]
+    assert names(tick(0, 0.0, faults=(brake, off), mode=Mode.SAFE_STOP)) == ["I6"]
+    after = tick(1, 0.0, mode=Mode.DISARMED)
+    assert names(stopping, after) == ["I6"]
+    reset = tick(1, 0.0, mode=Mode.DISARMED, requests=(Request(RequestKind.RESET),))
+    assert names(stopping, reset) == []
+
+
+def test_one_finite_command_a_tick() -> None:
+    bad = Command(NOW, 0, math.nan, True, math.nan)
+    assert "I7" in names(tick(0, 0.0, command=bad))
+    assert names(tick(0, 0.0), tick(2, 0.0)) == ["I7"]
+    same = Command(NOW + 20_000_000, 0, 0.0, True, 0.0)
+    assert names(tick(0, 0.0), tick(1, 0.0, command=same)) == ["I7"]
+    burst = Command(NOW + 1_000_000, 1, 0.0, True, 0.0)
+    assert names(tick(0, 0.0), tick(1, 0.0, command=burst)) == ["I7"]
