@@ -66,13 +66,14 @@ class Shutter:
     def expose(self, state: State) -> Shot:
         """The frame exposed at ``next_ns`` while the rig was at ``state``."""
         jitter = abs(self._rng.normal()) * self._sim.camera_jitter_s * NANOSECONDS
+        lost, outlier = self._rng.random(2).tolist()
         shot = Shot(
             t_ns=self._next_ns,
             arrival_ns=self._next_ns + round(self._latency_ns + jitter),
             sequence=self._sequence,
             state=state,
-            lost=bool(self._rng.random() < self._sim.camera_loss),
-            outlier=bool(self._rng.random() < self._sim.camera_outliers),
+            lost=lost < self._sim.camera_loss,
+            outlier=outlier < self._sim.camera_outliers,
         )
         self._sequence += 1
         self._next_ns += self._period_ns

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.vision.frame import Frame
 
+FAR_NS = 1 << 62  # later than anything
+
 Tap = Callable[[int, str, str, bytes], None]  # t_ns, link, "in" or "out", bytes
 
 
@@ -92,10 +94,15 @@ class VirtualRig:
         """Everything that reached the host by ``now_ns``, in the order of arrival."""
         out: list[Measurement] = []
         while True:
-            event_ns, act = self._next_event()
-            if event_ns == NEVER or event_ns > now_ns:
+            answer_ns, poll_ns, shot_ns = self._due()
+            if min(answer_ns, poll_ns, shot_ns) > now_ns:
                 break
-            act(event_ns, out)
+            if answer_ns <= poll_ns and answer_ns <= shot_ns:
+                self._read_board(answer_ns, out)
+            elif poll_ns <= shot_ns:
+                self._poll(poll_ns)
+            else:
+                self._expose(shot_ns)
         self.plant.advance(now_ns)
         if self._camera is not None:
             out.extend(self._camera.arrived(now_ns))
@@ -108,20 +115,15 @@ class VirtualRig:
             self._tap(now_ns, "motor", "out", data)
         self._motor.exchange(now_ns, data)
 
-    def _next_event(self) -> tuple[int, Callable[[int, list[Measurement]], None]]:
-        candidates: list[tuple[int, Callable[[int, list[Measurement]], None]]] = []
-        if self._has_encoder:
-            answer_ns = self._board.next_ns()
-            if answer_ns != NEVER:
-                candidates.append((answer_ns, self._read_board))
-            candidates.append((self._next_poll_ns, self._poll))
-        if self._camera is not None:
-            candidates.append((self._camera.next_ns, self._expose))
-        if not candidates:
-            return NEVER, self._poll
-        return min(candidates, key=lambda candidate: candidate[0])
+    def _due(self) -> tuple[int, int, int]:
+        """When the board answers next, when it is asked next, when the camera exposes next."""
+        shot_ns = self._camera.next_ns if self._camera is not None else FAR_NS
+        if not self._has_encoder:
+            return FAR_NS, FAR_NS, shot_ns
+        answer_ns = self._board.next_ns()
+        return FAR_NS if answer_ns == NEVER else answer_ns, self._next_poll_ns, shot_ns
 
-    def _poll(self, t_ns: int, _out: list[Measurement]) -> None:
+    def _poll(self, t_ns: int) -> None:
         self._next_poll_ns += self._poll_ns
         if self._tap is not None:
             self._tap(t_ns, "encoder", "out", POLL)
@@ -136,6 +138,6 @@ class VirtualRig:
             self._tap(t_ns, "encoder", "in", data)
         out.extend(self._encoder.feed(data, t_ns))
 
-    def _expose(self, t_ns: int, _out: list[Measurement]) -> None:
+    def _expose(self, t_ns: int) -> None:
         if self._camera is not None:
             self._camera.expose(self.plant.advance(t_ns))
