@@ -335,10 +335,9 @@ class ControlCore:
         plan, desired = self._desired(tick, predicted, acts_ns)
         enable = self._mode in DRIVEN or self._mode is Mode.SAFE_STOP
         if not enable:
-            disarmed = (
-                self._mode is Mode.DISARMED
-            )  # no fault here any more: none on the board either
-            return plan, Command(now, self._index, 0.0, False, desired, clear_fault=disarmed)
+            # Disarmed: no fault is latched here any more, so let none be on the board.
+            clear = self._mode is Mode.DISARMED
+            return plan, Command(now, self._index, 0.0, False, desired, clear_fault=clear)
         cart = (predicted[0], predicted[1]) if predicted is not None else None
         if self._mode is Mode.SAFE_STOP:
             cart = None  # the ramp to zero is already the hardest braking there is
