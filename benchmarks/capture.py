@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from cartpole.config.schema import Camera
+from cartpole.messages import Detection
 from cartpole.vision.frame import Frame
 from cartpole.vision.process import CameraProcess
 from cartpole.vision.ring import FrameRing
@@ -119,6 +120,8 @@ def measure(
     with CameraProcess(camera, ring, priority=priority) as process:
         process.wait_ready(120.0)
         feeder.start()
+        while not any(isinstance(item, Detection) for item in process.poll()):
+            time.sleep(0.02)
         watch(process, 2.0)
         for _ in range(rounds):
             rows["idle"].append(watch(process, segment_s))
