@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,9 @@ from cartpole.daemon.status_line import StatusLine
 from cartpole.errors import UsageError
 from cartpole.kernel_cache import mark_warm
 from cartpole.messages import TickRecord, TickTiming
-from cartpole.session.provenance import git_revision, provenance
+from cartpole.session.provenance import git_revision
 from cartpole.session.summary import SummaryBuilder
-from cartpole.session.writer import SessionWriter
+from cartpole.session.writer import SessionWriter, open_writer
 from firmware_bridge.keeper import no_tap
 from firmware_bridge.rig_links import open_links
 
@@ -178,12 +177,6 @@ def _recorder(
 ) -> tuple[SessionWriter | None, Path | None]:
     if record is None and not config.session.record:
         return None, None
-    if record is None:
-        from cartpole.session.folder import new_path
-
-        folder = Path(config.session.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = new_path(folder, datetime.now())
-    writer = SessionWriter(record, config, provenance(config))
+    writer = open_writer(record, config)
     stack.callback(writer.close)
-    return writer, record
+    return writer, writer.path

@@ -74,8 +74,8 @@ class Consistency:
 def read_table(path: Path, form: str) -> Table:
     """Read a CSV; raises SessionError naming the line, UsageError for an unknown format."""
     if form == "plain":
-        columns = _read_columns(path, ("t_s", "p_m", "theta_rad"))
-        return _checked(path, *columns)
+        t, p, theta = _read_columns(path, ("t_s", "p_m", "theta_rad"))
+        return _checked(path, t, p, np.unwrap(theta))
     if form == "physical_cartpole":
         # The angle is zero upright and wrapped. Its sign fits ours as it stands: in all of their
         # recordings the pole's acceleration goes with +cos(angle) times the cart's.
