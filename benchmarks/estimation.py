@@ -58,7 +58,7 @@ def errors(config: Config, stream: Stream) -> FloatArray:
     target = StateFilter(config)
     ask, out = stream.start_ns + SETTLE_NS, []
     for arrival_ns, event in stream.arrivals:
-        while ask < arrival_ns:
+        while ask < min(arrival_ns, stream.end_ns):
             out.append(np.array(target.estimate(ask).state) - stream.state_at(ask))
             ask += ASK_NS
         feed(target, config, event)

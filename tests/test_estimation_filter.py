@@ -62,7 +62,7 @@ def errors(stream: Stream, target: StateFilter, step_ns: int = 7_300_000) -> np.
     """Estimate minus truth after the first second, (n, 4)."""
     ask, out = stream.start_ns + SECOND, []
     for arrival in stream.arrivals:
-        while ask < arrival[0]:
+        while ask < min(arrival[0], stream.end_ns):
             out.append(np.array(target.estimate(ask).state) - stream.state_at(ask))
             ask += step_ns
         feed(target, arrival)

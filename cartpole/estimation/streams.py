@@ -77,6 +77,11 @@ class Stream:
     truth: FloatArray
     arrivals: tuple[Arrival, ...]
 
+    @property
+    def end_ns(self) -> int:
+        """Time of the last row of the truth; late events arrive after it."""
+        return self.start_ns + round((len(self.truth) - 1) * GRID_S * NANOSECONDS)
+
     def state_at(self, t_ns: int) -> FloatArray:
         """The true state at ``t_ns``, interpolated to third order, shape (4,)."""
         place = (t_ns - self.start_ns) * 1e-9 / GRID_S
