@@ -15,8 +15,10 @@ from test_vision_process import BrightnessTracker, collect, detections, states
 from v4l2_shim.camera import ShimCamera, build, preload
 
 from cartpole.config.schema import Camera
+from cartpole.errors import DeviceNotFound
 from cartpole.messages import LinkState
 from cartpole.vision.process import CameraProcess
+from cartpole.vision.v4l2_device import find
 
 pytestmark = pytest.mark.realtime
 
@@ -207,3 +209,8 @@ def test_the_camera_process_lives_through_an_unplugged_cable(
         assert detections(news)[0].sequence > last
     finally:
         process.close()
+
+
+def test_a_usb_id_nobody_has_is_not_found() -> None:
+    with pytest.raises(DeviceNotFound, match="usb:dead:beef"):
+        find("usb:dead:beef:no serial")

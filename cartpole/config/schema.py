@@ -117,7 +117,9 @@ class Camera(Section):
         default="sim", description="where pictures come from"
     )
     device: str = Field(
-        default="/dev/video0", max_length=300, description="V4L2 node, stream URL or video file"
+        default="/dev/video0",
+        max_length=300,
+        description="V4L2 node or usb:vendor:product[:serial], stream URL or video file",
     )
     width_px: int = whole(320, 64, 1920, "picture width")
     height_px: int = whole(240, 48, 1080, "picture height")

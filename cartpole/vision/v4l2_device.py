@@ -31,7 +31,7 @@ EXPOSURE_ABSOLUTE = 0x009A0902
 
 _DISABLED = 0x0001  # V4L2_CTRL_FLAG_DISABLED
 _NEXT_CONTROL = 0x80000000
-_USB_ID = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::(.+))?")
+_USB_ID = re.compile(r"usb:([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::(.+))?")
 _GONE = (errno.ENODEV, errno.ENXIO, errno.EIO, errno.EPIPE, errno.ESHUTDOWN)
 
 
@@ -80,7 +80,7 @@ def lost(error: OSError, path: str) -> DeviceError:
 
 
 def find(device: str, known: Identity | None = None) -> str:
-    """The node behind a path or a USB id ``vendor:product[:serial]``.
+    """The node behind a path or a USB id ``usb:vendor:product[:serial]``.
 
     If the path is not there, a sibling node (``video*`` in its folder) that is the ``known``
     camera is taken: after a replug the kernel may have given it the next number. Raises
@@ -90,7 +90,7 @@ def find(device: str, known: Identity | None = None) -> str:
     if usb:
         for node in _usb_nodes(*usb.groups()):
             return node
-        raise DeviceNotFound(f"no camera with USB id {device} is plugged in")
+        raise DeviceNotFound(f"no camera {device} is plugged in")
     if Path(device).exists():
         return device
     if known is not None:

@@ -69,6 +69,7 @@ numbers: list[int] = []
 def camera() -> None:
     path = wait_for(EYE)
     check("camera by-id name", True, path)
+    check("found by USB id", device.find("usb:1415:2000") == os.path.realpath(path))
     fd = device.open_node(path)
     rates = device.rates_hz(fd, 0x56595559, 320, 240)
     os.close(fd)
