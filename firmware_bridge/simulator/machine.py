@@ -130,48 +130,54 @@ class AvrMachine:
         self._entries = (_Entry * 4096)()
 
     def close(self) -> None:
-        """Frees the board; no call is allowed after it."""
+        """Frees the board; calls after it raise DeviceError."""
         if self._machine:
             self._lib.machine_free(self._machine)
             self._machine = None
 
     @property
+    def _live(self) -> int:
+        if not self._machine:
+            raise DeviceError("the simulated board is closed")
+        return int(self._machine)
+
+    @property
     def cycle(self) -> int:
         """Chip cycles since power-up."""
-        return int(self._lib.machine_cycle(self._machine))
+        return int(self._lib.machine_cycle(self._live))
 
     def run_until(self, cycle: int) -> None:
         """Lets the program run; it may overshoot by one instruction."""
-        if self._lib.machine_run(self._machine, cycle) >= 6:  # cpu_Done, cpu_Crashed
+        if self._lib.machine_run(self._live, cycle) >= 6:  # cpu_Done, cpu_Crashed
             raise DeviceError("the simulated firmware crashed")
 
     def write(self, data: bytes) -> int:
         """Bytes from the host, at the line's speed from now on; how many were taken."""
-        return int(self._lib.machine_write(self._machine, data, len(data)))
+        return int(self._lib.machine_write(self._live, data, len(data)))
 
     def read(self) -> bytes:
         """Bytes the board has sent since the last call."""
-        size = self._lib.machine_read(self._machine, self._buffer, len(self._buffer))
+        size = self._lib.machine_read(self._live, self._buffer, len(self._buffer))
         return self._buffer.raw[:size]
 
     def move(self, axis: int, counts: int, begin: int, end: int) -> None:
         """Turns an encoder by ``counts``, evenly over the cycles (begin, end]."""
-        if self._lib.machine_move(self._machine, axis, counts, begin, end):
+        if self._lib.machine_move(self._live, axis, counts, begin, end):
             raise DeviceError("too many encoder moves scheduled at once")
 
     def count(self, axis: int) -> int:
         """Where the encoder truly is."""
-        return int(self._lib.machine_count(self._machine, axis))
+        return int(self._lib.machine_count(self._live, axis))
 
     def pin(self, pin: tuple[str, int], level: bool) -> None:
         """Drives an input; the switches read high when pressed."""
-        self._lib.machine_pin(self._machine, pin[0].encode(), pin[1], level)
+        self._lib.machine_pin(self._live, pin[0].encode(), pin[1], level)
 
     def outputs(self) -> list[Output]:
         """What the program did to its outputs since the last call."""
         out: list[Output] = []
         while True:
-            size = self._lib.machine_log(self._machine, self._entries, len(self._entries))
+            size = self._lib.machine_log(self._live, self._entries, len(self._entries))
             for entry in self._entries[:size]:
                 out.append(Output(entry.cycle, OutputKind(entry.kind), entry.value))
             if size < len(self._entries):
@@ -179,21 +185,21 @@ class AvrMachine:
 
     def log_serial(self) -> None:
         """From now on ``outputs`` holds the bits of the packet serial too."""
-        self._lib.machine_log_serial(self._machine, 1)
+        self._lib.machine_log_serial(self._live, 1)
 
     def timing(self, vector: int) -> Timing:
         """Of an interrupt vector by its number, or of the ``MAIN_LOOP``."""
         values = (ctypes.c_uint64 * 4)()
-        self._lib.machine_timing(self._machine, vector, values)
+        self._lib.machine_timing(self._live, vector, values)
         return Timing(*values)
 
     def reset(self) -> None:
         """The reset button: as DTR does on an Arduino, without its boot loader's wait."""
-        self._lib.machine_reset(self._machine)
+        self._lib.machine_reset(self._live)
 
     def hang(self, *, interrupts: bool) -> None:
         """Makes the main program hang, with or without interrupts, until the next reset."""
-        self._lib.machine_hang(self._machine, interrupts)
+        self._lib.machine_hang(self._live, interrupts)
 
 
 def _bind(lib: ctypes.CDLL) -> ctypes.CDLL:
