@@ -268,7 +268,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     figures: dict[str, dict] = {
-        "detectors": detectors(250 if options.quick else 2000, options.seed)
+        "detectors": detectors(150 if options.quick else 2000, options.seed)
     }
     for name, row in figures["detectors"].items():
         print(
@@ -277,7 +277,7 @@ def main() -> None:
             f"(reference {row['reference_us']:.1f})",
             flush=True,
         )
-    figures["camera_only"] = camera_only(5.0 if options.quick else 20.0, options.seed)
+    figures["camera_only"] = camera_only(4.0 if options.quick else 20.0, options.seed)
     print("camera only", {k: round(v, 4) for k, v in figures["camera_only"].items()})
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))

@@ -82,6 +82,7 @@ class Tracker:
         self._points = np.zeros((size, 4))
         self._moved = np.zeros((size, 2))
         self._pose = np.zeros(pose.POSE_SIZE)
+        self._ends = np.zeros(4)
         self._prior = np.zeros(pose.PRIOR_SIZE)
         self._prior[pose.TAPE_START] = camera.tape_start_m
         self._prior[pose.TAPE_END] = camera.tape_end_m
@@ -269,18 +270,11 @@ class Tracker:
         extend = 3.0 * self._scale * abs(sine) * expected.sigma_p_m + 5.0
         if slack > MAX_SLACK_PX or extend > MAX_EXTEND_PX:
             return False
-        ends = []
-        for distance in (self._camera.tape_start_m, self._camera.tape_end_m):
-            x, y = expected.p_m + distance * sine, -distance * cosine
-            delay = self.geometry.line_delay_s(self.geometry.project(x, y)[1])
-            theta = expected.theta_rad + expected.omega_rad_s * delay
-            p = expected.p_m + expected.speed_m_s * delay
-            ends.append(
-                self.geometry.project(p + distance * math.sin(theta), -distance * math.cos(theta))
-            )
+        pose.expected_ends(self._prior, self.geometry.vector, self._ends)
+        x0, y0, x1, y1 = self._ends.tolist()
         smear0 = self._smear(expected, self._camera.tape_start_m)
         smear1 = self._smear(expected, self._camera.tape_end_m)
-        return self._measure(frame, *ends[0], *ends[1], smear0, smear1, slack, extend)
+        return self._measure(frame, x0, y0, x1, y1, smear0, smear1, slack, extend)
 
     def _measure(
         self,
