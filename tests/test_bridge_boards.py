@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, SabertoothTextBoard, byte_time_ns
+from cartpole.sim.pty_port import PtyPort
 from firmware_bridge.sabertooth_text import SabertoothText
 
 BYTE_NS = byte_time_ns(115200, 11)
@@ -106,3 +109,12 @@ def test_it_answers_questions_and_can_be_shut_down() -> None:
     board.exchange(2, b"M1: startup\r\nM1: 850\r\n")
     assert board.units == 850
     assert board.exchange(3, b"M1: get\r\n") == b"M1: 850\r\n"
+
+
+def test_a_driver_without_its_cable_still_times_out(tmp_path: Path) -> None:
+    plant = FakePlant()
+    port = PtyPort(SabertoothTextBoard(plant, DRIVER, timeout_ns=100), tmp_path / "motor")
+    port.board.exchange(0, b"M1: 850\r\n")
+    port.unplug()
+    port.serve(100)
+    assert plant.commands == [(0, 0.5), (100, 0.0)]

@@ -69,9 +69,11 @@ class PtyPort:
                 os.close(handle)
 
     def serve(self, t_ns: int) -> None:
-        """Carry bytes both ways, as of ``t_ns``."""
+        """Carry bytes both ways, as of ``t_ns``; a board without its cable lives on unheard."""
         if self.plugged:
             self._write(self.board.exchange(t_ns, self._read()))
+        else:
+            self.board.exchange(t_ns, b"")
 
     def _read(self) -> bytes:
         try:
@@ -146,7 +148,7 @@ class PtyServer:
         with self.lock:
             now_ns = self._clock()
             plugged = [port for port in self.ports if port.plugged]
-            due = [port.board.next_ns() for port in plugged]
+            due = [port.board.next_ns() for port in self.ports]
             waits = [(t - now_ns) / NANOSECONDS for t in due if t != NEVER]
             return [port.fileno() for port in plugged], max(min([longest_s, *waits]), 0.0)
 
