@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+_COMPILE = """
+from cartpole.kernel_cache import mark_warm, use_kernel_cache
+use_kernel_cache()
+from cartpole.config.schema import Config
+from cartpole.daemon.assembly import warm_up
+warm_up(Config())
+mark_warm()
+"""
+
+
 def announce_compilation() -> None:
-    """Say that the first start compiles, if this is one."""
+    """On a first start say so, and compile in a process of its own.
+
+    The process that compiles runs other copies of some kernels than those that read them from the
+    cache, and they round differently: a session recorded there would not replay bit for bit.
+    """
     from cartpole.kernel_cache import is_warm
 
     if not is_warm():
@@ -17,6 +32,7 @@ def announce_compilation() -> None:
             "later starts take a second",
             file=sys.stderr,
         )
+        subprocess.run([sys.executable, "-c", _COMPILE], check=False)
 
 
 @contextmanager

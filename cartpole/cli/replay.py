@@ -79,11 +79,13 @@ def _replay(
     import math
     import time
 
+    from cartpole.cli.progress import announce_compilation
     from cartpole.session.provenance import git_revision
     from cartpole.session.reader import open_session
     from cartpole.session.replay import replay
 
     session = open_session(path)
+    announce_compilation()
     inputs = None
     if source == "raw":
         from cartpole.session.redecode import RawInputs
