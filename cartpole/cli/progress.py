@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-
 _COMPILE = """
 from cartpole.kernel_cache import mark_warm, use_kernel_cache
 use_kernel_cache()

@@ -179,12 +179,12 @@ class SessionWriter:
         )
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what is queued, finish the file; again and again does no harm."""
+        """Write what is queued, finish the file; a live one gives up after a while."""
         if self._closing:
             return
         self._closing = True
         self._wake.set()
-        self._thread.join(timeout_s)
+        self._thread.join(timeout_s if self._live else None)
         self._syncer.join(1.0)
         atexit.unregister(self.close)
 
