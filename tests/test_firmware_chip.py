@@ -418,6 +418,19 @@ def test_a_reboot_in_mid_run(chip: Chip) -> None:
     assert not chip.status.enabled
 
 
+def test_a_board_that_restarts_counts_again(chip: Chip) -> None:
+    chip.motion = {CART: lambda ms: 5 * ms, POLE: lambda ms: -3 * ms}
+    chip._shown = {CART: 0, POLE: 0}
+    chip.run(400)
+    chip.machine.reset()
+    chip.run(900)
+    first, last = chip.samples[-20], chip.samples[-1]
+    seconds = (last.t_ns - first.t_ns) * 1e-9
+    assert last.cart_counts - first.cart_counts == pytest.approx(5000 * seconds, abs=2)
+    assert last.pole_counts - first.pole_counts == pytest.approx(-3000 * seconds, abs=2)
+    assert 0 < last.cart_counts < 900 * 5  # from zero
+
+
 def test_the_last_words_of_a_host_stop_softly(chip: Chip) -> None:
     chip.start(0.5)
     chip.talking = False

@@ -177,8 +177,15 @@ static void on_level(avr_t *avr, avr_io_addr_t address, uint8_t value, void *par
   if (m->log_serial) note(m, OUT_SERIAL, (value & COM1A0_BIT) != 0);
 }
 
+static avr_cycle_count_t on_edge(avr_t *avr, avr_cycle_count_t when, void *parameter);
+
 static void on_reset(avr_t *avr) {
   machine_t *m = find(avr);
+  /* A reset forgets all timers; the world outside goes on. */
+  for (int axis = 0; axis < 2; axis++) {
+    encoder_t *e = &m->encoders[axis];
+    if (e->head != e->tail) avr_cycle_timer_register(avr, 1, on_edge, e);
+  }
   if (m->is_patched) {
     avr->flash[m->patched_at] = (uint8_t)m->patched;
     avr->flash[m->patched_at + 1] = (uint8_t)(m->patched >> 8);

@@ -16,11 +16,21 @@ from collections.abc import Callable
 import serial
 from devices import _BITS  # the picture's code
 
-from cartpole.config.schema import Camera
+from cartpole.config.schema import Camera, Config, Encoder, Motor, Safety
 from cartpole.errors import DeviceError, DeviceLost
+from cartpole.messages import (
+    BoardStatus,
+    Command,
+    EncoderSample,
+    LinkEvent,
+    LinkState,
+    Measurement,
+)
 from cartpole.vision import v4l2_device as device
 from cartpole.vision.frame import Frame
 from cartpole.vision.v4l2_capture import V4l2Source
+from firmware_bridge.rig_links import open_links
+from firmware_bridge.simulator.machine import missing_tools
 
 EYE = "/dev/v4l/by-id/usb-OmniVision*index0"
 BOARD = "/dev/serial/by-id/usb-Arduino*"
@@ -143,8 +153,78 @@ def board() -> None:
     check("comes back under its name", wait_for(BOARD) == path)
 
 
+class Desk:
+    """The daemon's side of the bridge board: polls and sends a command every 20 ms."""
+
+    def __init__(self, path: str) -> None:
+        config = Config(
+            motor=Motor(protocol="bridge", port=path),
+            encoder=Encoder(protocol="bridge", port=path),
+            safety=Safety(board_timeout_s=0.5),  # an emulated machine takes its time
+        )
+        self.links = open_links(config)
+        self.links.start()
+        self.heard: list[Measurement] = []
+        self.enable = self.clear = False
+        self._sequence = 0
+
+    def until(self, done: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+        end_s = time.monotonic() + timeout_s
+        while not done() and time.monotonic() < end_s:
+            self._sequence += 1
+            command = Command(
+                time.monotonic_ns(),
+                self._sequence,
+                0.0,
+                self.enable,
+                0.0,
+                clear_fault=self.clear,
+            )
+            self.links.send(command)
+            time.sleep(0.02)
+            self.heard += self.links.poll()
+        return done()
+
+    def saw(self, state: LinkState) -> bool:
+        return any(isinstance(m, LinkEvent) and m.state is state for m in self.heard)
+
+    def status(self) -> BoardStatus:
+        found = [m for m in self.heard if isinstance(m, BoardStatus)]
+        return found[-1] if found else BoardStatus(0, boot_id=-1)
+
+    def samples(self) -> list[EncoderSample]:
+        return [m for m in self.heard if isinstance(m, EncoderSample)]
+
+
+def bridge() -> None:
+    """The product's firmware behind cdc-acm: opening resets it, and it never arms by itself."""
+    host("plug firmware")
+    desk = Desk(wait_for(BOARD))
+    check("firmware answers", desk.until(lambda: desk.saw(LinkState.UP)), desk.status())
+    check("samples flow", desk.until(lambda: len(desk.samples()) > 200), len(desk.samples()))
+    steps = [b.cart_counts - a.cart_counts for a, b in itertools.pairwise(desk.samples())]
+    check("counts only grow", min(steps) >= 0 < max(steps), f"{min(steps)} to {max(steps)}")
+    desk.enable = True
+    check("drive comes on", desk.until(lambda: desk.status().enabled), desk.status())
+    boot = desk.status().boot_id
+    host("reset firmware")
+    again = desk.until(lambda: desk.status().boot_id == boot + 1)
+    check("a reset is seen and named", again and desk.status().fault_code > 0, desk.status())
+    check("and nothing comes on by itself", not desk.until(lambda: desk.status().enabled, 2.0))
+    desk.heard.clear()
+    host("unplug firmware")
+    check("unplugged firmware is lost", desk.until(lambda: desk.saw(LinkState.DOWN)))
+    desk.heard.clear()
+    host("plug firmware")
+    check("the link comes back by itself", desk.until(lambda: desk.saw(LinkState.UP), 40.0))
+    check("with the drive off", not desk.until(lambda: desk.status().enabled, 1.0), desk.status())
+    desk.links.close()
+
+
 def main() -> None:
-    for part in (camera, board):
+    parts = [camera, board]
+    parts += [bridge] if not missing_tools() else []
+    for part in parts:
         try:
             part()
         except Exception as error:  # the other part still runs

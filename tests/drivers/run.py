@@ -16,10 +16,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devices import Arduino, PsEye
 from guest import CannotRun, boot, build_initrd, fetch_kernel
 from usb_redir import UsbPort
+
+if TYPE_CHECKING:
+    from firmware_bridge.simulator.machine import AvrMachine
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
@@ -35,6 +39,7 @@ class Rig:
             UsbPort(folder / "board.sock"),
         )
         self.eye, self.board = PsEye(), self._new_board()
+        self._chip: AvrMachine | None = None
         self.results: list[tuple[str, bool, str]] = []
 
     def _new_board(self) -> Arduino:
@@ -66,6 +71,8 @@ class Rig:
         elif order == "plug board":
             self.board = self._new_board()
             self.board_port.plug(self.board)
+        elif order in ("plug firmware", "unplug firmware", "reset firmware"):
+            self._obey_firmware(order)
         elif order == "registers":
             eye = self.eye
             self.note("rate reaches the sensor", eye.rate_hz == 50.0, f"{eye.rate_hz:g} frames/s")
@@ -77,6 +84,24 @@ class Rig:
             self.note("115200 baud 8E1 reaches the board", found == (115200, 8, 2), str(found))
             self.note("opening raises DTR", board.dtr)
             board.on_dtr = lambda level: board.send(b"reset\n") if level else None
+
+    def _obey_firmware(self, order: str) -> None:
+        """The Arduino with the product's own firmware in it, in a simulated chip."""
+        from firmware_board import FirmwareBoard
+
+        from firmware_bridge.simulator.machine import AvrMachine
+
+        if order == "reset firmware":
+            assert isinstance(self.board, FirmwareBoard)
+            self.board.press_reset()
+            return
+        self.board_port.unplug()
+        if isinstance(self.board, FirmwareBoard):
+            self.board.ended()
+        if order == "plug firmware":
+            self._chip = self._chip or AvrMachine()
+            self.board = FirmwareBoard(self._chip)
+            self.board_port.plug(self.board)
 
     def note(self, name: str, good: bool, detail: str = "") -> None:
         self.results.append((name, good, detail))
