@@ -7,6 +7,7 @@ import math
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -456,8 +457,11 @@ def test_a_flood_does_not_stop_the_board(chip: Chip) -> None:
     assert chip.status.fault_code == BoardFault.NONE
 
 
-def test_the_source_builds_where_the_user_stands() -> None:
-    assert (FIRMWARE / "Makefile").exists()
-    elf, library = build()
-    assert elf.stat().st_size
-    assert library.stat().st_size
+def test_it_builds_as_the_arduino_ide_does(tmp_path: Path) -> None:
+    """Every C file of the sketch's folder by itself, without the Makefile's definitions."""
+    for source in sorted(FIRMWARE.glob("*.c")):
+        options = ("-mmcu=atmega328p", "-DF_CPU=16000000L", "-std=gnu11", "-Os", "-w", "-c")
+        target = tmp_path / f"{source.stem}.o"
+        command = ["avr-gcc", *options, str(source), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

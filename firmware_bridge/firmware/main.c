@@ -24,6 +24,13 @@
 
 #define FIRMWARE 1 /* revision */
 
+#ifndef BAUD /* the Arduino IDE does not read the Makefile */
+#define BAUD 115200UL
+#endif
+#ifndef SABERTOOTH_BAUD
+#define SABERTOOTH_BAUD 38400UL
+#endif
+
 #define BAUD_DIVIDER ((F_CPU / 4 / BAUD - 1) / 2) /* double speed, rounded */
 
 #define ENABLE_PIN _BV(PD4)
