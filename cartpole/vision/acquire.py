@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cartpole.vision.strip import Pixels
+from cartpole.vision.slices import Pixels
 
 MAX_STEP_PX = 4
 SATURATED_SHARE = 0.25  # of the picture above the threshold: a flash, or an exposure far too long

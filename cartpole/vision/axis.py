@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cartpole.messages import DetectionStatus
-from cartpole.vision import acquire, pose, strip
-from cartpole.vision.strip import Pixels
+from cartpole.vision import acquire, pose, slices, strip
+from cartpole.vision.slices import Pixels
 
 SMALLEST_CONTRAST_DN = 20
 MIN_LENGTH_PX = 24.0
@@ -49,9 +49,9 @@ def _measure(
 ) -> tuple[float, Axis] | None:
     """(badness, axis) of a candidate."""
     size = max(frame.shape)
-    table = np.empty((size, strip.TABLE_COLUMNS))
-    report, scratch = np.empty(strip.REPORT_SIZE), np.empty(size)
-    c, blur = candidate, strip.BLIND_SMEAR_PX
+    table = np.empty((size, slices.TABLE_COLUMNS))
+    report, scratch = np.empty(slices.REPORT_SIZE), np.empty(size)
+    c, blur = candidate, slices.BLIND_SMEAR_PX
     used = strip.measure_strip(
         frame,
         c.x0,
@@ -68,20 +68,20 @@ def _measure(
         report,
         scratch,
     )
-    if used < strip.MIN_SLICES:
+    if used < slices.MIN_SLICES:
         return None
     points, fit = np.empty((used, 4)), np.empty(6)
-    kept = table[: int(report[strip.SLICES])]
-    kept = kept[kept[:, strip.WEIGHT] > 0.0]
-    steep = report[strip.STEEP] > 0.0
-    points[:, 0] = kept[:, strip.CENTROID if steep else strip.PLACE]
-    points[:, 1] = kept[:, strip.PLACE if steep else strip.CENTROID]
+    kept = table[: int(report[slices.SLICES])]
+    kept = kept[kept[:, slices.WEIGHT] > 0.0]
+    steep = report[slices.STEEP] > 0.0
+    points[:, 0] = kept[:, slices.CENTROID if steep else slices.PLACE]
+    points[:, 1] = kept[:, slices.PLACE if steep else slices.CENTROID]
     points[:, 3] = 1.0
     inliers = pose.fit_line(points, points[:, :2], used, FLOOR_PX, 4, fit)
-    if inliers < strip.MIN_SLICES:
+    if inliers < slices.MIN_SLICES:
         return None
-    oblique = math.hypot(1.0, report[strip.LINE_B])
-    length = float(report[strip.STOP] - report[strip.START]) * oblique
+    oblique = math.hypot(1.0, report[slices.LINE_B])
+    length = float(report[slices.STOP] - report[slices.START]) * oblique
     sigma = max(float(fit[3]), FLOOR_PX) / math.sqrt(float(fit[5]))
     # Rows run down: an axis at `fit[2]` from +x towards +y stands at pi/2 - fit[2] from vertical.
     angle = math.remainder(0.5 * math.pi - float(fit[2]), math.pi)

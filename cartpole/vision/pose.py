@@ -16,7 +16,7 @@ from numba import njit
 
 from cartpole.messages import FloatArray
 from cartpole.vision.geometry import project, unproject
-from cartpole.vision.strip import (
+from cartpole.vision.slices import (
     CENTROID,
     LINE_A,
     LINE_B,

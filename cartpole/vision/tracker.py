@@ -8,16 +8,16 @@ time comes with the picture.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from cartpole.config.schema import Camera
-from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus, FloatArray
-from cartpole.vision import acquire, pose, strip
+from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
+from cartpole.vision import acquire, pose, slices, strip
 from cartpole.vision.geometry import CameraGeometry
 from cartpole.vision.history import CART_JERK, POLE_JERK, History
-from cartpole.vision.strip import Pixels
+from cartpole.vision.slices import Pixels
 
 MAX_SLACK_PX = 14.0  # beyond this the whole picture is searched
 MAX_EXTEND_PX = 30.0
@@ -38,8 +38,7 @@ FROZEN_MOTION_PX = 0.5  # expected motion that a noise-free picture must show
 NOISY_DN = 0.4  # a picture with this much noise never repeats itself
 
 
-@dataclass(frozen=True, slots=True)
-class _Expectation:
+class _Expectation(NamedTuple):
     """The pole at the middle line's mid-exposure; sigma inf: not known."""
 
     p_m: float
@@ -76,12 +75,13 @@ class Tracker:
         self._length_m = camera.tape_end_m - camera.tape_start_m
         self._shape = (camera.height_px, camera.width_px)
         size = max(self._shape)
-        self._table = np.zeros((size, strip.TABLE_COLUMNS))
-        self._report = np.zeros(strip.REPORT_SIZE)
+        self._table = np.zeros((size, slices.TABLE_COLUMNS))
+        self._report = np.zeros(slices.REPORT_SIZE)
         self._scratch = np.zeros(size)
         self._points = np.zeros((size, 4))
         self._moved = np.zeros((size, 2))
         self._pose = np.zeros(pose.POSE_SIZE)
+        self._found: list[float] = self._pose.tolist()
         self._ends = np.zeros(4)
         self._prior = np.zeros(pose.PRIOR_SIZE)
         self._prior[pose.TAPE_START] = camera.tape_start_m
@@ -226,13 +226,13 @@ class Tracker:
 
     def _is_frozen(self, frame: Pixels, expected: _Expectation) -> bool:
         """Whether the strip's pixels repeat the last picture exactly though they cannot."""
-        steep = self._report[strip.STEEP] > 0.0
-        slices = int(self._report[strip.SLICES])
+        steep = self._report[slices.STEEP] > 0.0
+        measured = int(self._report[slices.SLICES])
         lines = frame if steep else frame.T
-        if slices == 0 or not strip.same_slices(lines, self._table, slices):
+        if measured == 0 or not strip.same_slices(lines, self._table, measured):
             self._frozen_pose = None
             return False
-        if self._report[strip.GROUND_NOISE] > NOISY_DN:
+        if self._report[slices.GROUND_NOISE] > NOISY_DN:
             return True
         if self._frozen_pose is None:
             if len(self._past) == 0:
@@ -304,30 +304,30 @@ class Tracker:
             self._report,
             self._scratch,
         )
-        return used >= strip.MIN_SLICES and self._solve()
+        return used >= slices.MIN_SLICES and self._solve()
 
     def _solve(self) -> bool:
-        return bool(
-            pose.solve_pose(
-                self._table,
-                self._report,
-                self._prior,
-                self.geometry.vector,
-                self._points,
-                self._moved,
-                self._pose,
-            )
+        solved = pose.solve_pose(
+            self._table,
+            self._report,
+            self._prior,
+            self.geometry.vector,
+            self._points,
+            self._moved,
+            self._pose,
         )
+        self._found = self._pose.tolist()
+        return bool(solved)
 
     def _confidence(self) -> float:
         """0 to 1: share of the tape that was seen and agrees with a line."""
-        seen = float(self._pose[pose.LENGTH]) / self._length_m
+        seen = self._found[pose.LENGTH] / self._length_m
         whole = min(1.0, seen) if seen < 1.3 else max(0.0, 2.3 - seen)
-        return whole * float(self._pose[pose.INLIERS])
+        return whole * self._found[pose.INLIERS]
 
     def _judge(self) -> DetectionStatus:
         """Whether the pose just solved may be believed."""
-        score, other = self._pose[pose.SCORE], self._pose[pose.OTHER_SCORE]
+        score, other = self._found[pose.SCORE], self._found[pose.OTHER_SCORE]
         if score > WORST_SCORE or self._confidence() < MIN_CONFIDENCE:
             return DetectionStatus.LOW_CONFIDENCE
         if other - score < AMBIGUOUS_MARGIN:
@@ -380,7 +380,7 @@ class Tracker:
                 continue
             verdict = self._judge()
             if verdict is DetectionStatus.OK:
-                theta, p = float(self._pose[pose.THETA]), float(self._pose[pose.PIVOT])
+                theta, p = self._found[pose.THETA], self._found[pose.PIVOT]
                 judged.append((self._badness(), theta, p, candidate))
             elif status is DetectionStatus.NO_BLOB:
                 status = verdict
@@ -398,9 +398,9 @@ class Tracker:
 
     def _badness(self) -> float:
         """Chi-square of a candidate: place, angle and length."""
-        badness = float(self._pose[pose.SCORE])
-        length = float(self._pose[pose.LENGTH]) / self._length_m - 1.0
-        if self._pose[pose.ENDS_SEEN] > 1.0:
+        badness = self._found[pose.SCORE]
+        length = self._found[pose.LENGTH] / self._length_m - 1.0
+        if self._found[pose.ENDS_SEEN] > 1.0:
             return badness + (length / LENGTH_TOLERANCE) ** 2
         return badness + (max(0.0, length) / LENGTH_TOLERANCE) ** 2 + 2.0
 
@@ -416,16 +416,15 @@ class Tracker:
             return self._solve()
         # Which end is which is not known yet: allow for the same blur all along.
         smear = 0.5 * self._smear(expected, self._camera.tape_end_m)
-        smear = max(smear, strip.BLIND_SMEAR_PX)
+        smear = max(smear, slices.BLIND_SMEAR_PX)
         missing = max(0.0, self._length_m * self._scale - c.length_px)
         return self._measure(frame, c.x0, c.y0, c.x1, c.y1, smear, smear, slack, missing + 8.0)
 
     def _accept(self, t_ns: int, arrival_ns: int, sequence: int) -> Detection:
-        result = self._pose
-        true_ns = t_ns + round(float(result[pose.TIME]) * NANOSECONDS)
-        theta, p = float(result[pose.THETA]), float(result[pose.PIVOT])
-        sigma_theta = float(result[pose.THETA_ERROR])
-        sigma_p = float(result[pose.PIVOT_ERROR])
+        found = self._found
+        true_ns = t_ns + round(found[pose.TIME] * NANOSECONDS)
+        theta, p = found[pose.THETA], found[pose.PIVOT]
+        sigma_theta, sigma_p = found[pose.THETA_ERROR], found[pose.PIVOT_ERROR]
         self._past.add(true_ns, theta, p, sigma_theta, sigma_p)
         return Detection(
             true_ns,
@@ -437,12 +436,11 @@ class Tracker:
             sigma_theta,
             sigma_p,
             self._confidence(),
-            self._corners(result),
+            self._corners(),
         )
 
-    def _corners(self, result: FloatArray) -> tuple[tuple[float, float], ...]:
-        x0, y0 = float(result[pose.NEAR_X]), float(result[pose.NEAR_Y])
-        x1, y1 = float(result[pose.FAR_X]), float(result[pose.FAR_Y])
+    def _corners(self) -> tuple[tuple[float, float], ...]:
+        x0, y0, x1, y1 = self._found[pose.NEAR_X : pose.FAR_Y + 1]
         length = math.hypot(x1 - x0, y1 - y0) or 1.0
         side_x = -(y1 - y0) / length * 0.5 * self._width_px
         side_y = (x1 - x0) / length * 0.5 * self._width_px
