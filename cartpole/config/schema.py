@@ -194,7 +194,7 @@ class Optimizer(Section):
     horizon_steps: int = whole(100, 10, 400, "steps of the plan")
     step_s: float = number(0.02, 0.002, 0.1, "length of a step")
     newton_steps: int = whole(60, 1, 400, "most Newton steps a tick, all candidates together")
-    tolerance: float = number(1e-5, 1e-10, 1e-1, "KKT residual that counts as converged")
+    tolerance: float = number(1e-4, 1e-10, 1e-1, "KKT residual that counts as converged")
     candidates: int = whole(5, 1, 8, "plans kept alive")
     user_cost: str = Field(
         default="", max_length=300, description="file.py:function, a cost for the torch backend"

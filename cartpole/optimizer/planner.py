@@ -14,8 +14,8 @@ from cartpole.optimizer.solver import Guess, Solver
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
-# Barrier parameter of a running plan.
-MU = 1e-4
+# Barrier parameter of a running plan, as a share of the tolerance.
+MU_SHARE = 0.5
 # Another plan is flown when it is better by this share (and this much).
 HYSTERESIS = 0.05
 # A start further outside the position limit than this [m] is called infeasible.
@@ -94,11 +94,12 @@ class Planner:
         self.problem = problem_from_config(config)
         gain, _ = regulator(self.problem.model, self.problem.weights, config.optimizer.step_s)
         time = self.problem.model.characteristic_time_s
+        tolerance = config.optimizer.tolerance
         self._period_ns = round(config.optimizer.step_s * NANOSECONDS)
         self._bank = [
             Candidate(
                 name,
-                Solver(self.problem, gain=gain, mu=MU, tolerance=config.optimizer.tolerance),
+                Solver(self.problem, gain=gain, mu=MU_SHARE * tolerance, tolerance=tolerance),
                 kick,
                 pole_times * time,
                 side,
@@ -161,7 +162,8 @@ class Planner:
         else:
             left -= self._advance(self._flown, state, shifts, min(left, FIRST_STEPS))
             if self._flown.solver.status in (PlanStatus.BUDGET, PlanStatus.FEASIBLE):
-                left -= self._advance(self._flown, state, 0, min(left, MORE_STEPS))
+                more = left if self._calm(state) else min(left, MORE_STEPS)
+                left -= self._advance(self._flown, state, 0, more)
         left -= self._others(state, shifts, left)
         chosen = self._choose(state)
         return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))

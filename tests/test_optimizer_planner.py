@@ -1,0 +1,146 @@
+"""The bank of plans as the controller uses it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cartpole.config.schema import Config, Controller, Optimizer, Weights
+from cartpole.messages import Plan, PlanStatus
+from cartpole.model.dynamics import rig_step
+from cartpole.model.parameters import from_config
+from cartpole.optimizer.planner import Planner, make_planner
+
+PERIOD_NS = 20_000_000
+CONFIG = Config(optimizer=Optimizer(candidates=4))
+REFERENCE = np.zeros(CONFIG.optimizer.horizon_steps + 1)
+BUDGET = 20
+
+
+def advance(state: np.ndarray, u: float, period: float = 0.02) -> np.ndarray:
+    model = from_config(CONFIG)
+    x = tuple(state[:4])
+    for _ in range(4):
+        x = rig_step(
+            *x, u, period / 4, model.coupling_1_m, model.gravity_m_s2, model.damping_1_s, 0.0,
+            model.tau_s, model.motor_acceleration_m_s2,
+        )  # fmt: skip
+    return np.array([*x, u])
+
+
+def fly(planner: Planner, state: np.ndarray, ticks: int) -> tuple[np.ndarray, list[Plan]]:
+    plans = []
+    for tick in range(ticks):
+        plans.append(planner.plan(state, REFERENCE, BUDGET, tick * PERIOD_NS))
+        planner.prepare()
+        state = advance(state, float(plans[-1].states[1, 4]))
+    return state, plans
+
+
+@pytest.mark.parametrize("turns", [0, -7])
+def test_swings_up_and_holds_inside_the_limits(turns: int) -> None:
+    start = np.array([0.0, 0.0, 2 * np.pi * turns, 0.0, 0.0])
+    state, plans = fly(make_planner(CONFIG), start, 250)
+    assert abs((state[2] % (2 * np.pi)) - np.pi) < 0.01
+    assert np.abs(state[[0, 1, 3]]).max() < 0.02
+    for plan in plans:
+        assert plan.newton_steps <= BUDGET
+        assert np.abs(plan.states[1:, 0]).max() <= CONFIG.rig.position_limit_m
+        assert np.abs(plan.states[:, 4]).max() <= CONFIG.rig.velocity_limit_m_s + 1e-9
+        assert np.abs(plan.inputs).max() <= CONFIG.rig.acceleration_limit_m_s2 + 1e-9
+        assert np.allclose(np.diff(plan.states[:, 4]), 0.02 * plan.inputs, atol=1e-12)
+    assert plans[-1].status is PlanStatus.CONVERGED
+    assert plans[-1].newton_steps <= 3
+
+
+def test_the_same_calls_give_the_same_bytes() -> None:
+    first = fly(make_planner(CONFIG), np.zeros(5), 60)[1]
+    planner = make_planner(CONFIG)
+    fly(planner, np.array([0.1, 0.0, 2.0, 3.0, 0.1]), 15)
+    planner.reset()
+    assert planner.cold
+    second = fly(planner, np.zeros(5), 60)[1]
+    for a, b in zip(first, second, strict=True):
+        assert a.states.tobytes() == b.states.tobytes()
+        assert a.inputs.tobytes() == b.inputs.tobytes()
+        assert (a.status, a.candidate, a.cost) == (b.status, b.candidate, b.cost)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 7, 50])
+def test_the_budget_is_kept(budget: int) -> None:
+    planner = make_planner(CONFIG)
+    state = np.array([0.05, 0.2, 0.3, -1.0, 0.2])
+    for tick in range(12):
+        plan = planner.plan(state, REFERENCE, budget, tick * PERIOD_NS)
+        assert plan.newton_steps <= budget
+        state = advance(state, float(plan.states[1, 4]))
+
+
+def test_without_a_budget_the_shifted_plan() -> None:
+    planner = make_planner(CONFIG)
+    hollow = planner.plan(np.zeros(5), REFERENCE, 0, 0)
+    assert hollow.status is PlanStatus.NO_BUDGET
+    assert not hollow.states[1:, 4].any()
+    _, plans = fly(planner, np.zeros(5), 40)
+    last = plans[-1]
+    plan = planner.plan(last.states[1], REFERENCE, 0, 40 * PERIOD_NS)
+    assert plan.status is PlanStatus.NO_BUDGET
+    assert plan.newton_steps == 0
+    n = len(plan.inputs)
+    assert np.allclose(plan.states[: n - 1, 4], last.states[1:n, 4], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_nonsense_from_the_estimator(place: int) -> None:
+    planner = make_planner(CONFIG)
+    _, plans = fly(planner, np.zeros(5), 20)
+    state = plans[-1].states[1].copy()
+    good = state.copy()
+    state[place] = np.nan
+    plan = planner.plan(state, REFERENCE, BUDGET, 20 * PERIOD_NS)
+    assert plan.status is PlanStatus.NOT_FINITE
+    assert np.isfinite(plan.states).all()
+    plan = planner.plan(good, REFERENCE, BUDGET, 21 * PERIOD_NS)
+    assert plan.status in (PlanStatus.CONVERGED, PlanStatus.FEASIBLE, PlanStatus.BUDGET)
+
+
+@pytest.mark.parametrize("p", [0.362, 0.5, -0.43])
+def test_beyond_the_track_the_plan_leads_back(p: float) -> None:
+    planner = make_planner(CONFIG)
+    state = np.array([p, 0.0, np.pi, 0.0, 0.0])
+    plan = planner.plan(state, REFERENCE, 40, 0)
+    outside = abs(p) > CONFIG.rig.position_limit_m + 0.02
+    assert (plan.status is PlanStatus.INFEASIBLE_START) == outside
+    assert abs(plan.states[-1, 0]) <= CONFIG.rig.position_limit_m
+    assert plan.states[:, 0].max() <= max(p, 0.0) + 1e-3 or p < 0
+
+
+def test_a_gap_in_time_starts_afresh() -> None:
+    planner = make_planner(CONFIG)
+    fly(planner, np.zeros(5), 30)
+    plan = planner.plan(np.zeros(5), REFERENCE, BUDGET, 10**12)
+    cold = make_planner(CONFIG).plan(np.zeros(5), REFERENCE, BUDGET, 10**12)
+    assert plan.states.tobytes() == cold.states.tobytes()
+
+
+def test_live_weights_change_the_plan() -> None:
+    planner = make_planner(CONFIG)
+    state = np.array([0.2, 0.0, np.pi, 0.0, 0.0])
+    before = planner.plan(state, REFERENCE, 60, 0)
+    heavy = Config(
+        optimizer=CONFIG.optimizer, controller=Controller(weights=Weights(position=30.0))
+    )
+    planner.update(heavy)
+    after = planner.plan(state, REFERENCE, 60, 0)
+    assert after.status is PlanStatus.CONVERGED
+    assert abs(after.states[40, 0]) < abs(before.states[40, 0]) - 1e-3
+
+
+def test_the_cart_follows_its_target() -> None:
+    planner = make_planner(CONFIG)
+    state = np.array([0.0, 0.0, np.pi, 0.0, 0.0])
+    reference = np.full_like(REFERENCE, 0.15)
+    for tick in range(250):
+        plan = planner.plan(state, reference, BUDGET, tick * PERIOD_NS)
+        state = advance(state, float(plan.states[1, 4]))
+    assert abs(state[0] - 0.15) < 0.005
