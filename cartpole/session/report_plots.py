@@ -24,7 +24,7 @@ BLUE, ORANGE, GREEN, RED, GREY, PURPLE = (
     "#9a9a9a",
     "#5b3a8e",
 )
-MOST_POINTS = 4000
+MOST_POINTS = 2500
 Figure = dict[str, Any]
 
 
@@ -81,7 +81,7 @@ def _line(
 ) -> Figure:
     times, values = thinned(t, y)
     trace: Figure = {
-        "type": "scattergl" if len(times) > 1500 else "scatter",
+        "type": "scatter",
         "mode": "lines",
         "x": times,
         "y": values,
