@@ -26,7 +26,7 @@ from cartpole.messages import FloatArray
 from cartpole.vision.geometry import K1, TO_PIXEL, CameraGeometry, project
 
 CORRELATION_S = 0.1
-MIN_TRAVEL_M = 0.1
+MIN_TRAVEL_M = 0.25
 RECORD = "let the pole swing far while the cart moves over the track, camera and encoders on"
 
 

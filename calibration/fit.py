@@ -225,3 +225,20 @@ def implausible(name: str, value: float, low: float, high: float, expected: floa
             off = f"×{factor:g}" if ratio > 1.0 else f"÷{factor:g}"
             return f"{name} = {value:.4g} is {off} of what is plausible: {slip}?"
     return f"{name} = {value:.4g} is outside the plausible range {low:.4g} to {high:.4g}"
+
+
+def likeliest(
+    score: Callable[[tuple[float, float]], float], start: tuple[float, float]
+) -> tuple[float, float]:
+    """Two logarithms of variances with the least score, by turns in steps that shrink."""
+    best, cost, step = start, score(start), 1.0
+    while step > 0.03:
+        moved = False
+        for change in ((step, 0.0), (-step, 0.0), (0.0, step), (0.0, -step)):
+            trial = (best[0] + change[0], best[1] + change[1])
+            there = score(trial)
+            if there < cost:
+                best, cost, moved = trial, there, True
+        if not moved:
+            step *= 0.4
+    return best

@@ -39,7 +39,8 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
     sight = _only(sight, inside)
     lead = effective_row(config, np.interp(sight.t_s, motion.t_s, motion.p_m), sight.theta_rad)
-    result = _fit(sight, motion.t_s, track, lead)
+    bend = lens_effect(config, np.interp(sight.t_s, motion.t_s, motion.p_m), sight.theta_rad)
+    result = _fit(sight, motion.t_s, track, lead, bend)
     latency, readout = config.camera.latency_s, config.camera.readout_s
     offset = result.estimate("pole.upright_offset_rad")
     half = NORMAL_95 * math.hypot(result.sigma("pole.upright_offset_rad"), pole.fit.sigma("offset"))
@@ -88,6 +89,28 @@ def effective_row(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> Flo
     return np.asarray(0.5 * (share[:, 0] + share[:, 1]) + slope * middle)
 
 
+def lens_effect(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> FloatArray:
+    """How far the measured angle moves for an error of the lens term of one, (n,).
+
+    A line through a tape's points with a cubic bend goes through those at 0.775 of its half length.
+    """
+    camera = config.camera
+    step = 1e-3
+    seen = CameraGeometry.from_camera(camera)
+    true = CameraGeometry.from_camera(camera.model_copy(update={"lens_k1": camera.lens_k1 + step}))
+    middle = 0.5 * (camera.tape_start_m + camera.tape_end_m)
+    half = 0.775 * 0.5 * (camera.tape_end_m - camera.tape_start_m)
+    out = np.empty(len(p_m))
+    for k, (p, theta) in enumerate(zip(p_m.tolist(), theta_rad.tolist(), strict=True)):
+        ends = []
+        for radius in (middle - half, middle + half):
+            x, y = p + radius * math.sin(theta), -radius * math.cos(theta)
+            ends.append(seen.unproject(*true.project(x, y)))
+        turned = math.atan2(ends[1][0] - ends[0][0], ends[0][1] - ends[1][1])
+        out[k] = math.remainder(turned - theta, 2.0 * math.pi) / step
+    return out
+
+
 def _moved(one: Estimate, by: float) -> Estimate:
     return Estimate(one.value + by, (one.ci95[0] + by, one.ci95[1] + by), one.unit)
 
@@ -102,21 +125,24 @@ def _only(sight: Sight, keep: BoolArray) -> Sight:
     )
 
 
-def _fit(sight: Sight, time: FloatArray, track: FloatArray, lead: FloatArray) -> Fit:
+def _fit(
+    sight: Sight, time: FloatArray, track: FloatArray, lead: FloatArray, bend: FloatArray
+) -> Fit:
     seen = matched_turns(sight.theta_rad, hermite(time, track, sight.t_s))
     parameters = [
         Parameter("camera.latency_s", "s", 0.0, -0.1, 0.1, 1e-3, 1e-3, RECORD),
         Parameter("camera.readout_s", "s", 0.0, -0.05, 0.05, 1e-3, 1e-3, RECORD),
         Parameter("pole.upright_offset_rad", "rad", 0.0, -0.3, 0.3, 0.01, 0.01, RECORD),
         Parameter("gain", "", 1.0, 0.5, 2.0, 0.01),
+        Parameter("lens", "", 0.0, -0.5, 0.5, 0.01),
     ]
     scale = np.maximum(sight.sigma_rad, 1e-4)
     lags = round(CORRELATION_S / float(np.median(np.diff(sight.t_s))))
 
     def residual(values: FloatArray) -> FloatArray:
-        delay, readout, offset, gain = values.tolist()
+        delay, readout, offset, gain, lens = values.tolist()
         truth = hermite(time, track, sight.t_s - delay + readout * lead)
-        return np.asarray((seen - offset - gain * truth) / scale)
+        return np.asarray((seen - offset - gain * truth - lens * bend) / scale)
 
     first = fit(residual, parameters, lags)
     # Smoothing errors and the lens add to the tracker's own noise: take the spread that is there.

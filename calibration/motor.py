@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from calibration.fit import Fit, Parameter, fit, implausible, unidentified
+from calibration.fit import Fit, Parameter, fit, implausible, likeliest, unidentified
 from calibration.motor_kernel import innovations
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
@@ -133,12 +133,8 @@ def _fit(
         if best is None or found.chi2_dof < best.chi2_dof:
             best = found
     assert best is not None
-    # The cart's random acceleration is what makes the innovations as large as they are.
     for _ in range(3):
-        factor = math.sqrt(min(max(best.chi2_dof, 0.02), 50.0))
-        if abs(math.log(factor)) < 0.05:
-            break
-        noise *= factor**2
+        noise, measured = _likeliest_noise(cart, sent, best.values, noise, measured)
         started = [
             Parameter(
                 o.name, o.unit, best.value(o.name), o.low, o.high, o.scale, o.useful, o.remedy
@@ -147,6 +143,29 @@ def _fit(
         ]
         best = _fit_noise(cart, sent, started, noise, measured, lags)
     return best
+
+
+def _likeliest_noise(
+    cart: tuple[FloatArray, FloatArray],
+    sent: tuple[FloatArray, FloatArray],
+    values: FloatArray,
+    noise: float,
+    measured: float,
+) -> tuple[float, float]:
+    """Variances of the cart's random acceleration and of a position, at these parameters.
+
+    With a wrong ratio of the two the innovations hang together, and that bends the lag.
+    """
+    n = len(cart[0])
+    out, variance = np.empty(n), np.empty(n)
+
+    def score(logarithms: tuple[float, float]) -> float:
+        push, place = (math.exp(min(max(z, -40.0), 5.0)) for z in logarithms)
+        innovations(*cart, *sent, values, push, place, GATE, out, variance)
+        return float(np.sum(np.log(variance) + np.minimum(out * out / variance, GATE * GATE)))
+
+    found = likeliest(score, (math.log(noise), math.log(measured)))
+    return math.exp(found[0]), math.exp(found[1])
 
 
 def _fit_noise(
@@ -158,10 +177,14 @@ def _fit_noise(
     lags: int,
 ) -> Fit:
     n = len(cart[0])
-    out, variance = np.empty(n), np.empty(n)
+    out, variance, weight = np.empty(n), np.empty(n), np.empty(n)
+    # Fixed weights: were they to follow the parameters, a slower drive would look less certain and
+    # so fit better.
+    start = np.array([one.start for one in parameters])
+    innovations(*cart, *sent, start, noise, measured, GATE, out, weight)
 
     def residual(values: FloatArray) -> FloatArray:
         innovations(*cart, *sent, values, noise, measured, GATE, out, variance)
-        return np.asarray(out / np.sqrt(variance))
+        return np.asarray(out / np.sqrt(weight))
 
     return fit(residual, parameters, lags)

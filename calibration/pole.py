@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.fit import Fit, Parameter, fit, implausible, unidentified
+from calibration.fit import Fit, Parameter, fit, implausible, likeliest, unidentified
 from calibration.pole_kernel import innovations, smooth
 from calibration.recording import Motion, Recording
 from calibration.result import CalibrationResult, Estimate
@@ -313,11 +313,13 @@ def _fit_once(
 ) -> Fit:
     parameters = _parameters(start, setup)
     names = [one.name for one in parameters]
+    # Fixed weights: were they to follow the parameters, those that leave more doubt would win.
+    given = {one.name: one.start for one in parameters}
+    weight = used / np.sqrt(run(grid, given, noise, used)[1])
 
     def residual(values: FloatArray) -> FloatArray:
         given = dict(zip(names, values.tolist(), strict=True))
-        out, variance, _, _ = run(grid, given, noise, used)
-        return np.append(used * out / np.sqrt(variance), _beliefs(setup, given))
+        return np.append(weight * run(grid, given, noise, used)[0], _beliefs(setup, given))
 
     return fit(residual, parameters, setup.lags)
 
@@ -357,23 +359,13 @@ def _starts(grid: Grid, noise: Noise, scale_sigma: float) -> list[dict[str, floa
 def _likeliest_noise(
     grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray, floor: float
 ) -> Noise:
-    """Both variances by turns, in steps that shrink."""
+    """Both variances, at these parameters."""
 
     def score(z: tuple[float, float]) -> float:
         return _likelihood(grid, values, _noise(z, floor), used)
 
-    best = (math.log(noise.pole), math.log(max(noise.angle, floor)))
-    cost, step = score(best), 1.0
-    while step > 0.03:
-        moved = False
-        for change in ((step, 0.0), (-step, 0.0), (0.0, step), (0.0, -step)):
-            trial = (best[0] + change[0], best[1] + change[1])
-            there = score(trial)
-            if there < cost:
-                best, cost, moved = trial, there, True
-        if not moved:
-            step *= 0.4
-    return _noise(best, floor)
+    start = (math.log(noise.pole), math.log(max(noise.angle, floor)))
+    return _noise(likeliest(score, start), floor)
 
 
 def _noise(logarithms: tuple[float, float], floor: float) -> Noise:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration import procedures
@@ -19,28 +18,23 @@ if TYPE_CHECKING:
 ALL = ("encoder", "motor", "camera", "latency", "pole")
 SWING_HEIGHT = 1.94  # 160 degrees: so far for the readout to show
 TURN_HEIGHT = 2.6  # turning over: the faster the pole, the less its random pushes matter
-SWING_S = 12.0
+SWING_S = 20.0
 REST_S = 30.0  # viscous and dry friction separate only in so long a decay
 PASSES = 2  # pictures are measured again with the lens and the times found
 Done = Callable[[float], None]  # how many of the parts are finished
 
 
-def calibrate_recording(
-    what: str, path: Path, config: Config
-) -> tuple[list[CalibrationResult], str]:
-    """Fit from a file; returns the results and what to call their source."""
-    from calibration.session_source import load_recording
-
-    recording, settings = load_recording(path, config)
+def calibrate_recording(what: str, recording: Recording, config: Config) -> list[CalibrationResult]:
+    """Fit what was recorded; of ``all``, what the recording can give."""
+    if what != "all":
+        return [fit_one(what, recording, config)]
     results = []
-    for one in ALL if what == "all" else (what,):
+    for one in ALL:
         try:
-            results.append(fit_one(one, recording, settings))
+            results.append(fit_one(one, recording, config))
         except IdentificationError as error:
-            if what != "all":
-                raise
             results.append(CalibrationResult({}, 0.0, {one: str(error)}))
-    return results, f"{recording.name} sha256 {recording.sha256[:16]}"
+    return results
 
 
 def fit_one(what: str, recording: Recording, config: Config) -> CalibrationResult:
@@ -68,7 +62,7 @@ def fit_one(what: str, recording: Recording, config: Config) -> CalibrationResul
 
 def calibrate_simulated(
     what: str, config: Config, seed: int, done: Done = lambda _parts: None
-) -> tuple[list[CalibrationResult], str]:
+) -> list[CalibrationResult]:
     """Move the simulated rig in virtual time and fit; ``all`` hands each result to the next."""
     results: list[CalibrationResult] = []
     config = pinned(config)
@@ -81,7 +75,7 @@ def calibrate_simulated(
             config = with_values(config, found[0].settings())
         results += found
         done(len(ALL) if what != "all" else ALL.index(one) + 1)
-    return results, f"a simulated rig, seed {seed}"
+    return results
 
 
 def pinned(config: Config) -> Config:

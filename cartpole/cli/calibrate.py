@@ -52,12 +52,17 @@ def calibrate(
         raise UsageError("--write needs --config FILE: the settings that the numbers go into")
     settings = load(config, overrides)
     if session is not None:
-        results, source = calibrate_recording(what.value, session, settings)
+        from cartpole.cli.recordings import load_recording
+
+        recording, recorded = load_recording(session, settings)
+        results = calibrate_recording(what.value, recording, recorded)
+        source = f"{recording.name} sha256 {recording.sha256[:16]}"
     else:
         from calibration.run import ALL
 
-        with progress(f"calibrate {what.value}", len(ALL) if what is What.ALL else 1) as bar:
-            results, source = calibrate_simulated(what.value, settings, seed, bar)
+        with progress(f"calibrate {what.value}", len(ALL)) as done:
+            results = calibrate_simulated(what.value, settings, seed, done)
+        source = f"a simulated rig, seed {seed}"
     for result in results:
         _show(result)
     write_json(json_file, merged(results))
