@@ -6,14 +6,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
-from cartpole.messages import DetectionStatus
+from cartpole.messages import DetectionStatus, FloatArray
 from cartpole.vision import acquire, pose, slices, strip
 from cartpole.vision.slices import Pixels
 
 SMALLEST_CONTRAST_DN = 20
 MIN_LENGTH_PX = 24.0
 FLOOR_PX = 0.02
+SLACK_PX = 5.0
+EXTEND_PX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,19 @@ class Axis:
     length_px: float = 0.0
 
 
-def automatic_threshold(frame: Pixels, step: int = acquire.MAX_STEP_PX) -> int:
-    """Halfway between the ground (median) and the brightest 0.3 % of a grid of the picture."""
-    counts = np.zeros(256, np.int64)
-    acquire.histogram_grid(frame, step, counts)
-    below = np.cumsum(counts)
-    ground = int(np.searchsorted(below, 0.5 * below[-1]))
-    bright = int(np.searchsorted(below, 0.997 * below[-1]))
-    return max(1, (ground + max(bright, ground + SMALLEST_CONTRAST_DN)) // 2)
+@njit(cache=True, nogil=True)
+def _fit(table: FloatArray, report: FloatArray, points: FloatArray, fit: FloatArray) -> int:
+    """Line through the weighted slices, in pixels; the number of slices that agree."""
+    steep = report[slices.STEEP] > 0.0
+    count = 0
+    for i in range(int(report[slices.SLICES])):
+        if table[i, slices.WEIGHT] > 0.0:
+            place, across = table[i, slices.PLACE], table[i, slices.CENTROID]
+            points[count, 0] = across if steep else place
+            points[count, 1] = place if steep else across
+            points[count, 3] = 1.0
+            count += 1
+    return pose.fit_line(points, points, count, FLOOR_PX, 4, fit)
 
 
 def _measure(
@@ -49,45 +57,26 @@ def _measure(
 ) -> tuple[float, Axis] | None:
     """(badness, axis) of a candidate."""
     size = max(frame.shape)
-    table = np.empty((size, slices.TABLE_COLUMNS))
-    report, scratch = np.empty(slices.REPORT_SIZE), np.empty(size)
-    c, blur = candidate, slices.BLIND_SMEAR_PX
+    table, report = np.empty((size, slices.TABLE_COLUMNS)), np.empty(slices.REPORT_SIZE)
+    c, blur, width = candidate, slices.BLIND_SMEAR_PX, candidate.thickness_px
+    ends = (c.x0, c.y0, c.x1, c.y1)
     used = strip.measure_strip(
-        frame,
-        c.x0,
-        c.y0,
-        c.x1,
-        c.y1,
-        c.thickness_px,
-        blur,
-        blur,
-        5.0,
-        10.0,
-        threshold,
-        table,
-        report,
-        scratch,
-    )
-    if used < slices.MIN_SLICES:
-        return None
-    points, fit = np.empty((used, 4)), np.empty(6)
-    kept = table[: int(report[slices.SLICES])]
-    kept = kept[kept[:, slices.WEIGHT] > 0.0]
-    steep = report[slices.STEEP] > 0.0
-    points[:, 0] = kept[:, slices.CENTROID if steep else slices.PLACE]
-    points[:, 1] = kept[:, slices.PLACE if steep else slices.CENTROID]
-    points[:, 3] = 1.0
-    inliers = pose.fit_line(points, points[:, :2], used, FLOOR_PX, 4, fit)
+        frame, *ends, width, blur, blur, SLACK_PX, EXTEND_PX, threshold, table, report,
+        np.empty(size),
+    )  # fmt: skip
+    fit = np.empty(6)
+    inliers = 0 if used < slices.MIN_SLICES else _fit(table, report, np.empty((used, 4)), fit)
     if inliers < slices.MIN_SLICES:
         return None
-    oblique = math.hypot(1.0, report[slices.LINE_B])
-    length = float(report[slices.STOP] - report[slices.START]) * oblique
-    sigma = max(float(fit[3]), FLOOR_PX) / math.sqrt(float(fit[5]))
-    # Rows run down: an axis at `fit[2]` from +x towards +y stands at pi/2 - fit[2] from vertical.
-    angle = math.remainder(0.5 * math.pi - float(fit[2]), math.pi)
-    axis = Axis(DetectionStatus.OK, angle, float(fit[0]), float(fit[1]), sigma, length)
+    x, y, direction, rms, _, squares = fit.tolist()
+    extent = float(report[slices.STOP] - report[slices.START])
+    length = extent * math.hypot(1.0, report[slices.LINE_B])
+    sigma = max(rms, FLOOR_PX) / math.sqrt(squares)
+    # Rows run down: an axis at `direction` from +x towards +y stands at pi/2 less from vertical.
+    angle = math.remainder(0.5 * math.pi - direction, math.pi)
     # The longest, straightest, most even blob wins.
-    return float(fit[3]) - 0.05 * length * inliers / len(points), axis
+    badness = rms - 0.05 * length * inliers / used
+    return badness, Axis(DetectionStatus.OK, angle, x, y, sigma, length)
 
 
 def detect_angle(frame: Pixels, threshold: int | None = None) -> Axis:
@@ -97,12 +86,15 @@ def detect_angle(frame: Pixels, threshold: int | None = None) -> Axis:
         frame: (height, width) uint8, any strides. Not changed.
         threshold: grey level between ground and strip; None takes it from the picture.
     """
-    level = automatic_threshold(frame) if threshold is None else threshold
-    mask = acquire.grid_mask(frame.shape, acquire.MAX_STEP_PX)
-    bright = acquire.threshold_grid(frame, acquire.MAX_STEP_PX, level, mask)
+    step = acquire.MAX_STEP_PX
+    level = threshold
+    if level is None:
+        level = acquire.automatic_threshold(frame, 2 * step, SMALLEST_CONTRAST_DN)
+    mask = acquire.grid_mask(frame.shape, step)
+    bright = acquire.threshold_grid(frame, step, level, mask)
     if bright > acquire.SATURATED_SHARE * mask.size:
         return Axis(DetectionStatus.SATURATED)
-    candidates = acquire.find_candidates(mask, acquire.MAX_STEP_PX, MIN_LENGTH_PX)
+    candidates = acquire.find_candidates(mask, step, MIN_LENGTH_PX)
     if not candidates:
         return Axis(DetectionStatus.NO_BLOB)
     found = []
