@@ -28,7 +28,6 @@ MIN_DURATION_S = 1.0
 LENGTHS_M = (0.05, 3.0)
 GATE = 5.0
 MAX_ROUNDS = 6
-STARTS = 5
 CORRELATION_S = 0.1  # over which innovations may be correlated (quantisation, model error)
 
 SWING = "push the pole so that it swings by more than 60 degrees and record"
@@ -151,7 +150,7 @@ def fit_pole(motion: Motion, dry: bool = True, start: PoleFit | None = None) -> 
     if start is not None:
         given = {one.name: start.fit.value(one.name) for one in start.fit.parameters}
         return _refine(grid, setup, given, start.noise, floor)
-    noise = Noise(0.2, max(9.0 * floor, 1e-5))
+    noise = Noise(0.3, max(9.0 * floor, 1e-5))
     found = [
         _refine(grid, setup, one, noise, floor, rounds=2)
         for one in _starts(grid, noise, motion.scale_sigma)
@@ -337,7 +336,7 @@ def _likelihood(
 
 def _starts(grid: Grid, noise: Noise, scale_sigma: float) -> list[dict[str, float]]:
     """The best length of a grid for each scale that the angle may have."""
-    scales = 1.0 + 1.5 * scale_sigma * np.linspace(-1.0, 1.0, 21)
+    scales = 1.0 + 1.2 * scale_sigma * np.linspace(-1.0, 1.0, 9)
     ranked = []
     for scale in sorted(set(scales.tolist())):
         best = (math.inf, 0.5)
@@ -345,14 +344,11 @@ def _starts(grid: Grid, noise: Noise, scale_sigma: float) -> list[dict[str, floa
             values = {"pole.length_m": length, "pole.damping_1_s": 0.1, "angle scale": scale}
             best = min(best, (_likelihood(grid, values, noise, None), length))
         ranked.append((*best, scale))
-    apart = 0.3 * scale_sigma
-    chosen: list[tuple[float, float, float]] = []
-    for one in sorted(ranked):
-        if all(abs(one[2] - other[2]) > apart for other in chosen):
-            chosen.append(one)
+    # Every second one whatever it looks like, and the best of all: the gate has many valleys.
+    chosen = set(ranked[::2]) | set(sorted(ranked)[:2])
     return [
         {"pole.length_m": length, "pole.damping_1_s": 0.1, "angle scale": scale}
-        for _, length, scale in chosen[:STARTS]
+        for _, length, scale in sorted(chosen)
     ]
 
 
