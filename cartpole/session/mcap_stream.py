@@ -84,8 +84,10 @@ def open_stream(path: Path) -> IO[bytes]:
     return stream
 
 
-def messages(path: Path, contents: Contents) -> Iterator[Message]:
-    """All messages in file order; ``contents`` fills along the way.
+def messages(
+    path: Path, contents: Contents, skip: frozenset[str] = frozenset()
+) -> Iterator[Message]:
+    """The messages in file order but for topics to skip; ``contents`` fills along the way.
 
     Raises SessionError where the file is damaged: what came before was whole.
     """
@@ -99,9 +101,11 @@ def messages(path: Path, contents: Contents) -> Iterator[Message]:
             opcode, content = record
             try:
                 if opcode == Opcode.CHUNK:
-                    yield from _chunk_messages(content, contents)
+                    yield from _chunk_messages(content, contents, skip)
                 elif opcode == Opcode.MESSAGE:
-                    yield _message(content, 0, len(content), contents)
+                    message = _message(content, 0, len(content), contents, skip)
+                    if message is not None:
+                        yield message
                 elif opcode == Opcode.DATA_END:
                     contents.whole = True
                     return
@@ -134,7 +138,7 @@ def _next_record(stream: IO[bytes], size: int) -> tuple[int, bytes] | None:
     return opcode, stream.read(length)
 
 
-def _chunk_messages(content: bytes, contents: Contents) -> Iterator[Message]:
+def _chunk_messages(content: bytes, contents: Contents, skip: frozenset[str]) -> Iterator[Message]:
     data = decompress(Chunk.read(ReadDataStream(io.BytesIO(content))))
     at, end = 0, len(data)
     while at < end:
@@ -143,19 +147,25 @@ def _chunk_messages(content: bytes, contents: Contents) -> Iterator[Message]:
         if length > end - at:
             raise SessionError("a record reaches beyond its chunk")
         if opcode == Opcode.MESSAGE:
-            yield _message(data, at, at + length, contents)
+            message = _message(data, at, at + length, contents, skip)
+            if message is not None:
+                yield message
         else:
             contents.take(opcode, data[at : at + length])
         at += length
 
 
-def _message(data: bytes, start: int, end: int, contents: Contents) -> Message:
+def _message(
+    data: bytes, start: int, end: int, contents: Contents, skip: frozenset[str]
+) -> Message | None:
     if end - start < _MESSAGE.size:
         raise SessionError("a message is too short")
     number, _, log_time, publish_time = _MESSAGE.unpack_from(data, start)
     channel = contents.channels.get(number)
     if channel is None:
         raise SessionError(f"a message on channel {number}, which is not declared")
+    if channel.topic in skip:
+        return None
     return channel.topic, log_time, publish_time, data[start + _MESSAGE.size : end]
 
 

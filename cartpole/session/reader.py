@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _DECODE = {topic: decoder(kind) for topic, kind in CHANNELS.items()}
 _MEASUREMENTS = ("/encoder", "/detection", "/board", "/link")
+_NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event"})
 _MOST_IN_A_TICK = 100_000
 Vector4 = tuple[float, float, float, float]
 
@@ -191,17 +192,17 @@ class Session:
         number = self.contents.metadata.get("part", {}).get("number", "1")
         return int(number) if number.isdecimal() and len(number) < 9 else 1
 
-    def messages(self) -> Iterator[Message]:
-        """(topic, log time, publish time, data) of all channels and parts."""
+    def messages(self, skip: frozenset[str] = frozenset()) -> Iterator[Message]:
+        """(topic, log time, publish time, data) of all channels and parts but for ``skip``."""
         for number, path in enumerate(self.parts):
             contents = self.contents if number == 0 else Contents()
-            yield from messages(path, contents)
+            yield from messages(path, contents, skip)
             self.contents.whole = contents.whole
 
     def ticks(self) -> Iterator[RecordedTick]:
         """The whole ticks; one that was cut off at the end is left out."""
         gathered = _Gathered()
-        for topic, _, _, data in self.messages():
+        for topic, _, _, data in self.messages(_NO_PART_OF_A_TICK):
             if topic == "/tick":
                 tick = gathered.close(_DECODE[topic](data))
                 gathered = _Gathered()

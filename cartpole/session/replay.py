@@ -196,7 +196,8 @@ def _compare(result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: 
             unequal.append(topic[1:])
     if record.mode is not tick.line.mode:
         unequal.append("mode")
-    old_values, new_values = _recorded_values(tick), _values(record)
+    new_values = _values(record)
+    old_values = _recorded_values(tick) if unequal else new_values
     for name in SIGNALS:
         old, now = old_values.get(name, math.nan), new_values.get(name, math.nan)
         series = result.series.setdefault(name, Series())
