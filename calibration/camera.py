@@ -1,9 +1,11 @@
 """The lens, and where the rig stands in the picture, from a swinging pole and a moving cart.
 
-The tracker's measurement is put back into the picture as the two ends of the tape, by the settings
-it was made with; the fit moves lens, homography and times until the encoders put them there too.
-Only the distance across the strip counts, since along it the tracker knows less. A tracker with a
-wrong lens bends its own line, so after a change the pictures should be measured again.
+The lens term comes from how the measured angle depends on angle and place, with delay and readout.
+For the homography the tracker's measurement is put back into the picture as two points of the
+pole's axis, by the settings it was made with; the fit moves homography and times until the encoders
+put them there too. Only the distance across the strip counts, since along it the tracker knows
+less. A tracker with a wrong lens bends its own line, so after a change the pictures should be
+measured again.
 """
 
 from __future__ import annotations
@@ -15,8 +17,15 @@ import numpy as np
 from numba import njit
 
 from calibration.fit import Fit, Parameter, fit, unidentified
-from calibration.latency import effective_row, hermite, matched_turns
-from calibration.pole import fit_pole, smoothed
+from calibration.latency import (
+    effective_row,
+    fit_times,
+    hermite,
+    line_radii,
+    matched_turns,
+    moved,
+)
+from calibration.pole import smoothed
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
 from calibration.spline import CubicSpline
@@ -34,7 +43,7 @@ RECORD = "let the pole swing far while the cart moves over the track, camera and
 def _ends(
     p: FloatArray, theta: FloatArray, near: float, far: float, g: FloatArray, out: FloatArray
 ) -> None:
-    """Pixels of the tape's two ends, (n, 4): x0, y0, x1, y1."""
+    """Pixels of the axis at two radii, (n, 4): x0, y0, x1, y1."""
     for k in range(len(p)):
         sine, cosine = math.sin(theta[k]), math.cos(theta[k])
         out[k, 0], out[k, 1] = project(p[k] + near * sine, -near * cosine, g)
@@ -43,7 +52,7 @@ def _ends(
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
-    """Per frame (n,): believed time, seen tape ends (n, 4), their normal (n, 2), row share."""
+    """Per frame (n,): believed time, two points of the axis (n, 4), normal (n, 2), row share."""
 
     time: FloatArray
     ends: FloatArray
@@ -59,35 +68,28 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     motion, sight = recording.motion, recording.sight
     if motion is None or sight is None or len(sight.t_s) < 100:
         raise IdentificationError(f"{recording.name}: needs encoder and camera together; {RECORD}")
-    pole = fit_pole(motion)
-    track = smoothed(pole)
-    cart = CubicSpline(motion.t_s, motion.p_m)
-    inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
-    time = sight.t_s[inside]
-    seen = matched_turns(sight.theta_rad[inside], hermite(motion.t_s, track, time))
-    frames = _frames(config, time, seen, sight.p_m[inside])
-    whole = float(np.ptp(motion.p_m)) > MIN_TRAVEL_M
-    result = _fit(config, frames, motion.t_s, track, cart, whole)
-    refused = {
-        name: why for name, why in unidentified(result).items() if name.startswith("camera.lens")
-    }
-    estimates = {}
-    if "camera.lens_k1" not in refused:
-        estimates["camera.lens_k1"] = result.estimate("camera.lens_k1")
-    homography = None
-    if whole:
-        homography = tuple(_homography(config, result.values).tolist())
-    else:
+    pole, sight, times = fit_times(motion, sight, config)
+    lens = moved(times.estimate("camera.lens_k1"), config.camera.lens_k1)
+    refused = {name: why for name, why in unidentified(times).items() if name == "camera.lens_k1"}
+    estimates = {} if refused else {"camera.lens_k1": lens}
+    if float(np.ptp(motion.p_m)) < MIN_TRAVEL_M:
         refused["camera.homography"] = f"the cart moved less than {MIN_TRAVEL_M} m; {RECORD}"
+        used = (sight.t_s, times.residuals)
+        return CalibrationResult(estimates, times.chi2_dof, refused, residuals=used)
+    track = smoothed(pole)
+    seen = matched_turns(sight.theta_rad, hermite(motion.t_s, track, sight.t_s))
+    frames = _frames(config, sight.t_s, seen, sight.p_m)
+    cart = CubicSpline(motion.t_s, motion.p_m)
+    k1 = config.camera.lens_k1 if refused else lens.value
+    result = _fit(config, k1, frames, motion.t_s, track, cart)
     spread = 1.4826 * float(np.median(np.abs(result.residuals))) * SIGMA_PX
-    note = f"the encoders and the picture agree within {spread:.3f} px"
     return CalibrationResult(
         estimates,
         result.chi2_dof,
         refused,
-        (note,),
-        homography,
-        residuals=(np.repeat(frames.time, 2), result.residuals),
+        (f"the encoders and the picture agree within {spread:.3f} px",),
+        tuple(_homography(config, result.values).tolist()),
+        residuals=(np.repeat(sight.t_s, 2), result.residuals),
     )
 
 
@@ -98,7 +100,7 @@ def _frames(config: Config, time: FloatArray, theta: FloatArray, p: FloatArray) 
     camera = config.camera
     vector = CameraGeometry.from_camera(camera).vector
     ends = np.empty((len(time), 4))
-    _ends(p, theta, camera.tape_start_m, camera.tape_end_m, vector, ends)
+    _ends(p, theta, *line_radii(camera), vector, ends)
     along = ends[:, 2:] - ends[:, :2]
     length = np.hypot(along[:, 0], along[:, 1])
     normal = np.stack([-along[:, 1] / length, along[:, 0] / length], axis=1)
@@ -109,41 +111,34 @@ def _homography(config: Config, values: FloatArray) -> FloatArray:
     """The configured one with the fitted changes, last element 1, (9,)."""
     base = np.array(config.camera.homography)
     base = base / base[8]
-    return np.asarray(base + np.append(values[4:12], 0.0))
+    return np.asarray(base + np.append(values[3:11], 0.0))
 
 
 def _fit(
     config: Config,
+    k1: float,
     frames: _Frames,
     motion_time: FloatArray,
     track: FloatArray,
     cart: CubicSpline,
-    whole: bool,
 ) -> Fit:
-    camera = config.camera
-    base = CameraGeometry.from_camera(camera).vector
+    near, far = line_radii(config.camera)
+    base = CameraGeometry.from_camera(config.camera).vector.copy()
+    base[K1] = k1
+    scales = (5.0, 5.0, 1.0, 5.0, 5.0, 1.0, 0.01, 0.01)
     parameters = [
-        Parameter("camera.lens_k1", "1", camera.lens_k1, -0.5, 0.5, 0.02, 0.02, RECORD),
         Parameter("delay", "s", 0.0, -0.1, 0.1, 1e-3),
         Parameter("readout", "s", 0.0, -0.05, 0.05, 1e-3),
         Parameter("turn", "rad", 0.0, -0.3, 0.3, 0.01),
+        *(Parameter(f"h{i}", "px", 0.0, -200.0 * s, 200.0 * s, s) for i, s in enumerate(scales)),
     ]
-    if whole:
-        scales = (5.0, 5.0, 1.0, 5.0, 5.0, 1.0, 0.01, 0.01)
-        parameters += [
-            Parameter(f"h{i}", "px", 0.0, -200.0 * s, 200.0 * s, s) for i, s in enumerate(scales)
-        ]
     ends = np.empty_like(frames.ends)
 
     def residual(values: FloatArray) -> FloatArray:
-        k1, delay, readout, turn = values[:4].tolist()
+        delay, readout, turn = values[:3].tolist()
         at = frames.time - delay + readout * frames.lead
-        vector = base.copy()
-        vector[K1] = k1
-        if whole:
-            vector[TO_PIXEL : TO_PIXEL + 9] = _homography(config, values)
-        theta = hermite(motion_time, track, at) + turn
-        _ends(cart.value(at), theta, camera.tape_start_m, camera.tape_end_m, vector, ends)
+        base[TO_PIXEL : TO_PIXEL + 9] = _homography(config, values)
+        _ends(cart.value(at), hermite(motion_time, track, at) + turn, near, far, base, ends)
         off = (ends - frames.ends).reshape(-1, 2, 2)
         across = np.einsum("kij,kj->ki", off, frames.normal)
         return np.asarray(across.ravel() / SIGMA_PX)

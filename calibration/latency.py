@@ -14,15 +14,15 @@ from dataclasses import replace
 import numpy as np
 
 from calibration.fit import NORMAL_95, Fit, Parameter, fit, implausible, unidentified
-from calibration.pole import fit_pole, smoothed
-from calibration.recording import BoolArray, Recording, Sight
+from calibration.pole import PoleFit, fit_pole, smoothed
+from calibration.recording import BoolArray, Motion, Recording, Sight
 from calibration.result import CalibrationResult, Estimate
-from cartpole.config.schema import Config
+from cartpole.config.schema import Camera, Config
 from cartpole.errors import IdentificationError
 from cartpole.messages import FloatArray
 from cartpole.vision.geometry import CameraGeometry
 
-CORRELATION_S = 0.15
+CORRELATION_S = 0.3
 RECORD = "record a free swing of at least 150 degrees for 10 s with encoder and camera on"
 
 
@@ -34,25 +34,20 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     motion, sight = recording.motion, recording.sight
     if motion is None or sight is None or len(sight.t_s) < 50:
         raise IdentificationError(f"{recording.name}: needs encoder and camera together; {RECORD}")
-    pole = fit_pole(motion)
-    track = smoothed(pole)
-    inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
-    sight = _only(sight, inside)
-    lead = effective_row(config, np.interp(sight.t_s, motion.t_s, motion.p_m), sight.theta_rad)
-    bend = lens_effect(config, np.interp(sight.t_s, motion.t_s, motion.p_m), sight.theta_rad)
-    result = _fit(sight, motion.t_s, track, lead, bend)
+    pole, sight, result = fit_times(motion, sight, config)
     latency, readout = config.camera.latency_s, config.camera.readout_s
     offset = result.estimate("pole.upright_offset_rad")
     half = NORMAL_95 * math.hypot(result.sigma("pole.upright_offset_rad"), pole.fit.sigma("offset"))
     estimates = {
-        "camera.latency_s": _moved(result.estimate("camera.latency_s"), latency),
-        "camera.readout_s": _moved(result.estimate("camera.readout_s"), readout),
+        "camera.latency_s": moved(result.estimate("camera.latency_s"), latency),
+        "camera.readout_s": moved(result.estimate("camera.readout_s"), readout),
         "pole.upright_offset_rad": Estimate(
             offset.value, (offset.value - half, offset.value + half), "rad"
         ),
     }
     refused = unidentified(result)
-    if float(np.ptp(track[:, 0])) < math.radians(60.0):
+    refused.pop("camera.lens_k1", None)
+    if float(np.ptp(motion.theta_rad)) < math.radians(60.0):
         refused.setdefault("camera.readout_s", f"the swing is too small to show it; {RECORD}")
     gain = result.estimate("gain")
     for name, low, high, expected in (
@@ -73,6 +68,17 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     )
 
 
+def fit_times(motion: Motion, sight: Sight, config: Config) -> tuple[PoleFit, Sight, Fit]:
+    """The pole's own fit, the frames used, and changes of delay, readout, offset, gain and lens."""
+    pole = fit_pole(motion)
+    inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
+    sight = _only(sight, inside)
+    p = np.interp(sight.t_s, motion.t_s, motion.p_m)
+    lead = effective_row(config, p, sight.theta_rad)
+    bend = lens_effect(config, p, sight.theta_rad)
+    return pole, sight, _fit(sight, motion.t_s, smoothed(pole), lead, bend)
+
+
 def effective_row(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> FloatArray:
     """Row share, -0.5 to 0.5, whose time counts for a line fitted over the whole tape, (n,)."""
     camera = config.camera
@@ -89,21 +95,23 @@ def effective_row(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> Flo
     return np.asarray(0.5 * (share[:, 0] + share[:, 1]) + slope * middle)
 
 
-def lens_effect(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> FloatArray:
-    """How far the measured angle moves for an error of the lens term of one, (n,).
+def line_radii(camera: Camera) -> tuple[float, float]:
+    """Radii [m] at which a line through all of a cubically bent tape's points meets the tape."""
+    middle = 0.5 * (camera.tape_start_m + camera.tape_end_m)
+    half = math.sqrt(0.6) * 0.5 * (camera.tape_end_m - camera.tape_start_m)
+    return middle - half, middle + half
 
-    A line through a tape's points with a cubic bend goes through those at 0.775 of its half length.
-    """
+
+def lens_effect(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> FloatArray:
+    """How far the measured angle moves for an error of the lens term of one, (n,)."""
     camera = config.camera
     step = 1e-3
     seen = CameraGeometry.from_camera(camera)
     true = CameraGeometry.from_camera(camera.model_copy(update={"lens_k1": camera.lens_k1 + step}))
-    middle = 0.5 * (camera.tape_start_m + camera.tape_end_m)
-    half = 0.775 * 0.5 * (camera.tape_end_m - camera.tape_start_m)
     out = np.empty(len(p_m))
     for k, (p, theta) in enumerate(zip(p_m.tolist(), theta_rad.tolist(), strict=True)):
         ends = []
-        for radius in (middle - half, middle + half):
+        for radius in line_radii(camera):
             x, y = p + radius * math.sin(theta), -radius * math.cos(theta)
             ends.append(seen.unproject(*true.project(x, y)))
         turned = math.atan2(ends[1][0] - ends[0][0], ends[0][1] - ends[1][1])
@@ -111,7 +119,7 @@ def lens_effect(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> Float
     return out
 
 
-def _moved(one: Estimate, by: float) -> Estimate:
+def moved(one: Estimate, by: float) -> Estimate:
     return Estimate(one.value + by, (one.ci95[0] + by, one.ci95[1] + by), one.unit)
 
 
@@ -134,7 +142,7 @@ def _fit(
         Parameter("camera.readout_s", "s", 0.0, -0.05, 0.05, 1e-3, 1e-3, RECORD),
         Parameter("pole.upright_offset_rad", "rad", 0.0, -0.3, 0.3, 0.01, 0.01, RECORD),
         Parameter("gain", "", 1.0, 0.5, 2.0, 0.01),
-        Parameter("lens", "", 0.0, -0.5, 0.5, 0.01),
+        Parameter("camera.lens_k1", "1", 0.0, -0.5, 0.5, 0.01, 0.02, RECORD),
     ]
     scale = np.maximum(sight.sigma_rad, 1e-4)
     lags = round(CORRELATION_S / float(np.median(np.diff(sight.t_s))))
