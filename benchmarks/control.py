@@ -80,7 +80,7 @@ def swing_up(config: Config, duration_s: float) -> float | None:
     """Time after which the pole stays within 0.1 rad of upright, planner on the true plant."""
     planner = make_planner(config)
     truth = true_plant(config)
-    period, n = config.controller.period_s, config.optimizer.horizon_steps
+    period, n = config.controller.period_s, planner.problem.horizon
     state, reference = np.zeros(5), np.zeros(n + 1)
     upright = None
     for tick in range(round(duration_s / period)):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
-from cartpole.optimizer.problem import Problem, problem_from_config, regulator
+from cartpole.model.parameters import from_config
+from cartpole.optimizer.adapt import ModelTracker
+from cartpole.optimizer.problem import PESSIMISM, Problem, problem_from_config, regulator
 from cartpole.optimizer.solver import Guess, Solver
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ FIRST_STEPS = 4
 MORE_STEPS = 8
 # A first plan with fewer steps than this is not worth sharing them.
 FEW_STEPS = 20
+# A change of the drive's lag by this share is worth telling the plans.
+LAG_STEP = 0.03
 # Ticks after which a candidate that lost is started afresh.
 RENEW_TICKS = 10
 # Within this of upright and at less than this share of sqrt(c g) one plan is enough.
@@ -107,8 +112,13 @@ class Planner:
             for name, kick, pole_times, side in STARTS[: max(3, config.optimizer.candidates)]
         ]
         self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
+        self._configured = from_config(config)
+        self._tracker = ModelTracker(self._configured)
+        self._tau_s = self._configured.tau_s
+        self._seen: FloatArray | None = None
         self._flown: Candidate | None = None
         self._last_ns = 0
+        self._seen_ns = 0
         self._turn = 0
 
     @property
@@ -122,6 +132,9 @@ class Planner:
             candidate.alive = False
         self._flown = None
         self._turn = 0
+        self._seen = None
+        self._tracker.reset(self._configured)
+        self._believe()
 
     def update(self, config: Config) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -130,6 +143,9 @@ class Planner:
         self.problem = problem
         for candidate in self._bank:
             candidate.solver.update(problem, gain)
+        self._configured = from_config(config)
+        self._tracker.reset(self._configured)
+        self._tau_s = self._configured.tau_s
 
     def prepare(self) -> None:
         """Move all plans one step ahead, before the next measurement is there."""
@@ -150,6 +166,7 @@ class Planner:
         if not (np.isfinite(state).all() and np.isfinite(reference).all()):
             return self._hollow(PlanStatus.NOT_FINITE, state, start_ns)
         shifts = self._shifts(start_ns)
+        self._learn(state, start_ns)
         for candidate in self._bank:
             candidate.solver.set_reference(reference)
         if newton_budget <= 0:
@@ -167,6 +184,26 @@ class Planner:
         left -= self._others(state, shifts, left)
         chosen = self._choose(state)
         return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))
+
+    def _learn(self, state: FloatArray, start_ns: int) -> None:
+        """Compare the pole's last step with the model's."""
+        if self._seen is not None and start_ns - self._seen_ns == self._period_ns:
+            self._tracker.observe(self._seen, state, 1e-9 * self._period_ns)
+            self._believe()
+        self._seen = state.copy()
+        self._seen_ns = start_ns
+
+    def _believe(self) -> None:
+        """Hand the tracked model to all plans; the lag only when it changed by some percent."""
+        model = self._tracker.model
+        if abs(model.tau_s - self._tau_s) > LAG_STEP * self._tau_s:
+            self._tau_s = model.tau_s
+            length = PESSIMISM * model.length_m
+            problem = replace(self.problem, model=replace(model, length_m=length))
+            for candidate in self._bank:
+                candidate.solver.update(problem)
+        for candidate in self._bank:
+            candidate.solver.set_coupling(model.coupling_1_m / PESSIMISM)
 
     def _shifts(self, start_ns: int) -> int:
         """Steps since the last plan; too many make the bank start afresh."""

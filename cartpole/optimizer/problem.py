@@ -25,7 +25,9 @@ LEAD_TAU = 0.5
 LEAD_S = 0.01
 # Plans believe the pole to be this much longer than it is said to be. A pole that turns out harder
 # to swing than planned falls short and costs a whole swing more; an easier one costs nothing.
-PESSIMISM = 1.06
+PESSIMISM = 1.04
+# A plan sees at least this many times the time that pumping takes.
+PUMPING_FACTOR = 1.9
 # The terminal cost is the regulator's cost-to-go times this.
 TERMINAL_FACTOR = 1.0
 
@@ -187,12 +189,24 @@ def plan_limits(config: Config) -> Limits:
     )
 
 
+def horizon_steps(config: Config, model: ModelParameters) -> int:
+    """Steps of the rig's plans: as configured, more for a weak drive, at most twice as many.
+
+    A reversal of the cart as the pole passes below adds 2 c u to its rate, which must reach
+    2 sqrt(c g); at half a period pi / sqrt(c g) each, pumping takes about pi / (c u) seconds.
+    """
+    pumping_s = math.pi / (model.coupling_1_m * config.rig.velocity_limit_m_s)
+    wanted = math.ceil(PUMPING_FACTOR * pumping_s / config.optimizer.step_s)
+    configured = config.optimizer.horizon_steps
+    return min(max(configured, wanted), 2 * configured, _.MAX_STEPS)
+
+
 def problem_from_config(config: Config) -> Problem:
     """The rig's problem: velocity commands through the motor's lag, weights scaled to the rig."""
     model = from_config(config)
     weights = scaled_weights(config, model)
+    n, step = horizon_steps(config, model), config.optimizer.step_s
     model = replace(model, length_m=PESSIMISM * model.length_m)
-    n, step = config.optimizer.horizon_steps, config.optimizer.step_s
     terminal = TERMINAL_FACTOR * regulator(model, weights, step)[1]
     return Problem(
         kind=InputKind.VELOCITY,

@@ -72,6 +72,10 @@ class Solver:
         """The cart's target, (N + 1,)."""
         rows(self.rows, _.REF)[: self.horizon + 1] = reference_m
 
+    def set_coupling(self, coupling_1_m: float) -> None:
+        """The pole's coupling c that the plan believes in."""
+        self.scalars[_.COUPLING] = coupling_1_m
+
     def start(self, state: FloatArray, first: Guess, mu: float = 0.1) -> None:
         """Forget the plan and begin with a feasible motion from ``state`` (5,)."""
         self.scalars[_.MU] = max(mu, self.scalars[_.MU_MIN])
