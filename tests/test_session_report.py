@@ -130,6 +130,7 @@ def test_plots_are_pictures(recording: Path, tmp_path: Path) -> None:
     plot_session(recording, tmp_path / "run.png")
     session = open_session(recording)
     plot_session((tick.record() for tick in session.ticks()), tmp_path / "records.png", Config())
-    plot_replay(replay(session, make_core=FakeCore), tmp_path / "replay.png")
+    result = replay(session, make_core=FakeCore, keep_series=True)
+    plot_replay(result, tmp_path / "replay.png")
     for name in ("run.png", "records.png", "replay.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"

@@ -57,7 +57,8 @@ def register(app: typer.Typer) -> None:
             raise UsageError(f"--from {source}: inputs or raw")
         change = settings_change(config, override)
         kind: Literal["inputs", "raw"] = "raw" if source == "raw" else "inputs"
-        result, speed = _replay(session, change, kind, from_time, to_time, realtime)
+        series = plot is not None
+        result, speed = _replay(session, change, kind, from_time, to_time, realtime, series)
         if plot is not None:
             from cartpole.session.plot import plot_replay
 
@@ -75,6 +76,7 @@ def _replay(
     from_s: float,
     to_s: float | None,
     realtime: bool,
+    keep_series: bool,
 ) -> tuple[ReplayResult, float]:
     import math
     import time
@@ -99,6 +101,7 @@ def _replay(
         to_s=math.inf if to_s is None else to_s,
         inputs=inputs,
         on_tick=_Pacer() if realtime else None,
+        keep_series=keep_series,
         git=git_revision(),
     )
     elapsed = time.perf_counter() - begin

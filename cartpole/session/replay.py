@@ -118,13 +118,15 @@ def replay(
     to_s: float = math.inf,
     inputs: Inputs | None = None,
     on_tick: Callable[[RecordedTick, TickRecord], None] | None = None,
+    keep_series: bool = False,
     git: str = "",
 ) -> ReplayResult:
     """Feed a recording's inputs to the controller and compare what comes out.
 
     ``change`` maps recorded settings to those to try, also where the recording changes them on the
     way. Times are seconds from the first tick; the window limits what is compared, the controller
-    always starts from the beginning. ``inputs`` replaces the recorded inputs, tick by tick.
+    always starts from the beginning. ``inputs`` replaces the recorded inputs, tick by tick;
+    ``keep_series`` keeps every signal's values for a plot.
     Raises SessionError if the recording does not begin with the controller's first tick.
     """
     from cartpole.config.load import config_sha256
@@ -154,7 +156,7 @@ def replay(
         if on_tick is not None:
             on_tick(tick, record)
         if t_s >= from_s:
-            _compare(result, tick, record, t_s)
+            _compare(result, tick, record, t_s, keep_series)
     else:
         result.truncated = session.truncated
     if result.ticks == 0:
@@ -182,7 +184,9 @@ def _changed(given: TickInput, change: Change | None) -> TickInput:
     return dataclasses.replace(given, requests=tuple(map(map_request, given.requests)))
 
 
-def _compare(result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: float) -> None:
+def _compare(
+    result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: float, keep_series: bool
+) -> None:
     result.compared += 1
     unequal = []
     estimate, plan = record.estimate, record.plan
@@ -196,23 +200,30 @@ def _compare(result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: 
             unequal.append(topic[1:])
     if record.mode is not tick.line.mode:
         unequal.append("mode")
-    new_values = _values(record)
-    old_values = _recorded_values(tick) if unequal else new_values
-    for name in SIGNALS:
-        old, now = old_values.get(name, math.nan), new_values.get(name, math.nan)
-        series = result.series.setdefault(name, Series())
-        series.t_s.append(t_s)
-        series.recorded.append(old)
-        series.replayed.append(now)
-        if unequal and math.isfinite(now - old):
-            difference = result.differences.setdefault(name, Difference())
-            if abs(now - old) > difference.largest:
-                difference.largest = abs(now - old)
-                difference.tick, difference.t_s = tick.line.index, t_s
+    if unequal or keep_series:
+        _measure(result, tick, record, t_s, keep_series)
     if unequal:
         result.bitwise_equal = False
         if result.first is None:
             result.first = FirstDifference(tick.line.index, t_s, tuple(unequal))
+
+
+def _measure(
+    result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: float, keep_series: bool
+) -> None:
+    """Take the values of both runs: largest differences, and series if wanted."""
+    old_values, new_values = _recorded_values(tick), _values(record)
+    for name in SIGNALS:
+        old, now = old_values.get(name, math.nan), new_values.get(name, math.nan)
+        if keep_series:
+            series = result.series.setdefault(name, Series())
+            series.t_s.append(t_s)
+            series.recorded.append(old)
+            series.replayed.append(now)
+        difference = result.differences.setdefault(name, Difference())
+        if math.isfinite(now - old) and abs(now - old) > difference.largest:
+            difference.largest = abs(now - old)
+            difference.tick, difference.t_s = tick.line.index, t_s
 
 
 def _recorded_values(tick: RecordedTick) -> dict[str, float]:
