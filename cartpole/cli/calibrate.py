@@ -14,6 +14,11 @@ from cartpole.cli.progress import progress
 if TYPE_CHECKING:
     from calibration.result import CalibrationResult
 
+WARNING = (
+    "The cart and the pole will move fast. Put the cart in the middle, let the pole hang still, "
+    "keep clear of both, and a hand on the switch that cuts the motor's power."
+)
+
 
 class What(StrEnum):
     """What to calibrate."""
@@ -41,9 +46,10 @@ def calibrate(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="draw the residuals into this PNG")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before a real rig moves")] = False,
     seed: Annotated[int, typer.Option("--seed", help="of the simulated rig", min=0)] = 0,
 ) -> None:
-    """Find the rig's numbers; without --session the simulated rig is moved in virtual time."""
+    """Find the rig's numbers from --session, or by moving the rig (simulated: virtual time)."""
     from calibration.result import merged
     from calibration.run import calibrate_recording, calibrate_simulated
     from cartpole.errors import IdentificationError, UsageError
@@ -57,6 +63,15 @@ def calibrate(
         recording, recorded = load_recording(session, settings)
         results = calibrate_recording(what.value, recording, recorded)
         source = f"{recording.name} sha256 {recording.sha256[:16]}"
+    elif settings.motor.port != "sim":
+        from cartpole.cli.live_rig import calibrate_live
+
+        typer.echo(WARNING)
+        if not yes:
+            typer.confirm("Is all of this so?", abort=True)
+        with progress(f"calibrate {what.value}", 5) as done:
+            results = calibrate_live(what.value, settings, done)
+        source = "the rig"
     else:
         from calibration.run import ALL
 
