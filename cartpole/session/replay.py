@@ -7,6 +7,7 @@ estimator and the controller would have said at each tick, not where the rig wou
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from array import array
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cartpole.session.reader import RecordedTick, Session
 
 STATE_SIGNALS = ("p_m", "v_m_s", "theta_rad", "omega_rad_s")
+READ_AHEAD = 100  # ticks
 SIGNALS = (*STATE_SIGNALS, "u_m_s", "plan_cost", "newton_steps")
 
 
@@ -139,7 +141,7 @@ def replay(
     result = ReplayResult(changed=change is not None or inputs is not None)
     builder = SummaryBuilder(config, git, config_sha256(config))
     start_ns: int | None = None
-    pairs = inputs(core) if inputs is not None else ((tick, tick.input) for tick in session.ticks())
+    pairs = inputs(core) if inputs is not None else _recorded_inputs(session)
     for tick, given in pairs:
         if tick.line.index != result.ticks:
             _check_beginning(session, result, tick.line.index)
@@ -163,6 +165,14 @@ def replay(
         raise SessionError(f"{session.path} holds no whole tick")
     result.summary = builder.result(str(session.path), bitwise_equal=result.bitwise_equal)
     return result
+
+
+def _recorded_inputs(session: Session) -> Iterator[tuple[RecordedTick, TickInput]]:
+    """Read in blocks: reading and controlling by turns would push each other out of the caches."""
+    ticks = session.ticks()
+    while block := list(itertools.islice(ticks, READ_AHEAD)):
+        for tick in block:
+            yield tick, tick.input
 
 
 def _check_beginning(session: Session, result: ReplayResult, index: int) -> None:
