@@ -1,4 +1,4 @@
-"""The console script. Each module of this folder registers its commands; heavy imports wait inside."""
+"""The console script: each module registers its commands; heavy imports wait inside them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMAND_MODULES = (
     "exchange",
     "calibrate",
     "operate",
+    "dashboard",
     "service",
     "doctor",
     "flash",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,8 +41,13 @@ def register(app: typer.Typer) -> None:
         settings = load(config, overrides)
         figures = _run(settings, config, overrides, duration, record, headless)
         write_json(json_path, figures)
-        if figures["faults"] and any(f["action"] in ("brake", "off") for f in figures["faults"]):
+        faults = any(f["action"] in ("brake", "off") for f in figures["faults"])
+        if faults and not _is_service():  # a service that is stopped has not failed
             raise typer.Exit(1)
+
+
+def _is_service() -> bool:
+    return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 def _run(
@@ -59,9 +65,11 @@ def _run(
     with assemble(config, config_path, overrides, record=record, headless=headless) as rig:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: rig.daemon.stop())
+        signal.signal(signal.SIGHUP, lambda _number, _frame: rig.reload())
         rig.daemon.run(duration_s)
     figures = rig.summary.result(session=str(rig.session) if rig.session is not None else None)
-    _tell(figures, rig.session)
+    if not _is_service():  # drawing hours of recording would hold up a stop
+        _tell(figures, rig.session)
     return figures
 
 

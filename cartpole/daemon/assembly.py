@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from cartpole.daemon import realtime
 from cartpole.daemon.control_socket import ControlSocket
 from cartpole.daemon.daemon import Daemon, Devices, Listener
 from cartpole.daemon.desk import Desk
+from cartpole.daemon.notify import Herald, Notifier, watchdog_period_ns
+from cartpole.daemon.reload import SettingsWatch
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.status_line import StatusLine
 from cartpole.errors import UsageError
@@ -63,6 +66,7 @@ class Assembly:
     session: Path | None
     writer: SessionWriter | None
     camera: CameraProcess | None
+    reload: Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -76,6 +80,8 @@ def assemble(
 ) -> Iterator[Assembly]:
     """Open everything, yield, close everything. Raises DeviceError, ConfigError, SessionError."""
     with contextlib.ExitStack() as stack:
+        notifier = Notifier()
+        notifier.send(STATUS="starting")
         rig = _simulated_rig(config, stack)
         camera = _camera(config, rig, stack)
         # Both processes import and warm their kernels while this one does.
@@ -89,6 +95,12 @@ def assemble(
         if camera is not None:
             camera.wait_ready(CAMERA_READY_S)
         mark_warm()
+        if config.dashboard.enabled:
+            # Before real-time priority is taken, which a child would inherit.
+            from cartpole.dashboard.process import PageProcess
+
+            page = PageProcess(config, camera.pictures if camera is not None else None)
+            stack.enter_context(page)
         writer, session = _recorder(config, record, stack)
         links = open_links(
             config,
@@ -101,7 +113,10 @@ def assemble(
             print(f"real time: {line}", file=sys.stderr)
         links.start()
         summary = SummaryBuilder(config, git_revision(), config_sha256(config))
-        listeners: list[Listener] = [SummaryListener(summary)]
+        listeners: list[Listener] = [
+            SummaryListener(summary),
+            Herald(notifier, config, watchdog_period_ns()),
+        ]
         if writer is not None:
             writer.put_start(None)
             listeners.append(writer)
@@ -113,10 +128,27 @@ def assemble(
         daemon = Daemon(config, Devices(links, camera, truth), tuple(listeners))
         stack.enter_context(StatusLine(daemon, events_only=headless))
         settings = SettingsKeeper(config_path, overrides or [], lambda: daemon.config, daemon.ask)
+        tell = _teller(daemon, writer)
+        watch = SettingsWatch(
+            config_path, settings, tell, notifier.reloading, lambda: notifier.send(READY=1)
+        )
+        stack.enter_context(watch)
         desk = Desk(daemon, settings, str(session) if session is not None else None)
         stack.enter_context(ControlSocket(Path(config.service.socket), desk.answer))
         realtime.lift_helpers(config.service)
-        yield Assembly(daemon, summary, settings, session, writer, camera)
+        stack.callback(notifier.close)
+        yield Assembly(daemon, summary, settings, session, writer, camera, watch.ask)
+
+
+def _teller(daemon: Daemon, writer: SessionWriter | None) -> Callable[[str, str], None]:
+    """Events that belong to no tick: to the terminal and, if there is one, into the recording."""
+
+    def tell(name: str, detail: str) -> None:
+        daemon.events.put(f"{name}: {detail}")
+        if writer is not None:
+            writer.put_event(time.monotonic_ns(), name, detail)
+
+    return tell
 
 
 def _simulated_rig(config: Config, stack: contextlib.ExitStack) -> SimulatedRig | None:

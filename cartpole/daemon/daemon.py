@@ -72,6 +72,7 @@ class Daemon:
         self._stopping = False
         self.latest: TickRecord | None = None
         self.latest_timing: TickTiming | None = None
+        self.latest_detection: Detection | None = None
         self.events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.on_tick: Callable[[TickRecord], None] = lambda _record: None
 
@@ -184,7 +185,11 @@ class Daemon:
     def _measurements(self) -> tuple[Measurement, ...]:
         found: list[Measurement] = list(self._devices.links.poll())
         if self._devices.camera is not None:
-            found.extend(self._devices.camera.poll())
+            seen = self._devices.camera.poll()
+            found.extend(seen)
+            for item in seen:
+                if isinstance(item, Detection):
+                    self.latest_detection = item
         if not self._devices_ready:
             self._seen_encoder |= any(isinstance(item, EncoderSample) for item in found)
             self._seen_camera |= any(isinstance(item, Detection) for item in found)

@@ -26,7 +26,13 @@ class Desk:
         word = message.get("do")
         if word == "status":
             daemon = self._daemon
-            shown = snapshot(daemon.latest, daemon.latest_timing, daemon.config, self._session)
+            shown = snapshot(
+                daemon.latest,
+                daemon.latest_timing,
+                daemon.config,
+                self._session,
+                daemon.latest_detection,
+            )
             return {"ok": True, "status": shown}
         if word == "fields":
             return {"ok": True, "fields": self._settings.describe()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cartpole.messages import THETA, P, Plan, TickRecord, TickTiming, U
+from cartpole.messages import THETA, Detection, P, Plan, TickRecord, TickTiming, U
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -14,7 +14,11 @@ PLAN_EVERY = 4  # points of a plan shown
 
 
 def snapshot(
-    record: TickRecord | None, timing: TickTiming | None, config: Config, session: str | None
+    record: TickRecord | None,
+    timing: TickTiming | None,
+    config: Config,
+    session: str | None,
+    detection: Detection | None = None,
 ) -> dict[str, Any]:
     """Mode, state, command, plan, solver, timing, faults; SI units, angles in radians."""
     if record is None:
@@ -57,6 +61,12 @@ def snapshot(
             "candidate": record.plan.candidate,
         }
         shown["plan"] = _thin(record.plan)
+    if detection is not None:
+        shown["detection"] = {
+            "sequence": detection.sequence,
+            "status": detection.status.name,
+            "corners_px": [list(corner) for corner in detection.corners_px],
+        }
     if timing is not None:
         shown["timing"] = {
             "late_us": timing.late_ns / 1e3,

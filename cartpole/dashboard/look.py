@@ -1,0 +1,78 @@
+"""How the page looks, and the few lines that run in the browser."""
+
+from __future__ import annotations
+
+MODE_COLOURS = {
+    "STARTING": "#3a4250",
+    "NO DAEMON": "#3a4250",
+    "DISARMED": "#3a4250",
+    "HOMING": "#7a5a1e",
+    "SWING_UP": "#1f5fa8",
+    "BALANCE": "#1f7a4d",
+    "LQR_FALLBACK": "#8a6a12",
+    "SAFE_STOP": "#a4541c",
+    "FAULT": "#a32f2f",
+}
+
+CSS = """
+body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-serif; }
+.nicegui-content { padding: 0; gap: 0; align-items: stretch; }
+.cp-header { display: flex; align-items: center; gap: 12px; padding: 10px 16px; flex-wrap: wrap;
+  background: #1a1f27; border-bottom: 1px solid #2b323d; position: sticky; top: 0; z-index: 5; }
+.cp-name { min-width: 170px; }
+.cp-title { font-size: 16px; font-weight: 600; line-height: 1.2; }
+.cp-faint { color: #7d8896; font-size: 12px; }
+.cp-mode { min-width: 128px; text-align: center; padding: 6px 14px; border-radius: 6px;
+  font-weight: 600; letter-spacing: .04em; color: #fff; }
+.cp-space { flex: 1; }
+.cp-button { color: #c9d1db !important; min-height: 36px; border-radius: 6px; }
+.cp-stop { background: #c73737 !important; color: #fff !important; min-width: 110px;
+  min-height: 40px; font-weight: 700; border-radius: 6px; }
+.cp-main { display: grid; grid-template-columns: 340px 1fr; gap: 12px; padding: 12px 16px; }
+.cp-side { display: flex; flex-direction: column; gap: 12px; }
+.cp-card { background: #1a1f27; border: 1px solid #2b323d; border-radius: 8px; padding: 12px; }
+.cp-plots { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; align-content: start; }
+.cp-plot { width: 100%; height: 236px; padding: 8px; }
+.cp-camera { padding: 0; overflow: hidden; min-height: 60px; background: #000; }
+.cp-camera img { display: block; width: 100%; image-rendering: pixelated; }
+.cp-camera img:not([src]) { visibility: hidden; height: 240px; }
+.cp-none { padding: 20px; text-align: center; }
+.cp-faults { border-color: #a32f2f; background: #2a1a1d; }
+.cp-fault { font-weight: 600; color: #ff8d8d; }
+.cp-next { color: #f3d9a4; margin-bottom: 4px; }
+.cp-numbers { display: grid; grid-template-columns: 76px 1fr; gap: 3px 8px; align-items: baseline; }
+.cp-value { font-variant-numeric: tabular-nums; white-space: pre-wrap; font-size: 13px; }
+.cp-heading { font-weight: 600; font-size: 13px; }
+.cp-target { display: grid; grid-template-columns: 1fr 1fr; gap: 10px; align-items: center; }
+.cp-target .cp-heading, .cp-target .cp-button { grid-column: 1 / -1; }
+.cp-settings { grid-column: 1 / -1; }
+.cp-row { display: flex; gap: 8px; align-items: center; margin-bottom: 8px; }
+.cp-sliders { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr));
+  gap: 2px 28px; }
+.cp-slider { display: grid; grid-template-columns: 1fr auto; align-items: baseline; }
+.cp-slider .q-slider { grid-column: 1 / -1; }
+.cp-key { font-size: 13px; color: #a9b3c0; }
+@media (max-width: 1100px) { .cp-plots { grid-template-columns: 1fr; } }
+@media (max-width: 760px) { .cp-main { grid-template-columns: 1fr; } }
+"""
+
+# The space bar stops, whatever has the focus: seen before any field or button sees it.
+BROWSER = """
+window.cartpole = {
+  show(data) {
+    for (const [id, series] of Object.entries(data.charts)) {
+      const plot = getElement(Number(id));
+      if (plot && plot.chart) plot.chart.setOption({series: series.map(data => ({data}))});
+    }
+    const picture = document.getElementById('cp-picture');
+    if (picture && data.picture) picture.src = data.picture;
+  },
+};
+for (const kind of ['keydown', 'keyup', 'keypress'])
+  window.addEventListener(kind, event => {
+    if (event.code !== 'Space') return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (kind === 'keydown' && !event.repeat) emitEvent('cartpole_stop');
+  }, true);
+"""

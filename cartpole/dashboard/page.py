@@ -1,0 +1,320 @@
+"""The page's layout and what its controls do."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi.responses import PlainTextResponse
+from nicegui import run, ui
+from starlette.requests import Request
+
+from cartpole.dashboard.charts import charts, options, series
+from cartpole.dashboard.feed import Feed, Status
+from cartpole.dashboard.look import BROWSER, CSS, MODE_COLOURS
+from cartpole.dashboard.operator import Operator
+from cartpole.dashboard.picture import Pictures
+from cartpole.dashboard.process import PageSetup
+
+if TYPE_CHECKING:
+    from cartpole.vision.ring import FrameRing
+
+SHOW_EVERY_S = 0.12
+DECADES = 2.0  # a logarithmic slider reaches this far to both sides
+SLIDER_STEPS = 200
+WORDS = {"arm": "Arm", "swing-up": "Swing up", "home": "Home", "disarm": "Disarm", "reset": "Reset"}
+
+
+def add_page(setup: PageSetup, feed: Feed, ring: FrameRing | None) -> None:
+    """Register the page; every browser that opens it gets one of its own."""
+    pictures = Pictures(ring) if ring is not None else None
+
+    @ui.page("/")
+    def index(request: Request) -> PlainTextResponse | None:
+        token = request.query_params.get("token", "")
+        if not secrets.compare_digest(token.encode(), setup.token.encode()):
+            return PlainTextResponse(
+                "wrong or missing token: open the address the daemon printed\n", 403
+            )
+        Page(setup, feed, pictures).build()
+        return None
+
+
+class Page:
+    """One browser's page."""
+
+    def __init__(self, setup: PageSetup, feed: Feed, pictures: Pictures | None) -> None:
+        self._setup, self._feed, self._pictures = setup, feed, pictures
+        self._operator = Operator(Path(setup.socket), setup.commands)
+        self._charts = charts(setup.position_limit_m, setup.velocity_limit_m_s)
+        self._shown_faults = ""
+        self._last_picture = -1
+
+    def build(self) -> None:
+        """Everything, top to bottom."""
+        ui.add_css(CSS)
+        ui.add_head_html(f"<script>{BROWSER}</script>")
+        ui.on("cartpole_stop", self._stop)
+        self._header()
+        with ui.element("main").classes("cp-main"):
+            with ui.element("div").classes("cp-side"):
+                self._camera()
+                self._faults()
+                self._numbers()
+                self._target()
+            with ui.element("div").classes("cp-plots"):
+                self._plots = [
+                    ui.echart(options(chart), theme=None).classes("cp-card cp-plot")
+                    for chart in self._charts
+                ]
+            self._settings()
+        ui.timer(SHOW_EVERY_S, self._show)
+
+    # Parts
+
+    def _header(self) -> None:
+        with ui.element("header").classes("cp-header"):
+            with ui.element("div").classes("cp-name"):
+                ui.label(self._setup.rig).classes("cp-title")
+                self._session = ui.label("").classes("cp-faint")
+            self._mode = ui.label("…").classes("cp-mode").props('data-testid="mode"')
+            self._age = ui.label("").classes("cp-faint")
+            ui.element("div").classes("cp-space")
+            for word, text in WORDS.items():
+                self._button(text, word)
+            stop = ui.button("Stop", on_click=self._stop).props("unelevated no-caps")
+            stop.classes("cp-stop").tooltip("space bar")
+
+    def _button(self, text: str, word: str) -> None:
+        button = ui.button(text, on_click=lambda: self._do({"do": word}))
+        button.props("outline no-caps").classes("cp-button")
+        self._only_with_commands(button)
+
+    def _only_with_commands(self, element: Any) -> None:
+        if not self._setup.commands:
+            element.disable()
+            element.tooltip("off: dashboard.commands is false in the settings")
+
+    def _camera(self) -> None:
+        with ui.element("section").classes("cp-card cp-camera"):
+            if self._pictures is None:
+                ui.label("no pictures on this page").classes("cp-faint cp-none")
+            else:
+                ui.html('<img id="cp-picture" alt="camera">', sanitize=False)
+
+    def _faults(self) -> None:
+        self._fault_box = ui.element("section").classes("cp-card cp-faults")
+        self._fault_box.set_visibility(False)
+
+    def _numbers(self) -> None:
+        self._values: dict[str, ui.label] = {}
+        with ui.element("section").classes("cp-card cp-numbers"):
+            for name in ("cart", "pole", "command", "target", "measured", "solver"):
+                ui.label(name).classes("cp-faint")
+                self._values[name] = ui.label("–").classes("cp-value")
+
+    def _target(self) -> None:
+        room = self._setup.position_limit_m
+        with ui.element("section").classes("cp-card cp-target"):
+            ui.label("Target").classes("cp-heading")
+            shape = ui.select(["hold", "square", "sine"], value="hold", label="shape")
+            centre = ui.number("position, m", value=0.0, min=-room, max=room, step=0.05)
+            amplitude = ui.number("amplitude, m", value=0.1, min=0.0, max=room, step=0.05)
+            period = ui.number("period, s", value=8.0, min=0.5, max=60.0, step=0.5)
+            for field in (amplitude, period):
+                field.bind_visibility_from(shape, "value", lambda value: value != "hold")
+            for element in (shape, centre, amplitude, period):
+                element.props("dense outlined")
+
+            async def go() -> None:
+                await self._do(
+                    {"do": "target", "value": centre.value}
+                    if shape.value == "hold"
+                    else {
+                        "do": "reference",
+                        "shape": shape.value,
+                        "centre_m": centre.value,
+                        "amplitude_m": amplitude.value,
+                        "period_s": period.value,
+                    }
+                )
+
+            button = ui.button("Go", on_click=go).props("outline no-caps").classes("cp-button")
+            self._only_with_commands(button)
+
+    def _settings(self) -> None:
+        with ui.element("section").classes("cp-card cp-settings"):
+            with ui.element("div").classes("cp-row"):
+                ui.label("Settings that may change while it runs").classes("cp-heading")
+                ui.element("div").classes("cp-space")
+                for text, word in (("Save to YAML", "save"), ("Revert", "revert")):
+                    button = ui.button(text, on_click=lambda word=word: self._keep(word))
+                    button.props("outline no-caps").classes("cp-button")
+                    self._only_with_commands(button)
+            self._sliders = ui.element("div").classes("cp-sliders")
+        ui.timer(0.1, self._fill_sliders, once=True)
+
+    async def _fill_sliders(self) -> None:
+        answer = await self._ask({"do": "fields"})
+        self._sliders.clear()
+        with self._sliders:
+            if not answer["ok"]:
+                ui.label(answer["error"]).classes("cp-faint")
+                ui.button("Try again", on_click=self._fill_sliders).props("flat no-caps")
+                return
+            for key, field in answer["fields"].items():
+                self._slider(key, field)
+
+    def _slider(self, key: str, field: dict[str, Any]) -> None:
+        scale = Scale.of(field, self._setup.position_limit_m if key.endswith("target_m") else None)
+        with ui.element("div").classes("cp-slider"):
+            name = ui.label(key.removeprefix("controller.")).classes("cp-key")
+            name.tooltip(f"{key}: {field['meaning']}")
+            value = ui.label(scale.text(scale.value)).classes("cp-value")
+            slider = ui.slider(min=0, max=SLIDER_STEPS, step=1, value=scale.position(scale.value))
+            slider.props(f'dense data-testid="{key}"')
+            slider.on_value_change(lambda event: value.set_text(scale.text(scale.at(event.value))))
+
+            async def changed() -> None:
+                await self._do({"do": "set", "values": {key: scale.at(slider.value)}})
+
+            slider.on("change", changed)
+            self._only_with_commands(slider)
+
+    # Actions
+
+    async def _stop(self) -> None:
+        await self._do({"do": "stop"})
+
+    async def _keep(self, word: str) -> None:
+        await self._do({"do": word})
+        await self._fill_sliders()
+
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        answer = await run.io_bound(self._operator.ask, message)
+        return answer if answer is not None else {"ok": False, "error": "the page is closing"}
+
+    async def _do(self, message: dict[str, Any]) -> None:
+        answer = await self._ask(message)
+        if not answer["ok"]:
+            ui.notify(answer["error"], type="negative", position="bottom-right", multi_line=True)
+            return
+        told = list(answer.get("events", []))
+        if "backup" in answer:
+            told.append(f"saved, before: {answer['backup']}" if answer["backup"] else "no change")
+        for line in told:
+            ui.notify(line, position="bottom-right")
+
+    # Every SHOW_EVERY_S
+
+    def _show(self) -> None:
+        status = self._feed.status
+        self._show_words(status)
+        samples, plans = self._feed.window()
+        data: dict[str, Any] = {
+            "charts": {
+                plot.id: series(chart, samples, plans)
+                for plot, chart in zip(self._plots, self._charts, strict=True)
+            }
+        }
+        if self._pictures is not None:
+            newest = self._pictures.newest(self._last_picture, status.get("detection"))
+            if newest is not None:
+                self._last_picture, data["picture"] = newest
+        ui.run_javascript(f"cartpole.show({json.dumps(data, separators=(',', ':'))})")
+
+    def _show_words(self, status: Status) -> None:
+        mode = status.get("mode", "NO DAEMON")
+        self._mode.set_text(mode.replace("_", " "))
+        self._mode.style(f"background: {MODE_COLOURS.get(mode, MODE_COLOURS['NO DAEMON'])}")
+        self._age.set_text(self._feed.trouble)
+        self._session.set_text(_recording(status))
+        self._show_faults(status.get("faults", []))
+        for name, text in _values(status).items():
+            self._values[name].set_text(text)
+
+    def _show_faults(self, faults: list[dict[str, str]]) -> None:
+        shown = json.dumps(faults)
+        if shown == self._shown_faults:
+            return
+        self._shown_faults = shown
+        self._fault_box.clear()
+        self._fault_box.set_visibility(bool(faults))
+        with self._fault_box:
+            for fault in faults:
+                ui.label(fault["name"]).classes("cp-fault")
+                ui.label(fault["meaning"])
+                ui.label(f"→ {fault['next_step']}").classes("cp-next")
+
+
+class Scale:
+    """Between a slider's steps and a setting: logarithmic where all values are positive."""
+
+    def __init__(self, value: float, low: float, high: float, whole: bool) -> None:
+        self.value, self._low, self._high, self._whole = value, low, high, whole
+        self._logarithmic = low > 0.0 and high / low > 50.0
+
+    @classmethod
+    def of(cls, field: dict[str, Any], room: float | None) -> Scale:
+        """A few decades around a positive value, else the field's own bounds."""
+        value, low, high = field["value"], field["low"], field["high"]
+        whole = isinstance(value, int)
+        if room is not None:
+            return cls(value, -room, room, whole)
+        if not whole and value > 0.0 and low >= 0.0:
+            reach = 10.0**DECADES
+            low, high = max(low, value / reach), min(high, value * reach)
+        return cls(value, low, high, whole)
+
+    def at(self, step: float) -> float:
+        """The setting at a step of the slider."""
+        share = step / SLIDER_STEPS
+        if self._logarithmic:
+            value = self._low * (self._high / self._low) ** share
+        else:
+            value = self._low + (self._high - self._low) * share
+        return round(value) if self._whole else float(f"{value:.4g}")
+
+    def position(self, value: float) -> float:
+        """The step that stands for a setting."""
+        if self._logarithmic:
+            share = math.log(value / self._low) / math.log(self._high / self._low)
+        else:
+            share = (value - self._low) / (self._high - self._low)
+        return round(SLIDER_STEPS * min(1.0, max(0.0, share)))
+
+    @staticmethod
+    def text(value: float) -> str:
+        """Four figures."""
+        return f"{value:.4g}"
+
+
+def _recording(status: Status) -> str:
+    session = status.get("session")
+    return f"recording {Path(session).name}" if session else "not recording"
+
+
+def _values(status: Status) -> dict[str, str]:
+    shown: dict[str, str] = {}
+    state = status.get("state")
+    if state is not None:
+        angle = math.degrees(status["from_upright_rad"])
+        shown["cart"] = f"{state['p_m']:+.3f} m   {state['v_m_s']:+.2f} m/s"
+        shown["pole"] = f"{angle:+.1f}°   {state['omega_rad_s']:+.2f} rad/s"
+        ages = status["camera_age_ms"], status["encoder_age_ms"]
+        camera, encoder = ("–" if age is None or age < 0 else f"{age:.0f} ms" for age in ages)
+        shown["measured"] = f"camera {camera}, encoders {encoder} ago"
+    if "command_m_s" in status:
+        limited = f"   limited by {status['limited_by']}" if status["limited_by"] else ""
+        shown["command"] = f"{status['command_m_s']:+.3f} m/s{limited}"
+        shown["target"] = f"{status['target_m']:+.3f} m"
+    solver = status.get("solver")
+    shown["solver"] = (
+        f"{solver['status']}, {solver['newton_steps']} steps, {solver['candidate']}"
+        if solver is not None
+        else "–"
+    )
+    return shown
