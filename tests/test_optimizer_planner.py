@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from cartpole.config.schema import Config, Controller, Optimizer, Weights
 from cartpole.messages import Plan, PlanStatus
 from cartpole.model.dynamics import rig_step
 from cartpole.model.parameters import from_config
+from cartpole.optimizer.adapt import ModelTracker
 from cartpole.optimizer.planner import Planner, make_planner
 
 PERIOD_NS = 20_000_000
@@ -144,3 +147,24 @@ def test_the_cart_follows_its_target() -> None:
         plan = planner.plan(state, reference, BUDGET, tick * PERIOD_NS)
         state = advance(state, float(plan.states[1, 4]))
     assert abs(state[0] - 0.15) < 0.005
+
+
+def test_the_model_is_corrected_in_flight() -> None:
+    believed = from_config(CONFIG)
+    truth = replace(believed, length_m=0.55, tau_s=0.062)
+    tracker = ModelTracker(believed)
+    x = np.zeros(5)
+    for tick in range(75):
+        u = 0.8 * np.sin(0.1 * tick)
+        after = rig_step(
+            *x[:4], u, 0.02, truth.coupling_1_m, truth.gravity_m_s2, truth.damping_1_s, 0.0,
+            truth.tau_s, truth.motor_acceleration_m_s2,
+        )  # fmt: skip
+        tracker.observe(x, np.array([*after, u]), 0.02)
+        x = np.array([*after, u])
+    assert tracker.model.length_m == pytest.approx(truth.length_m, rel=0.01)
+    assert tracker.model.tau_s == pytest.approx(truth.tau_s, rel=0.02)
+    pushed = x + np.array([0.0, 0.0, 0.0, 3.0, 0.0])
+    tracker.observe(x, pushed, 0.02)
+    tracker.observe(x, np.full(5, np.nan), 0.02)
+    assert tracker.model.length_m == pytest.approx(truth.length_m, rel=0.01)
