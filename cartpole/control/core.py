@@ -258,8 +258,9 @@ class ControlCore:
         if self._homed is None:
             return
         encoder, zero = self._config.encoder, self._homed
-        position = encoder.cart_sign * (sample.cart_counts - zero.cart_zero_counts)
-        turns = encoder.pole_sign * (sample.pole_counts - zero.pole_zero_counts)
+        # A count n stands for anything from n to n + 1: its middle is the best guess.
+        position = encoder.cart_sign * (sample.cart_counts + 0.5 - zero.cart_zero_counts)
+        turns = encoder.pole_sign * (sample.pole_counts + 0.5 - zero.pole_zero_counts)
         p = position / encoder.cart_counts_per_m
         theta = 2.0 * math.pi * turns / encoder.pole_counts_per_turn
         if not self._filter.initialised:

@@ -63,9 +63,11 @@ def braking_travel(command: float, limits: GovernorLimits) -> float:
 
 
 def _largest_command(room: float, limits: GovernorLimits) -> float:
-    """The largest command whose braking travel fits into ``room`` metres (inverse of the above)."""
+    """The largest command, up to the speed limit, whose braking travel fits into ``room`` [m]."""
     if room <= 0.0:
         return 0.0
+    if room >= braking_travel(limits.velocity_m_s, limits):
+        return limits.velocity_m_s
     step = limits.acceleration_m_s2 * limits.period_s
     # With n whole steps below u, travel(u) = dt ((n + 1) u - step n (n + 1) / 2).
     steps = 0

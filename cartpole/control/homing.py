@@ -102,7 +102,7 @@ class Homing:
         if abs(sample.pole_counts - state.still_counts) > STILL_COUNTS:
             state = replace(state, still_counts=sample.pole_counts, still_since_ns=now_ns)
         if now_ns - state.still_since_ns >= STILL_S * NANOSECONDS:
-            state = replace(state, pole_zero=float(sample.pole_counts))
+            state = replace(state, pole_zero=sample.pole_counts + 0.5)
             if sample.limit_low:
                 return HomingStep(_enter(state, HomingPhase.RELEASE, now_ns), 0.0)
             return HomingStep(_enter(state, HomingPhase.SEEK_LOW, now_ns), 0.0)
@@ -175,7 +175,7 @@ class Homing:
         offset = (sample.cart_counts - middle) / self._counts_per_m
         if abs(offset) <= CENTRE_TOLERANCE_M:
             travel = (state.high_counts - state.low_counts) / self._counts_per_m
-            result = HomingResult(middle, state.pole_zero, travel, state.gain)
+            result = HomingResult(middle + 0.5, state.pole_zero, travel, state.gain)
             return HomingStep(_enter(state, HomingPhase.DONE, now_ns), 0.0, result)
         if self._seconds(state, now_ns) > 2.0 * self._travel / self._speed + 5.0:
             return self._stuck(state, "the middle was not reached")
@@ -197,7 +197,7 @@ def _fail(state: HomingState, failure: str, advice: str) -> HomingStep:
 
 def _explain_gain(gain: float) -> tuple[str, str]:
     """(failure, advice) for a speed that is off by the factor ``gain``."""
-    if abs(gain) < 0.02:
+    if abs(gain) < 0.05:
         return "the cart does not move", "check motor power, e-stop, belt and the encoder's plug"
     if gain < 0.0:
         return (

@@ -22,8 +22,9 @@ from cartpole.model.parameters import ModelParameters, from_config
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
-SAMPLES = 64
+SAMPLES = 512
 SETTLE_S = 4.0
+SAFE_SHARE = 0.8  # of the level that the samples allow: there are points between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def _checked_level(
         ):
             break
         level *= 0.8
-    return level
+    return SAFE_SHARE * level
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,79 @@
+"""LQR: the region it names is one it can hold, and energy control reaches it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cartpole.config.schema import Config, Controller
+from cartpole.control.lqr import design, linearised_step
+from cartpole.messages import OMEGA, THETA, P, U, V
+from cartpole.model.dynamics import rig_step
+from cartpole.model.parameters import from_config
+from cartpole.sim.run import VirtualRun
+
+CONFIG = Config()
+MODEL = from_config(CONFIG)
+
+
+def step(x: np.ndarray, u: float) -> np.ndarray:
+    p, v, theta, omega = rig_step(
+        x[P], x[V], x[THETA], x[OMEGA], u, CONFIG.controller.period_s,
+        MODEL.coupling_1_m, MODEL.gravity_m_s2, MODEL.damping_1_s, 0.0,
+        MODEL.tau_s, MODEL.motor_acceleration_m_s2,
+    )  # fmt: skip
+    return np.array([p, v, theta, omega, u])
+
+
+def test_linearised_step_is_the_derivative_of_the_step() -> None:
+    a, b = linearised_step(MODEL, CONFIG.controller.period_s)
+    upright = np.array([0.0, 0.0, math.pi, 0.0, 0.0])
+    small = 1e-6
+    for column in range(5):
+        nudge = np.zeros(5)
+        nudge[column] = small
+        found = (step(upright + nudge, (upright + nudge)[U]) - step(upright - nudge, -nudge[U])) / (
+            2 * small
+        )
+        np.testing.assert_allclose(found, a[:, column], atol=2e-5)
+    h = CONFIG.controller.period_s
+    found = (step(upright, small * h) - step(upright, -small * h)) / (2 * small)
+    np.testing.assert_allclose(found, b, atol=2e-6)
+
+
+def test_every_start_in_the_region_settles_inside_the_limits() -> None:
+    lqr = design(CONFIG)
+    rng = np.random.default_rng(3)
+    inverse = np.linalg.cholesky(np.linalg.inv(lqr.cost_to_go))
+    for _ in range(40):
+        direction = rng.standard_normal(5)
+        direction /= np.linalg.norm(direction)
+        x = inverse @ direction * math.sqrt(lqr.level) * 0.999
+        x[THETA] += math.pi
+        assert lqr.contains(x, 0.0)
+        for _ in range(250):
+            u = float(np.clip(x[U] + lqr.rate(x, 0.0) * 0.02, -1.0, 1.0))
+            x = step(x, u)
+            assert abs(x[P]) <= CONFIG.rig.position_limit_m
+        assert abs(x[THETA] - math.pi) < 0.02
+
+
+def test_region_is_bounded_and_periodic() -> None:
+    lqr = design(CONFIG)
+    assert not lqr.contains(np.zeros(5), 0.0)
+    assert lqr.contains(np.array([0.0, 0.0, math.pi, 0.0, 0.0]), 0.0)
+    assert lqr.contains(np.array([0.0, 0.0, -7 * math.pi, 0.0, 0.0]), 0.0)
+    assert not lqr.contains(np.array([0.37, 0.0, math.pi, 0.0, 0.0]), 0.36)
+
+
+def test_energy_and_lqr_alone_swing_up() -> None:
+    config = Config(controller=Controller(feed_back_only=True))
+    run = VirtualRun(config, 1)
+    worst = 0.0
+    for count, tick in enumerate(run.ticks()):
+        worst = max(worst, abs(tick.truth[0]))
+        if count > 50 * 30:
+            break
+    assert worst <= config.rig.position_limit_m
+    assert abs(math.remainder(tick.truth[2] - math.pi, 2 * math.pi)) < 0.05
