@@ -176,8 +176,14 @@ def robust_covariance(slopes: FloatArray, residuals: FloatArray, lags: int) -> F
     # Short recordings make the sandwich optimistic: never below what independent noise gives.
     freedom = max(1, len(residuals) - len(information))
     plain = inverse * float(np.sum(weights * residuals**2) / freedom)
-    larger = np.sqrt(np.maximum(1.0, np.diag(plain) / np.maximum(np.diag(sandwich), 1e-300)))
-    return np.asarray(sandwich * np.outer(larger, larger))
+    least, found = np.diag(plain), np.diag(sandwich)
+    blind = found < 1e-9 * least  # not a single residual depends on it
+    found = np.where(blind, least, np.maximum(found, 1e-300))
+    larger = np.sqrt(np.maximum(1.0, least / found))
+    covariance = sandwich * np.outer(larger, larger)
+    covariance[blind, :] = covariance[:, blind] = 0.0
+    covariance[blind, blind] = least[blind]
+    return np.asarray(covariance)
 
 
 def _inverse(information: FloatArray) -> FloatArray:

@@ -62,6 +62,17 @@ def test_weak_directions_are_refused_by_name() -> None:
     assert "turn it" in refused["a"]
 
 
+def test_a_parameter_that_nothing_depends_on_is_refused() -> None:
+    def residual(values: FloatArray) -> FloatArray:
+        return np.asarray(values[0] - 1.0 + np.random.default_rng(3).normal(0.0, 1.0, 60))
+
+    seen = Parameter("seen", "m", 0.0, -9.0, 9.0, 1.0, 1.0, "turn it")
+    blind = Parameter("blind", "m", 0.0, -9.0, 9.0, 1.0, 1.0, "turn it")
+    result = fit(residual, [seen, blind])
+    assert set(unidentified(result)) == {"blind"}
+    assert result.value("seen") == pytest.approx(1.0, abs=0.5)
+
+
 @pytest.mark.parametrize(
     ("value", "word"), [(500.0, "×1000"), (0.0005, "÷1000"), (5.0, "×10"), (29.0, "degrees")]
 )
