@@ -29,9 +29,9 @@ FLOORS = {
     "cartpole.learning": 4,
     "calibration": 5,
     "cartpole.daemon": 6,
-    "cartpole.cli": 7,
-    "cartpole.dashboard": 6,
-    "cartpole.__main__": 8,
+    "cartpole.cli": 8,
+    "cartpole.dashboard": 7,
+    "cartpole.__main__": 9,
     "cartpole": 0,
 }
 GROUND = {"cartpole.errors", "cartpole.messages", "cartpole.config", "cartpole.model", "cartpole"}

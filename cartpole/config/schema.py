@@ -220,8 +220,8 @@ class Estimator(Section):
     encoder_jitter_s: float = number(
         5e-5, 0.0, 0.01, "error of an encoder sample's time stamp", live=True
     )
-    camera_sigma_rad: float = number(0.0015, 1e-5, 0.2, "floor of a frame's angle error", live=True)
-    camera_sigma_m: float = number(0.001, 1e-5, 0.2, "floor of a frame's position error", live=True)
+    camera_sigma_rad: float = number(0.0003, 1e-5, 0.2, "floor of a frame's angle error", live=True)
+    camera_sigma_m: float = number(0.0003, 1e-5, 0.2, "floor of a frame's position error", live=True)
     gate_sigma: float = number(5.0, 2.0, 20.0, "innovations beyond this are rejected", live=True)
     reopen_after: int = whole(5, 2, 100, "rejections in a row before the gate opens again")
     history_s: float = number(0.15, 0.02, 2.0, "how far back a late measurement may reach")
