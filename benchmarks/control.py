@@ -192,7 +192,7 @@ def main() -> None:
         results["cold"] = cold(60 if quick else 1000, 2 if quick else 10, Path(folder))
         os.chdir(here)
     results["nominal"] = nominal(6 if quick else 200)
-    deadline = begin + 38.0 if quick else float("inf")
+    deadline = begin + 34.0 if quick else float("inf")
     results["random_rigs"] = random_rigs(10 if quick else 500, deadline)
     print(json.dumps(results, indent=2))
     if options.json is not None:
