@@ -36,6 +36,8 @@ from cartpole.vision.geometry import K1, TO_PIXEL, CameraGeometry, project
 
 CORRELATION_S = 0.1
 MIN_TRAVEL_M = 0.25
+SIGMA_PX = 0.1
+WORST_PX = 0.15
 RECORD = "let the pole swing far while the cart moves over the track, camera and encoders on"
 
 
@@ -83,17 +85,20 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     k1 = config.camera.lens_k1 if refused else lens.value
     result = _fit(config, k1, frames, motion.t_s, track, cart)
     spread = 1.4826 * float(np.median(np.abs(result.residuals))) * SIGMA_PX
+    homography: tuple[float, ...] | None = tuple(_homography(config, result.values).tolist())
+    if spread > WORST_PX:
+        homography = None
+        refused["camera.homography"] = (
+            f"encoders and picture disagree by {spread:.2f} px; calibrate the lens first; {RECORD}"
+        )
     return CalibrationResult(
         estimates,
         result.chi2_dof,
         refused,
         (f"the encoders and the picture agree within {spread:.3f} px",),
-        tuple(_homography(config, result.values).tolist()),
+        homography,
         residuals=(np.repeat(sight.t_s, 2), result.residuals),
     )
-
-
-SIGMA_PX = 0.1
 
 
 def _frames(config: Config, time: FloatArray, theta: FloatArray, p: FloatArray) -> _Frames:
