@@ -41,8 +41,10 @@ format: setup
 types: setup
 	$(BIN)/mypy
 
-# Real-time tests share no processor with others: they run after the parallel ones, alone.
+# The kernels are compiled once, before the workers want them. Real-time tests share no processor
+# with others: they run after the parallel ones, alone.
 unit: setup
+	$(BIN)/cartpole simulate --config config/sim.yaml --duration 1 --set sim.pictures=rendered
 	$(BIN)/pytest -n 2 -m "not realtime"
 	$(BIN)/pytest -m realtime
 
