@@ -16,6 +16,7 @@ from cartpole.optimizer.solver import Guess, Solver
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.optimizer.penalty import PenaltyPlanner
 
 # Barrier parameter of a running plan, as a share of the tolerance.
 MU_SHARE = 0.5
@@ -355,8 +356,16 @@ class Planner:
         )
 
 
-def make_planner(config: Config) -> Planner:
-    """The planner that the configuration asks for."""
+def make_planner(config: Config) -> Planner | PenaltyPlanner:
+    """The planner that the configuration asks for; PyTorch is imported only for its own backend."""
+    if config.optimizer.backend == "torch":
+        from cartpole.optimizer.torch_backend import TorchPlanner
+
+        return TorchPlanner(config)
+    if config.optimizer.backend == "penalty":
+        from cartpole.optimizer.penalty import PenaltyPlanner
+
+        return PenaltyPlanner(config)
     return Planner(config)
 
 

@@ -1,0 +1,142 @@
+"""Cost and dynamics in PyTorch: the same iterates, a user's own cost, the closed loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cartpole.config.schema import Config, Optimizer
+from cartpole.errors import ConfigError
+from cartpole.messages import PlanStatus
+from cartpole.optimizer.planner import make_planner
+from cartpole.optimizer.problem import Problem, StageWeights, problem_from_config, regulator
+from cartpole.optimizer.solver import Guess, Solver
+
+torch = pytest.importorskip("torch")
+
+USER_COST = Path(__file__).resolve().parent.parent / "examples" / "user_cost.py"
+N = 20
+
+
+def random_problem(rng: np.random.Generator) -> Problem:
+    """Another rig, other weights, growing steps."""
+    problem = problem_from_config(Config(optimizer=Optimizer(horizon_steps=N)))
+    weights = np.exp(rng.normal(0.0, 1.0, 6)) * [1.0, 0.1, 5.0, 0.1, 0.05, 0.01]
+    model = replace(
+        problem.model,
+        length_m=rng.uniform(0.3, 0.8),
+        damping_1_s=rng.uniform(0.0, 0.2),
+        tau_s=rng.uniform(0.02, 0.08),
+    )
+    stage = StageWeights(*weights)
+    return replace(
+        problem,
+        steps_s=np.linspace(0.02, rng.uniform(0.02, 0.06), N),
+        model=model,
+        weights=stage,
+        terminal=regulator(model, stage, 0.02)[1],
+        reference_m=rng.uniform(-0.1, 0.1, N + 1),
+    )
+
+
+def test_iterates_equal_the_compiled_ones() -> None:
+    from cartpole.optimizer.torch_backend import TorchSolver
+
+    rng = np.random.default_rng(1)
+    worst = 0.0
+    for _ in range(100):  # problems
+        problem = random_problem(rng)
+        gain = regulator(problem.model, problem.weights, 0.02)[0]
+        state = np.array([*rng.uniform(-0.2, 0.2, 2), *rng.uniform(-4.0, 4.0, 2), 0.1])
+        guess = Guess(rng.choice([-1.0, 1.0]), 0.15, 1.0, rng.choice([-np.pi, np.pi]))
+        both = [Solver(problem, gain=gain, mu=1e-6), TorchSolver(problem, gain=gain, mu=1e-6)]
+        for solver in both:
+            solver.start(state, guess)
+        for _step in range(6):
+            first, second = (solver.solve(1) for solver in both)
+            assert first is second
+            a, b = (solver.solution() for solver in both)
+            worst = max(worst, np.abs(a.states - b.states).max(), np.abs(a.inputs - b.inputs).max())
+            if first is PlanStatus.CONVERGED:
+                break
+    assert worst <= 1e-8
+
+
+def test_the_band_is_that_of_finite_differences() -> None:
+    from cartpole.optimizer import layout as rows_of
+    from cartpole.optimizer.problem import rows
+    from cartpole.optimizer.torch_backend import TorchSolver
+    from cartpole.optimizer.torch_model import load_user_model
+
+    rng = np.random.default_rng(2)
+    user = load_user_model(f"{USER_COST}:cost")
+    solver = TorchSolver(random_problem(rng), user=user)
+    for row in range(rows_of.TP, rows_of.TW + 1):
+        rows(solver.rows, row)[: N + 1] = rng.normal(0.0, 0.3, N + 1)
+    for row in (rows_of.TLTH, rows_of.TLOM):
+        rows(solver.rows, row)[: N + 1] = rng.normal(0.0, 1.0, N + 1)
+    model = solver._model
+    model.evaluate(solver.rows, solver.scalars)
+    here = model.derivatives(solver.rows)
+    step, k = 1e-5, 7
+    for column in range(6):
+        spot = (rows_of.TP + column) * rows_of.STRIDE + k
+        gradients, costs = [], []
+        for side in (step, -2.0 * step):
+            solver.rows[spot] += side
+            costs.append(model.evaluate(solver.rows, solver.scalars))
+            gradients.append(model.derivatives(solver.rows).gradient[k])
+        solver.rows[spot] += step
+        slope = (gradients[0] - gradients[1]) / (2 * step)
+        assert here.hessian[k, column] == pytest.approx(slope, abs=1e-6)
+        assert here.gradient[k, column] == pytest.approx(
+            (costs[0] - costs[1]) / (2 * step), abs=1e-6
+        )
+
+
+def test_a_users_cost_converges_inside_the_limits() -> None:
+    from cartpole.optimizer.torch_backend import TorchSolver
+    from cartpole.optimizer.torch_model import load_user_model
+
+    problem = problem_from_config(Config(optimizer=Optimizer(horizon_steps=40)))
+    problem = replace(problem, steps_s=np.full(problem.horizon, 0.02))
+    gain = regulator(problem.model, problem.weights, 0.02)[0]
+    solver = TorchSolver(problem, gain=gain, user=load_user_model(f"{USER_COST}:cost"), mu=1e-6)
+    solver.start(np.array([0.0, 0.0, 3.0, 0.0, 0.0]), Guess(0.0, 0.0, 1.0, np.pi))
+    assert solver.solve(80) is PlanStatus.CONVERGED
+    solution = solver.solution()
+    assert np.abs(solution.states[:, 0]).max() <= problem.limits.position_m
+    assert np.abs(solution.states[:, 4]).max() <= problem.limits.command
+    assert solution.states[-1, 2] == pytest.approx(np.pi, abs=0.05)
+
+
+@pytest.mark.parametrize("where", ["nothing.py:cost", "cost", f"{USER_COST}:nothing"])
+def test_a_wrong_user_cost_is_named(where: str) -> None:
+    with pytest.raises(ConfigError, match="user_cost"):
+        make_planner(Config(optimizer=Optimizer(backend="torch", user_cost=where)))
+
+
+def test_planner_keeps_its_budget_and_survives_nonsense() -> None:
+    from cartpole.optimizer.torch_backend import TICK_STEPS
+
+    planner = make_planner(Config(optimizer=Optimizer(backend="torch", horizon_steps=30)))
+    reference = np.zeros(planner.problem.horizon + 1)
+    start_ns = 0
+    for state in ([0.0, 0.0, 3.0, 0.0, 0.0], [np.nan] * 5, [0.5, 2.0, 50.0, -20.0, 3.0]):
+        plan = planner.plan(np.array(state), reference, 60, start_ns)
+        assert plan.newton_steps <= TICK_STEPS
+        assert np.isfinite(plan.states).all()
+        planner.prepare()
+        start_ns += 20_000_000
+    assert planner.plan(np.zeros(5), reference, 0, start_ns).status is PlanStatus.NO_BUDGET
+
+
+def test_backend_without_torch_does_not_import_it() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, cartpole.optimizer.planner; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
