@@ -23,6 +23,7 @@ from cartpole.messages import FloatArray
 from cartpole.vision.geometry import CameraGeometry
 
 CORRELATION_S = 0.3
+ENCODER_CLOCK_S = 5e-6  # how well the running minimum of arrivals tells the latch
 RECORD = "record a free swing of at least 150 degrees for 10 s with encoder and camera on"
 
 
@@ -39,7 +40,7 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     offset = result.estimate("pole.upright_offset_rad")
     half = NORMAL_95 * math.hypot(result.sigma("pole.upright_offset_rad"), pole.fit.sigma("offset"))
     estimates = {
-        "camera.latency_s": moved(result.estimate("camera.latency_s"), latency),
+        "camera.latency_s": _beside_clock(moved(result.estimate("camera.latency_s"), latency)),
         "camera.readout_s": moved(result.estimate("camera.readout_s"), readout),
         "pole.upright_offset_rad": Estimate(
             offset.value, (offset.value - half, offset.value + half), "rad"
@@ -117,6 +118,12 @@ def lens_effect(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> Float
         turned = math.atan2(ends[1][0] - ends[0][0], ends[0][1] - ends[1][1])
         out[k] = math.remainder(turned - theta, 2.0 * math.pi) / step
     return out
+
+
+def _beside_clock(one: Estimate) -> Estimate:
+    """The interval widened by what is not known of the encoder's own time."""
+    half = math.hypot(one.value - one.ci95[0], NORMAL_95 * ENCODER_CLOCK_S)
+    return Estimate(one.value, (one.value - half, one.value + half), one.unit)
 
 
 def moved(one: Estimate, by: float) -> Estimate:
