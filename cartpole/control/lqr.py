@@ -8,6 +8,7 @@ u allow, then shrunk until the nonlinear closed loop converges from all over its
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -74,8 +75,12 @@ def linearised_step(parameters: ModelParameters, step_s: float) -> tuple[FloatAr
     return transition, transition @ jump
 
 
+@functools.lru_cache(maxsize=4)
 def design(config: Config) -> LqrDesign:
-    """Gain and region for a configuration (some milliseconds; done once, and on a change)."""
+    """Gain and region for a configuration; a tenth of a second, so the last few are kept.
+
+    Whoever changes settings asks for the new design before the tick that takes it over does.
+    """
     from scipy.linalg import solve_discrete_are
 
     parameters, step = from_config(config), config.controller.period_s

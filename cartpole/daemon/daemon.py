@@ -62,6 +62,7 @@ class Daemon:
         self._config = config
         self._devices = devices
         self._listeners = listeners
+        self._threshold = config.camera.threshold
         self._planner = TimedPlanner(config)
         self._core = ControlCore(config, planner=self._planner)
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -209,6 +210,10 @@ class Daemon:
     def _aim_camera(self, now_ns: int) -> None:
         if self._devices.camera is None:
             return
+        threshold = self._core.config.camera.threshold
+        if threshold != self._threshold:
+            self._threshold = threshold
+            self._devices.camera.set_threshold(threshold)
         hint = self._core.hint(now_ns)
         if hint is not None:
             self._devices.camera.publish_hint(hint)

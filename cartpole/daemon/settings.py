@@ -104,4 +104,14 @@ class SettingsKeeper:
         frozen = sorted(set(changed_keys(self._current(), wanted)) - live_fields())
         if frozen:
             raise ConfigError(f"{', '.join(frozen)}: restart needed (nothing was changed)")
+        _design(wanted)
         return self._ask(Request(RequestKind.CONFIG, config=wanted))
+
+
+def _design(config: Config) -> None:
+    """Design the feedback here, in the asker's thread: the tick then finds it done."""
+    from cartpole.control import lqr
+    from cartpole.optimizer.problem import problem_from_config
+
+    lqr.design(config)
+    problem_from_config(config)

@@ -39,6 +39,7 @@ class Chart:
     plan_value: Callable[[float], float] = lambda value: value
     low: float | None = None
     high: float | None = None
+    every: float | None = None
 
 
 def _state(key: str, scale: float = 1.0) -> Get:
@@ -85,6 +86,7 @@ def charts(position_limit_m: float, velocity_limit_m_s: float) -> tuple[Chart, .
             plan_value=lambda theta: math.degrees(math.remainder(theta - math.pi, math.tau)),
             low=-180,
             high=180,
+            every=90,
         ),
         Chart(
             "Command and cart speed",
@@ -164,7 +166,13 @@ def options(chart: Chart) -> dict[str, Any]:
             "max": chart.high,
             "scale": True,
             "splitNumber": 4,
-            "axisLabel": {**label, ":formatter": "value => +value.toFixed(2)"},
+            "interval": chart.every,
+            "axisLabel": {
+                **label,
+                ":formatter": "value => +value.toFixed(2)",
+                "showMaxLabel": chart.every is not None or chart.high is None,
+                "showMinLabel": chart.every is not None or chart.high is None,
+            },
             "splitLine": {"lineStyle": {"color": GRID}},
         },
         "series": shown,

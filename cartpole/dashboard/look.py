@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+STOP_COLOUR = "#c73737"
 MODE_COLOURS = {
     "STARTING": "#3a4250",
     "NO DAEMON": "#3a4250",
@@ -26,7 +27,7 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
   font-weight: 600; letter-spacing: .04em; color: #fff; }
 .cp-space { flex: 1; }
 .cp-button { color: #c9d1db !important; min-height: 36px; border-radius: 6px; }
-.cp-stop { background: #c73737 !important; color: #fff !important; min-width: 110px;
+.cp-stop { color: #fff !important; min-width: 110px;
   min-height: 40px; font-weight: 700; border-radius: 6px; }
 .cp-main { display: grid; grid-template-columns: 340px 1fr; gap: 12px; padding: 12px 16px; }
 .cp-side { display: flex; flex-direction: column; gap: 12px; }
@@ -66,6 +67,7 @@ window.cartpole = {
     }
     const picture = document.getElementById('cp-picture');
     if (picture && data.picture) picture.src = data.picture;
+    return new Promise(drawn => requestAnimationFrame(() => setTimeout(() => drawn(true))));
   },
 };
 for (const kind of ['keydown', 'keyup', 'keypress'])

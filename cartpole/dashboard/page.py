@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import Feed, Status
-from cartpole.dashboard.look import BROWSER, CSS, MODE_COLOURS
+from cartpole.dashboard.look import BROWSER, CSS, MODE_COLOURS, STOP_COLOUR
 from cartpole.dashboard.operator import Operator
 from cartpole.dashboard.picture import Pictures
 from cartpole.dashboard.process import PageSetup
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cartpole.vision.ring import FrameRing
 
 SHOW_EVERY_S = 0.12
+DRAWN_WITHIN_S = 5.0
 DECADES = 2.0  # a logarithmic slider reaches this far to both sides
 SLIDER_STEPS = 200
 WORDS = {"arm": "Arm", "swing-up": "Swing up", "home": "Home", "disarm": "Disarm", "reset": "Reset"}
@@ -52,6 +53,7 @@ class Page:
         self._charts = charts(setup.position_limit_m, setup.velocity_limit_m_s)
         self._shown_faults = ""
         self._last_picture = -1
+        self._drawing = False
 
     def build(self) -> None:
         """Everything, top to bottom."""
@@ -85,7 +87,8 @@ class Page:
             ui.element("div").classes("cp-space")
             for word, text in WORDS.items():
                 self._button(text, word)
-            stop = ui.button("Stop", on_click=self._stop).props("unelevated no-caps")
+            stop = ui.button("Stop", on_click=self._stop, color=STOP_COLOUR)
+            stop.props("unelevated no-caps")
             stop.classes("cp-stop").tooltip("space bar")
 
     def _button(self, text: str, word: str) -> None:
@@ -210,7 +213,19 @@ class Page:
 
     # Every SHOW_EVERY_S
 
-    def _show(self) -> None:
+    async def _show(self) -> None:
+        """Send the next state when the browser has drawn the last: nothing piles up anywhere."""
+        if self._drawing:
+            return
+        self._drawing = True
+        try:
+            await self._send()
+        except TimeoutError:  # a hidden tab draws nothing; ask again
+            pass
+        finally:
+            self._drawing = False
+
+    async def _send(self) -> None:
         status = self._feed.status
         self._show_words(status)
         samples, plans = self._feed.window()
@@ -224,7 +239,8 @@ class Page:
             newest = self._pictures.newest(self._last_picture, status.get("detection"))
             if newest is not None:
                 self._last_picture, data["picture"] = newest
-        ui.run_javascript(f"cartpole.show({json.dumps(data, separators=(',', ':'))})")
+        text = json.dumps(data, separators=(",", ":"))
+        await ui.run_javascript(f"return cartpole.show({text})", timeout=DRAWN_WITHIN_S)
 
     def _show_words(self, status: Status) -> None:
         mode = status.get("mode", "NO DAEMON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -125,6 +126,7 @@ def linear_model(model: ModelParameters, step_s: float) -> tuple[FloatArray, Flo
     return held, held[:, 4] * step_s
 
 
+@functools.lru_cache(maxsize=4)
 def regulator(
     model: ModelParameters, weights: StageWeights, step_s: float
 ) -> tuple[FloatArray, FloatArray]:

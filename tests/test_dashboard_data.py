@@ -1,0 +1,93 @@
+"""The page's numbers without a browser: bounded windows, curves, sliders, permissions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cartpole.dashboard.charts import charts, options, series
+from cartpole.dashboard.feed import PLANS, SAMPLES, WINDOW_S, History
+from cartpole.dashboard.operator import Operator
+
+
+def _status(t_s: float, **more: Any) -> dict[str, Any]:
+    return {"t_ns": round(t_s * 1e9), "command_m_s": 0.1, "target_m": 0.0, **more}
+
+
+def _plan() -> dict[str, list[float]]:
+    return {
+        "t_s": [0.0, 0.5, 1.0],
+        "p_m": [0.0, 0.1, 0.2],
+        "theta_rad": [0.0, math.pi, math.pi],
+        "u_m_s": [0.0, 1.0, 0.0],
+    }
+
+
+def test_an_hour_of_status_keeps_a_fixed_window() -> None:
+    history = History()
+    for tick in range(72_000):
+        history.add(_status(0.05 * tick, plan=_plan()))
+    assert len(history.samples) == SAMPLES
+    assert len(history.plans) == PLANS
+    drawn = [series(chart, list(history.samples), list(history.plans)) for chart in charts(0.4, 1)]
+    assert all(len(line) <= SAMPLES for lines in drawn for line in lines)
+    assert min(point[0] for lines in drawn for line in lines for point in line) >= -WINDOW_S
+
+
+def test_a_status_seen_twice_counts_once_and_a_new_clock_begins_anew() -> None:
+    history = History()
+    history.add(_status(5.0))
+    history.add(_status(5.0))
+    assert len(history.samples) == 1
+    history.add(_status(6.0))
+    history.add(_status(1.0))
+    assert [sample["t_s"] for sample in history.samples] == [1.0]
+
+
+def test_every_curve_has_a_place_in_its_options() -> None:
+    history = History()
+    history.add(_status(1.0, plan=_plan()))
+    for chart in charts(0.4, 1.0):
+        drawn = series(chart, list(history.samples), list(history.plans))
+        assert len(options(chart)["series"]) == len(drawn)
+
+
+def test_the_pole_plan_is_measured_from_upright() -> None:
+    history = History()
+    history.add(_status(1.0, plan=_plan()))
+    pole = next(chart for chart in charts(0.4, 1.0) if chart.plan == "theta_rad")
+    newest = series(pole, list(history.samples), list(history.plans))[-1]
+    assert newest[0] == [0.0, pytest.approx(-180.0)]
+    assert newest[-1] == [1.0, pytest.approx(0.0)]
+
+
+def test_without_commands_only_looking_and_stopping_are_asked(tmp_path: Path) -> None:
+    operator = Operator(tmp_path / "nobody", commands=False)
+    for word in ("arm", "set", "save", "swing-up", "reload"):
+        assert "commands are off" in operator.ask({"do": word})["error"]
+    for word in ("stop", "status", "fields"):
+        assert "no daemon answers" in operator.ask({"do": word})["error"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"value": 1.0, "low": 0.0, "high": 1e4},
+        {"value": 5e-5, "low": 0.0, "high": 0.01},
+        {"value": 60, "low": 1, "high": 254},
+        {"value": 0.0, "low": 0.0, "high": 1e4},
+    ],
+)
+def test_sliders_stay_inside_the_bounds(field: dict[str, Any]) -> None:
+    from cartpole.dashboard.page import SLIDER_STEPS, Scale
+
+    scale = Scale.of(field, None)
+    values = [scale.at(step) for step in range(SLIDER_STEPS + 1)]
+    assert values == sorted(values)
+    assert field["low"] <= values[0] <= values[-1] <= field["high"]
+    assert scale.at(scale.position(field["value"])) == pytest.approx(
+        field["value"], rel=0.03, abs=1
+    )
