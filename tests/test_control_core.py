@@ -14,6 +14,7 @@ from cartpole.control.core import ControlCore
 from cartpole.control.governor import limits_from
 from cartpole.messages import (
     BoardStatus,
+    Detection,
     EncoderSample,
     FloatArray,
     Link,
@@ -216,8 +217,6 @@ def test_silent_encoder_brakes_and_latches_until_reset() -> None:
 
 
 def test_lost_camera_only_degrades() -> None:
-    from cartpole.messages import Detection
-
     bench = Bench()
     bench.fly(4.0)
     bench.tamper = without(Detection)
@@ -300,6 +299,22 @@ def test_unplugged_encoder_loses_homing_and_never_rearms_by_itself() -> None:
     record = bench.ticks(150)
     assert record.mode is Mode.FAULT
     assert not record.homed
+
+
+def test_wrong_camera_delay_is_called_out() -> None:
+    bench = Bench(Config(sim=Sim(camera_latency_s=0.012)))
+
+    def older(found: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
+        return tuple(
+            dataclasses.replace(item, t_ns=item.t_ns + 6_000_000)
+            if isinstance(item, Detection)
+            else item
+            for item in found
+        )
+
+    bench.tamper = older
+    record = bench.fly(6.0)
+    assert "camera delay" in {fault.name for fault in record.faults}
 
 
 def refusals() -> Iterator[tuple[Request, str]]:

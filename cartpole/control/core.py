@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 AT_REST_M_S = 0.02
 BRAKING_GIVES_UP_S = 1.0
+CONSISTENCY_EVERY = 50  # ticks
 
 
 class ControlCore:
@@ -301,6 +302,13 @@ class ControlCore:
         )
         for name, detail in faults:
             self._raise(now_ns, name, detail)
+        if self._index % CONSISTENCY_EVERY == 0 and self._filter.initialised:
+            consistency = self._filter.consistency()
+            if consistency.camera_delay_suspect:
+                detail = f"by {1000 * consistency.camera_delay_error_s:+.1f} ms"
+                self._raise(now_ns, "camera delay", detail)
+            else:
+                self._latch.drop("camera delay")
         if self._watch.camera_back(now_ns) and self._latch.drop("camera lost"):
             self._note("camera is back")
 

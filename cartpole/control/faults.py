@@ -29,6 +29,11 @@ CATALOGUE = MappingProxyType(
             "pictures arrive, but their measurements do not fit",
             "look for reflections with `cartpole doctor camera`",
         ),
+        "camera delay": FaultKind(
+            Severity.WARNING,
+            "pictures are older, or younger, than camera.latency_s says",
+            "run `cartpole calibrate latency`",
+        ),
         "state stale": FaultKind(
             Severity.BRAKE,
             "no sensor has said anything new",
