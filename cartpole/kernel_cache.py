@@ -1,8 +1,8 @@
 """Where compiled kernels are kept between starts.
 
 numba invalidates a cached kernel when its own file changes, but not when a kernel it inlines from
-another file does. So the cache folder is named after the content of every file with kernels: a changed
-source is a new folder. Call ``use_kernel_cache`` before numba is imported.
+another file does. So the cache folder is named after the content of every file with kernels: a
+changed source is a new folder. Call ``use_kernel_cache`` before numba is imported.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 NANOSECONDS = 1_000_000_000
 
-# Order of the rig's state vector; U is the last velocity command, a state because its rate is limited.
+# Order of the rig's state vector; U, the last velocity command, is a state: its rate is limited.
 P, V, THETA, OMEGA, U = range(5)
 
 
@@ -123,9 +123,10 @@ class EncoderSample:
 class Detection:
     """A frame's measurement of the pole in the rig's plane.
 
-    ``theta_rad`` is wrapped to (-pi, pi] and true at ``t_ns`` (the mid-exposure time of the lines the
-    pole covers); ``p_m`` is the pivot's position at the same time. A sigma of ``inf`` means that
-    quantity was not seen. ``corners_px`` are the rotated rectangle's (x, y) corners for overlays.
+    ``theta_rad`` is wrapped to (-pi, pi] and true at ``t_ns`` (the mid-exposure time of the lines
+    the pole covers); ``p_m`` is the pivot's position at the same time. A sigma of ``inf`` means
+    that quantity was not seen. ``corners_px`` are the rotated rectangle's (x, y) corners for
+    overlays.
     """
 
     t_ns: int

@@ -28,9 +28,12 @@ FLOORS = {
     "cartpole.session": 4,
     "cartpole.learning": 4,
     "calibration": 5,
-    "cartpole.daemon": 6,
+    # What a page needs of a daemon stands below both.
+    "cartpole.daemon.control_socket": 5,
+    "cartpole.daemon.realtime": 5,
+    "cartpole.dashboard": 6,
+    "cartpole.daemon": 7,
     "cartpole.cli": 8,
-    "cartpole.dashboard": 7,
     "cartpole.__main__": 9,
     "cartpole": 0,
 }

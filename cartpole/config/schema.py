@@ -1,8 +1,7 @@
 """Every setting, with its unit in its name and its bounds beside it.
 
-Frozen and strict: an unknown key, a number given as text, ``nan`` or a value outside its bounds is an
-error. Fields marked ``live`` may change while the controller runs; all others need a restart, and
-the safety limits need the rig disarmed.
+Frozen and strict: an unknown key, a number given as text, ``nan`` or a value outside its bounds
+is an error. Fields marked ``live`` may change while the controller runs; all others need a restart.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, no silent conversions, only finite numbers."""
+    """Base of every section: frozen, no unknown keys or silent conversions, finite numbers."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
@@ -221,7 +220,9 @@ class Estimator(Section):
         5e-5, 0.0, 0.01, "error of an encoder sample's time stamp", live=True
     )
     camera_sigma_rad: float = number(0.0003, 1e-5, 0.2, "floor of a frame's angle error", live=True)
-    camera_sigma_m: float = number(0.0003, 1e-5, 0.2, "floor of a frame's position error", live=True)
+    camera_sigma_m: float = number(
+        0.0003, 1e-5, 0.2, "floor of a frame's position error", live=True
+    )
     gate_sigma: float = number(5.0, 2.0, 20.0, "innovations beyond this are rejected", live=True)
     reopen_after: int = whole(5, 2, 100, "rejections in a row before the gate opens again")
     history_s: float = number(0.15, 0.02, 2.0, "how far back a late measurement may reach")
@@ -283,7 +284,7 @@ class Dashboard(Section):
 
 
 class Sim(Section):
-    """The simulated rig: what its plant does differently from the configured model, and its noise."""
+    """The simulated rig: where its plant differs from the configured model, and its noise."""
 
     seed: int = whole(0, 0, 2**31 - 1, "random numbers")
     length_m: float | None = Field(default=None, ge=0.05, le=3.0, description="true pole length")

@@ -47,9 +47,9 @@ def cart_acceleration_at(error: float, time: float, tau: float, limit: float) ->
 
 
 @njit(cache=True, nogil=True)
-def cart_step(p: float, v: float, u: float, step: float, tau: float, limit: float) -> tuple[
-    float, float
-]:
+def cart_step(
+    p: float, v: float, u: float, step: float, tau: float, limit: float
+) -> tuple[float, float]:
     """(p, v) after ``step`` seconds of a held command u; exact, the clip included."""
     error = u - v
     size = abs(error)
@@ -84,9 +84,7 @@ def pole_step(
     half = 0.5 * step
     k1 = pole_acceleration(theta, omega, a_start, coupling, gravity, damping, coulomb)
     o2 = omega + half * k1
-    k2 = pole_acceleration(
-        theta + half * omega, o2, a_middle, coupling, gravity, damping, coulomb
-    )
+    k2 = pole_acceleration(theta + half * omega, o2, a_middle, coupling, gravity, damping, coulomb)
     o3 = omega + half * k2
     k3 = pole_acceleration(theta + half * o2, o3, a_middle, coupling, gravity, damping, coulomb)
     o4 = omega + step * k3
