@@ -20,7 +20,7 @@ from cartpole.config.load import load_config
 from cartpole.daemon.assembly import assemble
 from cartpole.daemon.control_socket import Client
 from cartpole.dashboard.process import PageProcess
-from cartpole.messages import TickRecord, TickTiming
+from cartpole.messages import TickTiming
 
 PIECE_S = 8.0
 
@@ -32,10 +32,8 @@ class Counter:
         self.late_us: list[float] = []
         self.missed = 0
 
-    def put_tick(
-        self, record: TickRecord, truth: object = None, timing: TickTiming | None = None
-    ) -> None:
-        """See ``Listener``."""
+    def see(self, timing: TickTiming | None) -> None:
+        """A tick is over."""
         if timing is not None:
             self.late_us.append(timing.late_ns / 1e3)
             self.missed += timing.missed
@@ -90,7 +88,7 @@ def main() -> None:
         )
         with assemble(config, headless=True) as rig:
             counter = Counter()
-            rig.daemon._listeners = (*rig.daemon._listeners, counter)
+            rig.daemon.on_tick = lambda _record: counter.see(rig.daemon.latest_timing)
 
             def watch() -> None:
                 done = threading.Event()

@@ -20,6 +20,8 @@ WORDS = {
     "reload": "Read the settings file again.",
 }
 
+SERVICE_SOCKET = Path("/run/cartpole/cartpole.sock")  # as `cartpole service install` sets it
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -72,7 +74,9 @@ def _register_word(app: typer.Typer, word: str, text: str) -> None:
 
 
 def _socket(config: Path | None, override: list[str] | None) -> Path:
-    return Path(load(config, override).service.socket)
+    place = Path(load(config, override).service.socket)
+    unnamed = config is None and not override
+    return SERVICE_SOCKET if unnamed and not place.exists() and SERVICE_SOCKET.exists() else place
 
 
 def _tell(config: Path | None, override: list[str] | None, message: dict[str, Any]) -> None:

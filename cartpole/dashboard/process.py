@@ -97,10 +97,10 @@ class PageProcess:
 
 def run(setup: PageSetup, pictures: FrameRing | None) -> None:
     """The child: an ordinary process that never competes with the control thread."""
-    from cartpole.daemon import realtime
+    from cartpole.daemon.realtime import leave
     from cartpole.dashboard.serve import serve
 
-    realtime.leave()
+    leave()
     with contextlib.suppress(OSError):
         os.nice(NICE)
     serve(setup, pictures)
