@@ -44,15 +44,20 @@ def random_problem(rng: np.random.Generator) -> Problem:
 
 def test_iterates_equal_the_compiled_ones() -> None:
     from cartpole.optimizer.torch_backend import TorchSolver
+    from cartpole.optimizer.torch_model import Program, UserModel
 
     rng = np.random.default_rng(1)
     worst = 0.0
+    program = Program(N, False, UserModel())
     for _ in range(100):  # problems
         problem = random_problem(rng)
         gain = regulator(problem.model, problem.weights, 0.02)[0]
         state = np.array([*rng.uniform(-0.2, 0.2, 2), *rng.uniform(-4.0, 4.0, 2), 0.1])
         guess = Guess(rng.choice([-1.0, 1.0]), 0.15, 1.0, rng.choice([-np.pi, np.pi]))
-        both = [Solver(problem, gain=gain, mu=1e-6), TorchSolver(problem, gain=gain, mu=1e-6)]
+        both = [
+            Solver(problem, gain=gain, mu=1e-6),
+            TorchSolver(problem, gain=gain, mu=1e-6, program=program),
+        ]
         for solver in both:
             solver.start(state, guess)
         for _step in range(6):
@@ -69,18 +74,18 @@ def test_the_band_is_that_of_finite_differences() -> None:
     from cartpole.optimizer import layout as rows_of
     from cartpole.optimizer.problem import rows
     from cartpole.optimizer.torch_backend import TorchSolver
-    from cartpole.optimizer.torch_model import load_user_model
+    from cartpole.optimizer.torch_model import Program, load_user_model
 
     rng = np.random.default_rng(2)
-    user = load_user_model(f"{USER_COST}:cost")
-    solver = TorchSolver(random_problem(rng), user=user)
+    program = Program(N, False, load_user_model(f"{USER_COST}:cost"))
+    solver = TorchSolver(random_problem(rng), program=program)
     for row in range(rows_of.TP, rows_of.TW + 1):
         rows(solver.rows, row)[: N + 1] = rng.normal(0.0, 0.3, N + 1)
     for row in (rows_of.TLTH, rows_of.TLOM):
         rows(solver.rows, row)[: N + 1] = rng.normal(0.0, 1.0, N + 1)
     model = solver._model
     model.evaluate(solver.rows, solver.scalars)
-    here = model.derivatives(solver.rows)
+    here = model.derivatives
     step, k = 1e-5, 7
     for column in range(6):
         spot = (rows_of.TP + column) * rows_of.STRIDE + k
@@ -88,7 +93,7 @@ def test_the_band_is_that_of_finite_differences() -> None:
         for side in (step, -2.0 * step):
             solver.rows[spot] += side
             costs.append(model.evaluate(solver.rows, solver.scalars))
-            gradients.append(model.derivatives(solver.rows).gradient[k])
+            gradients.append(model.derivatives.gradient[k])
         solver.rows[spot] += step
         slope = (gradients[0] - gradients[1]) / (2 * step)
         assert here.hessian[k, column] == pytest.approx(slope, abs=1e-6)
@@ -99,12 +104,13 @@ def test_the_band_is_that_of_finite_differences() -> None:
 
 def test_a_users_cost_converges_inside_the_limits() -> None:
     from cartpole.optimizer.torch_backend import TorchSolver
-    from cartpole.optimizer.torch_model import load_user_model
+    from cartpole.optimizer.torch_model import Program, load_user_model
 
     problem = problem_from_config(Config(optimizer=Optimizer(horizon_steps=40)))
     problem = replace(problem, steps_s=np.full(problem.horizon, 0.02))
     gain = regulator(problem.model, problem.weights, 0.02)[0]
-    solver = TorchSolver(problem, gain=gain, user=load_user_model(f"{USER_COST}:cost"), mu=1e-6)
+    program = Program(problem.horizon, False, load_user_model(f"{USER_COST}:cost"))
+    solver = TorchSolver(problem, gain=gain, program=program, mu=1e-6)
     solver.start(np.array([0.0, 0.0, 3.0, 0.0, 0.0]), Guess(0.0, 0.0, 1.0, np.pi))
     assert solver.solve(80) is PlanStatus.CONVERGED
     solution = solver.solution()
@@ -140,3 +146,26 @@ def test_backend_without_torch_does_not_import_it() -> None:
 
     code = "import sys, cartpole.optimizer.planner; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_recording_equals_what_it_recorded_and_branches_run_unrecorded() -> None:
+    from cartpole.optimizer.torch_backend import TorchSolver
+    from cartpole.optimizer.torch_model import Program, Stage, UserModel
+
+    def branching(stage: Stage) -> torch.Tensor:
+        flat = stage.p * stage.p + stage.w * stage.w
+        return flat if bool(flat.sum() > 0.0) else 2.0 * flat
+
+    def plain(stage: Stage) -> torch.Tensor:
+        return stage.p * stage.p + stage.w * stage.w
+
+    problem = random_problem(np.random.default_rng(5))
+    plans = []
+    for cost, recorded in ((plain, True), (branching, False)):
+        program = Program(N, False, UserModel(cost=cost))
+        assert program.recorded is recorded
+        solver = TorchSolver(problem, program=program)
+        solver.start(np.zeros(5), Guess(1.0, 0.1, 1.0, np.pi))
+        solver.solve(3)
+        plans.append(solver.solution().states)
+    assert np.abs(plans[0] - plans[1]).max() <= 1e-10

@@ -41,7 +41,14 @@ from cartpole.optimizer.stages import (
     move,
     new_multipliers,
 )
-from cartpole.optimizer.torch_model import TorchModel, UserModel, convex, in_y, load_user_model
+from cartpole.optimizer.torch_model import (
+    Program,
+    TorchModel,
+    UserModel,
+    convex,
+    in_y,
+    load_user_model,
+)
 from cartpole.optimizer.warm import enter, shift
 
 if TYPE_CHECKING:
@@ -65,12 +72,14 @@ class TorchSolver(Solver):
         gain: FloatArray | None = None,
         mu: float = 1e-4,
         tolerance: float = 1e-6,
-        user: UserModel | None = None,
+        program: Program | None = None,
     ) -> None:
         if problem.kind is not InputKind.VELOCITY:
             raise UsageError("the torch backend plans velocity commands only")
         super().__init__(problem, gain=gain, mu=mu, tolerance=tolerance)
-        self._model = TorchModel(problem, user if user is not None else UserModel())
+        if program is None:
+            program = Program(problem.horizon, problem.periodic, UserModel())
+        self._model = TorchModel(problem, program)
         self._without_cost()
 
     def update(self, problem: Problem, gain: FloatArray | None = None) -> None:
@@ -142,7 +151,7 @@ class TorchSolver(Solver):
     def _differentiate(self) -> None:
         """Derivatives at the trial, which is about to be, or is, the iterate."""
         n = self.horizon
-        d = self._model.derivatives(self.rows)
+        d = self._model.derivatives
         for column, row in enumerate(JACOBIAN_ROWS):
             rows(self.rows, row)[:n] = d.jacobian[:, column // 3, column % 3]
         self._gradient, self._hessian = in_y(d.gradient, d.hessian)
@@ -240,7 +249,11 @@ class TorchPlanner(Planner):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        user = load_user_model(config.optimizer.user_cost)
+        program = Program(
+            self.problem.horizon,
+            self.problem.periodic,
+            load_user_model(config.optimizer.user_cost),
+        )
         gain = regulator(self.problem.model, self.problem.weights, config.optimizer.step_s)[0]
         tolerance = config.optimizer.tolerance
         time_s = self.problem.model.characteristic_time_s
@@ -252,7 +265,7 @@ class TorchPlanner(Planner):
                     gain=gain,
                     mu=MU_SHARE * tolerance,
                     tolerance=tolerance,
-                    user=user,
+                    program=program,
                 ),
                 kick,
                 pole_times * time_s,

@@ -10,6 +10,7 @@ of the multipliers are not needed: by symmetry their columns are the multipliers
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,89 +103,139 @@ class Derivatives:
     last_hessian: FloatArray
 
 
-class TorchModel:
-    """Evaluates cost, dynamics and their derivatives at the trial rows of a workspace."""
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What an evaluation depends on, in the order of the traced program.
 
-    def __init__(self, problem: Problem, user: UserModel) -> None:
+    ``x`` (N + 1, 6) over (p, v, theta, omega, u, w); ``profile`` (3, N) the rows H, RM, R1;
+    ``reference`` (N + 1,); ``multipliers`` (N, 2); ``weights`` (6,); ``terminal`` (5, 5);
+    ``numbers`` (5,): upright, scale, coupling, gravity, damping.
+    """
+
+    x: Tensor
+    profile: Tensor
+    reference: Tensor
+    multipliers: Tensor
+    weights: Tensor
+    terminal: Tensor
+    numbers: Tensor
+
+    def all(self) -> tuple[Tensor, ...]:
+        """In order."""
+        return (
+            self.x, self.profile, self.reference, self.multipliers, self.weights, self.terminal,
+            self.numbers,
+        )  # fmt: skip
+
+
+class Program:
+    """Cost, dynamics and all derivatives as one function of ``Inputs``, recorded once.
+
+    The recording runs without PyTorch's bookkeeping, nearly three times as fast. A cost whose
+    branches depend on values cannot be recorded and runs as it is.
+    """
+
+    def __init__(self, horizon: int, periodic: bool, user: UserModel) -> None:
         torch.set_num_threads(1)
-        n = problem.horizon
-        self._n = n
+        self._n = horizon
+        self._periodic = periodic
         self._user = user
-        self._probes = torch.eye(6, dtype=torch.float64)[:, None, :].expand(PROBES, n, 6)
-        self._pole_probes = torch.eye(3, dtype=torch.float64)[:, None, :].expand(POLE_PROBES, n, 3)
-        self._last_probes = torch.eye(5, dtype=torch.float64)
-        self.update(problem)
+        self._run: Callable[..., tuple[Tensor, ...]] = self._eager
+        self._record()
 
-    def update(self, problem: Problem) -> None:
-        """Other weights; the horizon stays."""
-        w = problem.weights
-        self._weights = torch.tensor(
-            [w.position, w.velocity, w.angle, w.rate_of_angle, w.command, w.rate],
-            dtype=torch.float64,
-        )
-        self._periodic = problem.periodic
-        self._terminal = torch.tensor(problem.terminal, dtype=torch.float64)
+    def __call__(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """(cost, steps' ends (N, 2), then the fields of ``Derivatives``)."""
+        return self._run(*inputs.all())
 
-    def evaluate(self, ws: FloatArray, sc: FloatArray) -> float:
-        """Cost at the trial rows; writes the pole's defects into CTH and COM."""
-        n = self._n
-        rows = ws.reshape(-1, _.STRIDE)
-        # Copies: PyTorch keeps what its graph needs, the workspace moves on.
-        x = torch.from_numpy(rows[_.TP : _.TW + 1, : n + 1].T.copy())
-        self._h, middle, end = torch.from_numpy(rows[[_.H, _.RM, _.R1], :n])
-        self._reference = torch.from_numpy(rows[_.REF, : n + 1].copy())
-        self._upright = torch.tensor(float(sc[_.THETA_REF]), dtype=torch.float64)
+    @property
+    def recorded(self) -> bool:
+        """Whether the recording runs."""
+        return self._run != self._eager
+
+    def _record(self) -> None:
+        """Replace the function by its recording, if it has one."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        n, kind = self._n, torch.float64
+        sample = Inputs(
+            torch.linspace(0.1, 0.2, 6 * (n + 1), dtype=kind).reshape(n + 1, 6),
+            torch.full((3, n), 0.1, dtype=kind),
+            torch.zeros(n + 1, dtype=kind),
+            torch.ones((n, 2), dtype=kind),
+            torch.ones(6, dtype=kind),
+            torch.eye(5, dtype=kind),
+            torch.ones(5, dtype=kind),
+        ).all()
+        try:
+            self._eager(*sample)
+        except Exception as error:
+            raise ConfigError(f"optimizer.user_cost cannot be differentiated: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own, about its ways of recording
+            try:
+                graph = make_fx(lambda *parts: self._eager(*parts))(*sample)
+                with torch.no_grad():
+                    run = torch.jit.trace(graph, sample, check_trace=False)  # type: ignore[no-untyped-call]
+                    for _i in range(3):  # it optimises itself in its first calls
+                        run(*sample)
+            except Exception:
+                return
+        self._run = torch.no_grad()(run)
+
+    def _eager(
+        self,
+        x: Tensor,
+        profile: Tensor,
+        reference: Tensor,
+        multipliers: Tensor,
+        weights: Tensor,
+        terminal: Tensor,
+        numbers: Tensor,
+    ) -> tuple[Tensor, ...]:
+        n, kind = self._n, torch.float64
+        upright = numbers[0]
         stage = x[:n].expand(PROBES, n, 6).clone().requires_grad_()
         pole = torch.stack((x[:n, 2], x[:n, 3], x[:n, 4] - x[:n, 1]), dim=1)
         pole = pole.expand(POLE_PROBES, n, 3).clone().requires_grad_()
         last = torch.cat((x[n, :4], x[n - 1, 4:5])).expand(5, 5).clone().requires_grad_()
-        costs = self._h * self._cost(self._stage(stage, self._reference[:n]))
-        ends = self._terminal_cost(last)
-        steps = self._step(pole, middle, end, sc)
-        self._graph = (stage, pole, last, costs, ends, steps)
-        ahead = steps[0].detach().numpy()
-        rows[_.CTH, :n] = ahead[:, 0] - rows[_.TTH, 1 : n + 1]
-        rows[_.COM, :n] = ahead[:, 1] - rows[_.TOM, 1 : n + 1]
-        return float(costs[0].detach().sum() + ends[0].detach())
-
-    def derivatives(self, ws: FloatArray) -> Derivatives:
-        """At the point of the last ``evaluate``, with the multipliers in TLTH and TLOM."""
-        n = self._n
-        stage, pole, last, costs, ends, steps = self._graph
-        rows = ws.reshape(-1, _.STRIDE)
-        weights = torch.from_numpy(rows[_.TLTH : _.TLOM + 1, 1 : n + 1].T.copy())
-        multipliers = weights.expand(POLE_PROBES, n, 2).clone().requires_grad_()
-        lagrangian = costs.sum() + ends.sum() + (steps * multipliers).sum()
+        lam = multipliers.expand(POLE_PROBES, n, 2).clone().requires_grad_()
+        costs = profile[0] * self._cost(self._stage(stage, reference[:n], upright), weights)
+        ends = self._terminal_cost(last, reference[n], upright, terminal)
+        steps = self._step(pole, profile, numbers)
+        lagrangian = costs.sum() + ends.sum() + (steps * lam).sum()
         g_stage, g_pole, g_last = torch.autograd.grad(
             lagrangian, (stage, pole, last), create_graph=True
         )
         product = (
-            (g_stage * self._probes).sum()
-            + (g_pole * self._pole_probes).sum()
-            + (g_last * self._last_probes).sum()
+            (g_stage * torch.eye(6, dtype=kind)[:, None, :]).sum()
+            + (g_pole * torch.eye(3, dtype=kind)[:, None, :]).sum()
+            + (g_last * torch.eye(5, dtype=kind)).sum()
         )
         h_stage, h_pole, h_last, jacobian = torch.autograd.grad(
-            product, (stage, pole, last, multipliers), materialize_grads=True
+            product, (stage, pole, last, lam), materialize_grads=True
         )
-        return Derivatives(
-            g_stage[0].detach().numpy(),
-            h_stage.transpose(0, 1).contiguous().numpy(),
-            jacobian.permute(1, 2, 0).contiguous().numpy(),
-            h_pole.transpose(0, 1).contiguous().numpy(),
-            g_last[0].detach().numpy(),
-            h_last.numpy(),
+        return (
+            (costs[0].sum() + ends[0]).detach(),
+            steps[0].detach(),
+            g_stage[0].detach(),
+            h_stage.transpose(0, 1),
+            jacobian.permute(1, 2, 0),
+            h_pole.transpose(0, 1),
+            g_last[0].detach(),
+            h_last,
         )
 
-    def _stage(self, x: Tensor, reference: Tensor) -> Stage:
+    @staticmethod
+    def _stage(x: Tensor, reference: Tensor, upright: Tensor) -> Stage:
         """A stage's view of (..., 6)."""
         p, v, theta, omega, u, w = x.unbind(-1)
-        return Stage(p, v, theta, omega, u, w, reference.expand_as(p), self._upright.expand_as(p))
+        return Stage(p, v, theta, omega, u, w, reference.expand_as(p), upright.expand_as(p))
 
-    def _cost(self, s: Stage) -> Tensor:
+    def _cost(self, s: Stage, weights: Tensor) -> Tensor:
         """Cost per second."""
         if self._user.cost is not None:
             return self._user.cost(s)
-        position, velocity, angle, rate_of_angle, command, rate = self._weights
+        position, velocity, angle, rate_of_angle, command, rate = weights
         off, away = s.theta - s.upright, s.p - s.reference
         turn = 2.0 * (1.0 + s.theta.cos()) if self._periodic else off * off
         cost: Tensor = (
@@ -193,30 +244,31 @@ class TorchModel:
         )  # fmt: skip
         return cost
 
-    def _terminal_cost(self, x: Tensor) -> Tensor:
+    def _terminal_cost(
+        self, x: Tensor, reference: Tensor, upright: Tensor, terminal: Tensor
+    ) -> Tensor:
         """(5,) from (5, 5): one value per probe."""
-        reference = self._reference[self._n]
         if self._user.terminal is not None:
             rate = torch.zeros_like(x[:, :1])
-            return self._user.terminal(self._stage(torch.cat((x, rate), dim=1), reference))
+            return self._user.terminal(self._stage(torch.cat((x, rate), dim=1), reference, upright))
         zero = torch.zeros((), dtype=torch.float64)
-        y = x - torch.stack((reference, zero, self._upright, zero, zero))
-        cost: Tensor = 0.5 * ((y @ self._terminal) * y).sum(-1)
+        y = x - torch.stack((reference, zero, upright, zero, zero))
+        cost: Tensor = 0.5 * ((y @ terminal) * y).sum(-1)
         return cost
 
-    def _step(self, x: Tensor, middle: Tensor, end: Tensor, sc: FloatArray) -> Tensor:
+    def _step(self, x: Tensor, profile: Tensor, numbers: Tensor) -> Tensor:
         """(theta, omega) after each step, (..., N, 2), by the classical Runge-Kutta method."""
-        h = self._h
+        h, middle, end = profile
+        _upright, scale, coupling, gravity, damping = numbers
         theta, omega, e = x.unbind(-1)
-        coupling, gravity = float(sc[_.COUPLING]), float(sc[_.GRAVITY])
-        damping = float(sc[_.DAMPING])
-        a1 = float(sc[_.SCALE]) * e
+        a1 = scale * e
         a2, a4 = a1 * middle, a1 * end
 
         def push(th: Tensor, om: Tensor, a: Tensor) -> Tensor:
             if self._user.pole_acceleration is not None:
                 return self._user.pole_acceleration(th, om, a)
-            return -coupling * (gravity * th.sin() + a * th.cos()) - damping * om
+            pull: Tensor = -coupling * (gravity * th.sin() + a * th.cos()) - damping * om
+            return pull
 
         k1 = push(theta, omega, a1)
         o2 = omega + 0.5 * h * k1
@@ -232,6 +284,46 @@ class TorchModel:
             ),
             dim=-1,
         )
+
+
+class TorchModel:
+    """Evaluates cost, dynamics and their derivatives at the trial rows of a workspace."""
+
+    def __init__(self, problem: Problem, program: Program) -> None:
+        self._n = problem.horizon
+        self._program = program
+        self.update(problem)
+
+    def update(self, problem: Problem) -> None:
+        """Other weights; the horizon stays."""
+        w = problem.weights
+        self._weights = torch.tensor(
+            [w.position, w.velocity, w.angle, w.rate_of_angle, w.command, w.rate],
+            dtype=torch.float64,
+        )
+        self._terminal = torch.tensor(problem.terminal, dtype=torch.float64)
+
+    def evaluate(self, ws: FloatArray, sc: FloatArray) -> float:
+        """Cost at the trial rows and their multipliers; writes the defects into CTH and COM."""
+        n = self._n
+        rows = ws.reshape(-1, _.STRIDE)
+        numbers = sc[[_.THETA_REF, _.SCALE, _.COUPLING, _.GRAVITY, _.DAMPING]]
+        # Copies: PyTorch may keep what it is given, the workspace moves on.
+        cost, ahead, *rest = self._program(
+            Inputs(
+                torch.from_numpy(rows[_.TP : _.TW + 1, : n + 1].T.copy()),
+                torch.from_numpy(rows[[_.H, _.RM, _.R1], :n]),
+                torch.from_numpy(rows[_.REF, : n + 1].copy()),
+                torch.from_numpy(rows[_.TLTH : _.TLOM + 1, 1 : n + 1].T.copy()),
+                self._weights,
+                self._terminal,
+                torch.from_numpy(numbers),
+            )
+        )
+        rows[_.CTH, :n] = ahead.numpy()[:, 0] - rows[_.TTH, 1 : n + 1]
+        rows[_.COM, :n] = ahead.numpy()[:, 1] - rows[_.TOM, 1 : n + 1]
+        self.derivatives = Derivatives(*(np.ascontiguousarray(part.numpy()) for part in rest))
+        return float(cost)
 
 
 def in_y(gradient: FloatArray, hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
