@@ -51,6 +51,7 @@ def newton_figures(repeats: int) -> dict[str, Any]:
     from scipy.linalg import solveh_banded
 
     from cartpole.config.schema import Config, Optimizer
+    from cartpole.errors import CartpoleError
     from cartpole.optimizer.problem import problem_from_config, regulator
     from cartpole.optimizer.solver import Guess, Solver
 
@@ -66,6 +67,8 @@ def newton_figures(repeats: int) -> dict[str, Any]:
         solver.rows[:] = rows
         solver.scalars[:] = scalars
         solver.solve(budget)
+        if solver.steps != budget:
+            raise CartpoleError(f"the plan took {solver.steps} Newton steps, not {budget}")
 
     band = np.zeros((HALF_WIDTH + 1, UNKNOWNS))
     band[:-1] = np.random.default_rng(0).normal(size=(HALF_WIDTH, UNKNOWNS))
