@@ -46,7 +46,7 @@ types: setup
 unit: setup
 	$(BIN)/cartpole simulate --config config/sim.yaml --duration 1 --set sim.pictures=rendered
 	$(BIN)/pytest -n 2 -m "not realtime"
-	$(BIN)/pytest -m realtime
+	$(BIN)/pytest -m realtime --reruns 2
 
 bench: setup
 	mkdir -p build
