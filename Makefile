@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.current
 
-.PHONY: help setup run test lint types unit format campaign test-drivers test-systemd bench install clean
+.PHONY: help setup run test lint types unit format test-long test-drivers bench install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, until Ctrl-C (20 s by default)"
@@ -52,6 +52,11 @@ bench: setup
 	mkdir -p build
 	for name in benchmarks/*.py; do \
 	  $(BIN)/python $$name --json build/$$(basename $$name .py).json || exit 1; done
+
+# The long forms of what the tests do in short; figures go into docs/results.md.
+test-long: setup
+	CARTPOLE_MUTATIONS=1000000 $(BIN)/pytest tests/test_firmware_protocol.py -k mutants
+	CARTPOLE_SESSIONS=100 $(BIN)/pytest tests/test_session_real_core.py
 
 test-drivers: setup
 	$(BIN)/python tests/drivers/run.py
