@@ -116,6 +116,8 @@ class Watch:
             faults.append(("tick late", f"{gap:.0f} ms"))
         self._last_tick_ns = now_ns
         faults += self._ages(now_ns)
+        if estimate is not None and self._starved(estimate):
+            faults.append(("state stale", "measurements arrive and are refused"))
         if self._switch and not homing:
             faults.append(("limit switch", ""))
         faults += self._speed(now_ns, estimate, command_m_s)
@@ -139,6 +141,11 @@ class Watch:
         if not encoder and not camera:
             return [("state stale", "")]
         return [("camera lost", "")] if self._has_camera and not camera else []
+
+    def _starved(self, estimate: Estimate) -> bool:
+        """Whether nothing was accepted into the estimate for too long (I4)."""
+        ages = [age for age in (estimate.camera_age_ns, estimate.encoder_age_ns) if age >= 0]
+        return bool(ages) and min(ages) > self._stale_ns
 
     def camera_back(self, now_ns: int) -> bool:
         """Whether pictures are fresh again."""

@@ -223,13 +223,18 @@ class StateFilter:
         if not finite:  # cannot be worth anything again: take the next measurement as a start
             self._initialised = False
             return self.estimate(now_ns)
+        encoder_age_ns = _age(now_ns, accepted[at.ENCODER_P], accepted[at.ENCODER_THETA])
+        camera_channels = [accepted[at.CAMERA_THETA]]
+        if not 0 <= encoder_age_ns <= at.FRESH_NS:
+            # The camera's position counts only while no cart encoder speaks.
+            camera_channels.append(accepted[at.CAMERA_P])
         return Estimate(
             t_ns=now_ns,
             state=(values[at.X + P], values[at.X + V], values[at.X + THETA], values[at.X + OMEGA]),
             sigma=(sigma[P], sigma[V], sigma[THETA], sigma[OMEGA]),
             upright_offset_rad=values[at.X + at.OFFSET],
-            camera_age_ns=_age(now_ns, accepted[at.CAMERA_P], accepted[at.CAMERA_THETA]),
-            encoder_age_ns=_age(now_ns, accepted[at.ENCODER_P], accepted[at.ENCODER_THETA]),
+            camera_age_ns=_age(now_ns, *camera_channels),
+            encoder_age_ns=encoder_age_ns,
             nis_camera=values[at.NIS + at.CAMERA_THETA],
             nis_encoder=values[at.NIS + at.ENCODER_THETA],
             rejected=self._dropped + int(values[at.REJECTED]),
