@@ -18,6 +18,7 @@ import pytest
 
 TOOLS = ("systemd-nspawn", "nsenter", "script", "systemd-sysusers", "mount", "umount")
 BOOT_S = 60.0
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 class Machine:
@@ -70,6 +71,8 @@ def machine(folder: Path) -> Iterator[Machine]:
         boot = (
             "systemd-nspawn --quiet --register=no --keep-unit --private-network "
             "--rlimit=RTPRIO=99 --rlimit=MEMLOCK=infinity "
+            # A container has a /tmp of its own; a checkout may live in ours.
+            f"--bind-ro={CHECKOUT} "
             f"-D {root} /lib/systemd/systemd --unit=multi-user.target"
         )
         spawned = subprocess.Popen(
