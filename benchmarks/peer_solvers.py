@@ -242,7 +242,7 @@ class CompiledSolver:
     The very first plan comes from one with twice the horizon, solved to convergence.
     """
 
-    STEPS = 3
+    STEPS = 6
     MU = 1e-4
 
     def __init__(self, n: int) -> None:
