@@ -7,7 +7,7 @@ STAMP := $(VENV)/.current
 .PHONY: help setup run test lint types unit format test-long test-drivers bench install clean
 
 help:
-	@echo "make run           swing up on the simulated rig, live, until Ctrl-C (20 s by default)"
+	@echo "make run           swing up on the simulated rig, live, for 20 s"
 	@echo "make test          set-up, format and lint, strict types, tests"
 	@echo "make setup         only prepare $(VENV)"
 	@echo "make bench         the benchmarks, figures into build/"
