@@ -301,9 +301,15 @@ class Sim(Section):
     dead_band_counts: float | None = Field(
         default=None, ge=0.0, le=1000.0, description="true dead band of the driver"
     )
+    motor_sign: Sign | None = Field(default=None, description="true wiring of the motor")
     cart_counts_per_m: float | None = Field(
         default=None, ge=100.0, le=1e7, description="true cart encoder scale"
     )
+    cart_sign: Sign | None = Field(default=None, description="true sign of the cart's counts")
+    pole_counts_per_turn: float | None = Field(
+        default=None, ge=16.0, le=1e6, description="true pole encoder scale"
+    )
+    pole_sign: Sign | None = Field(default=None, description="true sign of the pole's counts")
     upright_offset_rad: float | None = Field(
         default=None, ge=-0.2, le=0.2, description="true offset of the camera's angle"
     )

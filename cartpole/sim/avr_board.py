@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cartpole.messages import NANOSECONDS
 from cartpole.sim.boards import RigPlant
+from cartpole.sim.truth import true_motor
 from firmware_bridge.protocol import CEILING_DRIVE
 from firmware_bridge.sabertooth_text import SabertoothText
 from firmware_bridge.simulator.machine import (
@@ -39,7 +40,7 @@ class AvrBoard:
         self, config: Config, plant: RigPlant, *, t_ns: int = 0, crystal_ppm: float = CRYSTAL_PPM
     ) -> None:
         self._plant = plant
-        self._driver = _true_driver(config)
+        self._driver = SabertoothText.from_config(true_motor(config))
         self._start_ns = self._now_ns = t_ns
         self._hz = CLOCK_HZ * (1.0 + crystal_ppm * 1e-6)
         self._origin = plant.counts(t_ns)
@@ -110,10 +111,3 @@ class AvrBoard:
             self._asked = velocity
             at_ns = self._start_ns + round(output.cycle / self._hz * NANOSECONDS)
             self._plant.command(at_ns, velocity)
-
-
-def _true_driver(config: Config) -> SabertoothText:
-    """The motor driver as it is, gain and dead band included."""
-    from cartpole.sim.rig import true_driver
-
-    return true_driver(config)

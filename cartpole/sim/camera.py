@@ -15,31 +15,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
+from cartpole.sim.truth import true_camera
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Camera, Config
+    from cartpole.config.schema import Config
     from cartpole.vision.frame import Frame
 
 State = tuple[float, float, float, float]
 HintSource = Callable[[int], DetectionHint | None]
 
 
-def true_camera(config: Config) -> Camera:
-    """The camera as it is: the configured one with the ``sim`` section's differences."""
-    sim, camera = config.sim, config.camera
-    changes = {
-        "lens_k1": sim.lens_k1,
-        "readout_s": sim.readout_s,
-        "latency_s": sim.camera_latency_s,
-    }
-    return camera.model_copy(update={k: v for k, v in changes.items() if v is not None})
-
-
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One frame on its way: exposed around ``t_ns``, readable from ``arrival_ns``."""
+    """One frame on its way: exposed around ``t_ns``, readable from ``arrival_ns``.
+
+    The host, which only knows the configured latency, believes it was exposed at ``stamp_ns``.
+    """
 
     t_ns: int
+    stamp_ns: int
     arrival_ns: int
     sequence: int
     state: State
@@ -54,6 +48,7 @@ class Shutter:
         camera, self._sim = true_camera(config), config.sim
         self._period_ns = round(NANOSECONDS / camera.rate_hz)
         self._latency_ns = camera.latency_s * NANOSECONDS
+        self._late_ns = round((camera.latency_s - config.camera.latency_s) * NANOSECONDS)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
         self._next_ns = t_ns + self._period_ns
         self._sequence = 0
@@ -69,6 +64,7 @@ class Shutter:
         lost, outlier = self._rng.random(2).tolist()
         shot = Shot(
             t_ns=self._next_ns,
+            stamp_ns=self._next_ns + self._late_ns,
             arrival_ns=self._next_ns + round(self._latency_ns + jitter),
             sequence=self._sequence,
             state=state,
@@ -125,7 +121,7 @@ class VirtualCamera:
     def _look(self, shot: Shot) -> Detection:
         if self._eye is None:
             return self._measure(shot)
-        frame, detection = self._eye.see(shot, self._hint(shot.t_ns))
+        frame, detection = self._eye.see(shot, self._hint(shot.stamp_ns))
         if self._on_frame is not None:
             self._on_frame(frame)
         return detection
@@ -137,7 +133,7 @@ class VirtualCamera:
         if shot.outlier:
             theta += float(self._rng.uniform(-math.pi, math.pi))
         return Detection(
-            t_ns=shot.t_ns,
+            t_ns=shot.stamp_ns,
             arrival_ns=shot.arrival_ns,
             sequence=shot.sequence,
             status=DetectionStatus.OK,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.messages import Detection, DetectionHint
-from cartpole.sim.camera import Shot, true_camera
+from cartpole.sim.camera import Shot
 from cartpole.sim.render import Renderer
+from cartpole.sim.truth import true_camera
 from cartpole.vision.frame import Frame
 from cartpole.vision.tracker import Tracker
 
@@ -31,7 +32,7 @@ class Eye:
         """The picture of a shot; a turned camera is a turned pole."""
         p, v, theta, omega = shot.state
         data = self._renderer.render((p, v, theta + self._offset, omega))
-        return Frame(np.ascontiguousarray(data), shot.t_ns, shot.arrival_ns, shot.sequence)
+        return Frame(np.ascontiguousarray(data), shot.stamp_ns, shot.arrival_ns, shot.sequence)
 
     def see(self, shot: Shot, hint: DetectionHint | None) -> tuple[Frame, Detection]:
         """Picture and measurement."""

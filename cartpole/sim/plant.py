@@ -16,6 +16,7 @@ from numba import njit
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, V
 from cartpole.model.dynamics import rig_step
 from cartpole.model.parameters import ModelParameters, true_plant
+from cartpole.sim.truth import true_encoder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -62,11 +63,8 @@ class Plant:
         self, config: Config, seed: int, start: tuple[float, float, float, float], t_ns: int = 0
     ) -> None:
         self.parameters: ModelParameters = true_plant(config)
-        true_scale = config.sim.cart_counts_per_m
-        encoder = config.encoder
-        self._cart_scale = encoder.cart_sign * (
-            encoder.cart_counts_per_m if true_scale is None else true_scale
-        )
+        encoder = true_encoder(config)
+        self._cart_scale = encoder.cart_sign * encoder.cart_counts_per_m
         self._pole_scale = encoder.pole_sign * encoder.pole_counts_per_turn / (2.0 * math.pi)
         self._switch_m = config.rig.track_length_m / 2
         self._noise = (config.sim.cart_disturbance, config.sim.pole_disturbance)

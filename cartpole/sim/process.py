@@ -145,7 +145,7 @@ class _World:
             from cartpole.sim.eye import Eye
 
             self._eye = Eye(config, setup.seed)
-            self._eye.draw(Shot(0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))  # compile now
+            self._eye.draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))  # compile now
             # Only now: else the first pictures would be those missed while compiling.
             self._shutter = Shutter(config, setup.seed, time.monotonic_ns())
         self.plant.advance(time.monotonic_ns())

@@ -20,6 +20,7 @@ from cartpole.messages import (
 from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, SabertoothTextBoard
 from cartpole.sim.camera import State, VirtualCamera
 from cartpole.sim.plant import Plant
+from cartpole.sim.truth import true_motor
 from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
 from firmware_bridge.sabertooth_text import SabertoothText
 
@@ -42,11 +43,8 @@ def start_state(config: Config, seed: int) -> State:
 
 
 def true_driver(config: Config) -> SabertoothText:
-    """The motor driver as it is, gain and dead band included."""
-    motor, sim = config.motor, config.sim
-    gain = motor.counts_per_m_s if sim.counts_per_m_s is None else sim.counts_per_m_s
-    dead = motor.dead_band_counts if sim.dead_band_counts is None else sim.dead_band_counts
-    return SabertoothText(motor.channel, motor.sign, gain, dead)
+    """The motor driver as it is, wiring, gain and dead band included."""
+    return SabertoothText.from_config(true_motor(config))
 
 
 class VirtualRig:
