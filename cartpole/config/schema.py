@@ -336,6 +336,12 @@ class Sim(Section):
     camera_outliers: float = number(0.002, 0.0, 1.0, "share of frames that measure nonsense")
     pixel_noise: float = number(3.0, 0.0, 50.0, "noise of a rendered pixel, grey levels")
     distractors: int = whole(0, 0, 5, "bright reflections in the rendered picture")
+    light: float = number(
+        1.0,
+        0.01,
+        20.0,
+        "the ring light, times the usual; rendered pictures go with it, exposure, gain",
+    )
     homed: bool = Field(default=True, description="in virtual time: start with homing done")
 
 

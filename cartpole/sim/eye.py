@@ -23,7 +23,11 @@ class Eye:
     def __init__(self, config: Config, seed: int) -> None:
         sim = config.sim
         self._renderer = Renderer(
-            true_camera(config), seed=seed, pixel_noise=sim.pixel_noise, distractors=sim.distractors
+            true_camera(config),
+            seed=seed,
+            pixel_noise=sim.pixel_noise,
+            distractors=sim.distractors,
+            light=sim.light,
         )
         self._tracker = Tracker(config.camera)
         self._offset = sim.upright_offset_rad or 0.0

@@ -4,6 +4,9 @@ The strip is drawn in closed form: its soft-edged profile is averaged over the e
 differences of the profile's integral, every line at its own time (rolling shutter), every pixel
 looked up in the rig's plane through the inverse of the lens. Noise is one tile of Gaussian noise,
 laid at a random offset under every frame. The same seed and the same calls give the same pictures.
+
+All levels go with light, exposure and gain, the noise with gain alone; the levels below are those
+of the default settings. Black is 0.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from numba import njit
 from cartpole.config.schema import Camera
 from cartpole.messages import FloatArray
 from cartpole.vision.geometry import CameraGeometry, project, unproject_grid
+from cartpole.vision.levels import brightness, gain_factor
 
 GROUND_DN = 12.0  # dark ground in the middle of the picture
 TAPE_DN = 205.0
@@ -152,10 +156,16 @@ class Renderer:
         seed: of the noise and of where the reflections stand.
         pixel_noise: standard deviation, grey levels.
         distractors: bright round reflections, standing still in the picture.
+        light: the ring light's, 1 is usual.
     """
 
     def __init__(
-        self, camera: Camera, seed: int = 0, pixel_noise: float = 3.0, distractors: int = 0
+        self,
+        camera: Camera,
+        seed: int = 0,
+        pixel_noise: float = 3.0,
+        distractors: int = 0,
+        light: float = 1.0,
     ) -> None:
         self._geometry = CameraGeometry.from_camera(camera)
         self._random = np.random.default_rng(seed)
@@ -168,24 +178,28 @@ class Renderer:
         unproject_grid(height, width, self._geometry.vector, self._xs, self._ys)
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
         reach = np.hypot(rows - height / 2, columns - width / 2) / math.hypot(height / 2, width / 2)
-        light = 1.0 - VIGNETTE * reach**2
-        self._light = TAPE_DN * light
-        self._base = GROUND_DN * light
-        self._add_distractors(distractors, rows, columns)
-        self._ground = np.rint(self._base).astype(np.int16)
-        tile = self._random.normal(0.0, 1.0, (height + 97, width + 131)) * pixel_noise
+        falloff = 1.0 - VIGNETTE * reach**2
+        bright = light * brightness(camera)
+        self._light = TAPE_DN * falloff * bright
+        self._base = GROUND_DN * falloff * bright
+        self._add_distractors(distractors, rows, columns, bright)
+        self._ground = np.rint(np.minimum(self._base, 9999.0)).astype(np.int16)
+        amplified = gain_factor(camera.gain) / gain_factor(Camera().gain)
+        tile = self._random.normal(0.0, 1.0, (height + 97, width + 131)) * pixel_noise * amplified
         self._tile = np.rint(tile).astype(np.int16)
 
-    def _add_distractors(self, count: int, rows: FloatArray, columns: FloatArray) -> None:
+    def _add_distractors(
+        self, count: int, rows: FloatArray, columns: FloatArray, bright: float
+    ) -> None:
         height, width = self.shape
         for _ in range(count):
             row = self._random.uniform(0.05, 0.95) * height
             column = self._random.uniform(0.05, 0.95) * width
             radius = self._random.uniform(3.0, 8.0)
-            brightness = self._random.uniform(120.0, 255.0)
+            level = self._random.uniform(120.0, 255.0) * bright
             distance = np.hypot(rows - row, columns - column)
             cover = np.clip((radius + 1.0 - distance) / 2.0, 0.0, 1.0)
-            self._base = np.maximum(self._base, cover * brightness)
+            self._base = np.maximum(self._base, cover * level)
 
     def render(
         self, state: Sequence[float] | FloatArray, alpha: float = 0.0, out: _UInt8 | None = None
