@@ -146,6 +146,14 @@ class BridgeCodec:
         """Whether the board has answered and holds this configuration."""
         return self.info is not None and self._configured
 
+    def reconfigure(self, config: Config) -> None:
+        """Other limits for the board: ``ready`` is false until it says that it holds them."""
+        self._config_fields = _config_fields(config)
+        self._config_crc = crc16(self._config_fields)
+        self._config_ns = None
+        self._configs_unheard = 0
+        self._configured = False
+
     # From the board -----------------------------------------------------------------------------
 
     def feed(self, data: bytes, arrival_ns: int) -> list[BridgeMessage]:

@@ -44,6 +44,7 @@ class BridgeLink(DriveKeeper):
         self._codec_lock = threading.Lock()
         self.codec = self._new_codec()
         self._up = False
+        self._to_tell = self._telling = False  # other limits
         self._heard_ns = 0
         self._locked = False
 
@@ -59,6 +60,15 @@ class BridgeLink(DriveKeeper):
             except UsageError:  # not finite: the governor's last line of defence is the wire
                 data = self.codec.encode_stop()
             return self._send(data)
+
+    def update(self, config: Config) -> None:
+        """Tell the board other limits, from the reader's thread; UP says that it holds them.
+
+        The board takes them only while the drive is off. A port that is closed just now will tell
+        them when it opens.
+        """
+        self._config = config
+        self._to_tell = True
 
     def close(self) -> None:
         """Stop the motor and let the port go; never raises."""
@@ -87,6 +97,9 @@ class BridgeLink(DriveKeeper):
             self._outbox.put(LinkEvent(self._clock(), link, LinkState.DOWN, why))
 
     def _step(self, port: Port) -> None:
+        if self._to_tell:
+            self._to_tell, self._telling = False, True
+            self.codec.reconfigure(self._config)
         with self._codec_lock:
             question = self.codec.service(self._clock())
             if question:
@@ -104,11 +117,16 @@ class BridgeLink(DriveKeeper):
             self._wait_ns(5_000_000)
 
     def _greet(self, now_ns: int) -> None:
-        if self._up or not self.codec.ready:
+        if not self.codec.ready:
             return
-        self._up = True
-        for link in self._links():
-            self._outbox.put(LinkEvent(now_ns, link, LinkState.UP, "the board answers"))
+        if not self._up:
+            self._up = True
+            for link in self._links():
+                self._outbox.put(LinkEvent(now_ns, link, LinkState.UP, "the board answers"))
+        elif self._telling:
+            detail = "the board holds the new limits"
+            self._outbox.put(LinkEvent(now_ns, Link.MOTOR, LinkState.UP, detail))
+        self._telling = False
 
     def _pass_on(self, message: Measurement) -> None:
         if self._measures or not isinstance(message, EncoderSample):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from cartpole.config.schema import Config
 from cartpole.errors import UsageError
 from cartpole.messages import NANOSECONDS, Command, Link, LinkEvent, LinkState
 from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
@@ -116,6 +117,9 @@ class MotorLink(DriveKeeper):
         except UsageError:  # not finite: the governor's last line of defence is the wire
             data = self.driver.stop()
         return self._send(data)
+
+    def update(self, config: Config) -> None:
+        """The driver keeps no limits: there is nothing to tell."""
 
     def close(self) -> None:
         """Stop the motor and let the port go; never raises."""

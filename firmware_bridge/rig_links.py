@@ -33,6 +33,11 @@ class RigLinks(Protocol):
         """Put a command on the wire at once; never blocks; False if it could not go out."""
         ...
 
+    def update(self, config: Config) -> None:
+        """Other limits, with the drive disabled: a board with limits of its own is told; it says
+        UP when it has them. Never blocks."""
+        ...
+
     def close(self) -> None:
         """Stop the motor, let the ports go; never raises; may be called twice."""
         ...
@@ -47,6 +52,7 @@ class Drive(Protocol):
 
     def start(self) -> None: ...
     def send(self, command: Command) -> bool: ...
+    def update(self, config: Config) -> None: ...
     def close(self) -> None: ...
     def figures(self) -> dict[str, int]: ...
 
@@ -76,6 +82,10 @@ class Links:
     def send(self, command: Command) -> bool:
         """See ``RigLinks``."""
         return self.drive.send(command)
+
+    def update(self, config: Config) -> None:
+        """See ``RigLinks``."""
+        self.drive.update(config)
 
     def close(self) -> None:
         """See ``RigLinks``."""

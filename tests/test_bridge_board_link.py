@@ -52,7 +52,7 @@ class Rig:
     """The board, its cable and the link."""
 
     def __init__(self, folder: Path, config: Config, board: AvrBoard, plant: CartPlant) -> None:
-        self.plant = plant
+        self.plant, self.config = plant, config
         self.port = PtyPort(board, folder / "board")
         self.server = PtyServer([self.port])
         self.server.start()
@@ -153,3 +153,23 @@ def test_unplugged_and_back_it_moves_only_after_the_core_has_noticed(rig: Rig) -
         rig.tick(0.0, False, clear=True)
     rig.until(rig.enabled, 0.0, True)
     rig.until(lambda: rig.plant.velocity_m_s > 0.1, 0.2, True)
+
+
+def test_new_limits_reach_the_board_when_it_is_off(rig: Rig) -> None:
+    rig.until(lambda: rig.states(Link.MOTOR)[-1:] == [LinkState.UP], 0.0, False)
+    rig.until(rig.enabled, 0.0, True)
+    slow = rig.config.model_copy(
+        update={"rig": rig.config.rig.model_copy(update={"velocity_limit_m_s": 0.1})}
+    )
+    rig.heard.clear()
+    rig.links.update(slow)
+    for _ in range(20):
+        rig.tick(0.2, True)
+    assert rig.states(Link.MOTOR) == []  # not while the drive is on
+    rig.until(lambda: rig.states(Link.MOTOR) == [LinkState.UP], 0.0, False)
+    assert rig.states(Link.ENCODER) == []  # it never fell silent
+    rig.until(rig.enabled, 0.0, True)
+    rig.until(lambda: rig.plant.velocity_m_s > 0.08, 0.3, True)
+    for _ in range(25):
+        rig.tick(0.3, True)
+        assert rig.plant.velocity_m_s < 0.12  # the board's own limit, not the host's

@@ -143,12 +143,21 @@ def fields() -> Iterator[tuple[str, FieldInfo]]:
 
 def live_fields() -> set[str]:
     """Dotted keys that may change while the controller runs."""
-    live = set()
+    return _marked("live")
+
+
+def disarmed_fields() -> set[str]:
+    """Dotted keys that may change while the controller runs, but only disarmed: the limits."""
+    return _marked("disarmed")
+
+
+def _marked(mark: str) -> set[str]:
+    found = set()
     for key, info in fields():
         extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("live"):
-            live.add(key)
-    return live
+        if isinstance(extra, dict) and extra.get(mark):
+            found.add(key)
+    return found
 
 
 def config_sha256(config: Config) -> str:

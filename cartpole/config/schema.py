@@ -1,7 +1,8 @@
 """Every setting, with its unit in its name and its bounds beside it.
 
 Frozen and strict: an unknown key, a number given as text, ``nan`` or a value outside its bounds
-is an error. Fields marked ``live`` may change while the controller runs; all others need a restart.
+is an error. Fields marked ``live`` may change while the controller runs, those marked ``disarmed``
+(limits that keep the rig whole) only while it is disarmed; all others need a restart.
 """
 
 from __future__ import annotations
@@ -19,11 +20,23 @@ class Section(BaseModel):
     )
 
 
-def number(default: float, low: float, high: float, text: str, *, live: bool = False) -> Any:
-    """A bounded number field; ``live`` fields may change while running."""
-    return Field(
-        default=default, ge=low, le=high, description=text, json_schema_extra={"live": live}
-    )
+def number(
+    default: float,
+    low: float,
+    high: float,
+    text: str,
+    *,
+    live: bool = False,
+    disarmed: bool = False,
+) -> Any:
+    """A bounded number field; ``live`` ones may change while running, ``disarmed`` ones at rest."""
+    marks: dict[str, Any] = {"live": live, "disarmed": disarmed}
+    return Field(default=default, ge=low, le=high, description=text, json_schema_extra=marks)
+
+
+def limit(default: float, low: float, high: float, text: str) -> Any:
+    """A bounded number that keeps the rig whole: it may change only while disarmed."""
+    return number(default, low, high, text, disarmed=True)
 
 
 def whole(default: int, low: int, high: int, text: str, *, live: bool = False) -> Any:
@@ -42,9 +55,9 @@ class Rig(Section):
 
     name: str = Field(default="cart-pole", max_length=80, description="shown in pages and reports")
     track_length_m: float = number(0.88, 0.2, 5.0, "travel between the two limit switches")
-    position_limit_m: float = number(0.36, 0.05, 2.4, "plans and governor keep |p| inside this")
-    velocity_limit_m_s: float = number(1.0, 0.05, 5.0, "largest velocity command")
-    acceleration_limit_m_s2: float = number(8.0, 0.5, 50.0, "largest rate of the velocity command")
+    position_limit_m: float = limit(0.36, 0.05, 2.4, "plans and governor keep |p| inside this")
+    velocity_limit_m_s: float = limit(1.0, 0.05, 5.0, "largest velocity command")
+    acceleration_limit_m_s2: float = limit(8.0, 0.5, 50.0, "largest rate of the velocity command")
 
     @model_validator(mode="after")
     def _inside_track(self) -> Rig:
@@ -231,13 +244,13 @@ class Estimator(Section):
 class Safety(Section):
     """Limits of the governor and the watch over the devices."""
 
-    stale_state_s: float = number(0.06, 0.02, 0.5, "no command from an older state")
-    board_timeout_s: float = number(0.1, 0.02, 0.5, "the board ramps down after this long silence")
-    stop_margin_m: float = number(0.005, 0.001, 0.1, "kept free before the end stops")
-    lag_error_s: float = number(0.1, 0.05, 1.0, "commanded and seen velocity may differ this long")
-    homing_speed_m_s: float = number(0.15, 0.01, 0.5, "speed towards the switches")
-    travel_tolerance: float = number(0.1, 0.01, 0.5, "found against configured travel")
-    gain_tolerance: float = number(0.1, 0.02, 0.5, "found against commanded speed while homing")
+    stale_state_s: float = limit(0.06, 0.02, 0.5, "no command from an older state")
+    board_timeout_s: float = limit(0.1, 0.02, 0.5, "the board ramps down after this long silence")
+    stop_margin_m: float = limit(0.005, 0.001, 0.1, "kept free before the end stops")
+    lag_error_s: float = limit(0.1, 0.05, 1.0, "commanded and seen velocity may differ this long")
+    homing_speed_m_s: float = limit(0.15, 0.01, 0.5, "speed towards the switches")
+    travel_tolerance: float = limit(0.1, 0.01, 0.5, "found against configured travel")
+    gain_tolerance: float = limit(0.1, 0.02, 0.5, "found against commanded speed while homing")
 
 
 class Startup(Section):

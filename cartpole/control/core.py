@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cartpole.config.load import changed_keys, live_fields
+from cartpole.config.load import changed_keys
+from cartpole.control.change import limits_changed, refusal
 from cartpole.control.faults import FaultLatch
 from cartpole.control.governor import govern, limits_from
 from cartpole.control.homing import Homing, HomingPhase, HomingState
 from cartpole.control.modes import DRIVEN, FLYING, Situation, next_mode
-from cartpole.control.pilot import Flight, Pilot, PlanMaker
+from cartpole.control.observer import Observer
+from cartpole.control.pilot import Flight, Pilot
+from cartpole.control.planning import PlanMaker
 from cartpole.control.reference import Target
 from cartpole.control.watch import Watch
-from cartpole.estimation.filter import StateFilter
 from cartpole.messages import (
     NANOSECONDS,
     Command,
-    Detection,
     DetectionHint,
-    DetectionStatus,
-    EncoderSample,
     Estimate,
     HomingResult,
     Link,
@@ -46,7 +45,6 @@ from cartpole.messages import (
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
-FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 AT_REST_M_S = 0.02
 BRAKING_GIVES_UP_S = 1.0
 CONSISTENCY_EVERY = 50  # ticks
@@ -67,7 +65,7 @@ class ControlCore:
         planner: PlanMaker | None = None,
     ) -> None:
         self._config = config
-        self._filter = StateFilter(config)
+        self._observer = Observer(config, homed)
         self._pilot = Pilot(config, planner)
         self._watch = Watch(config)
         self._latch = FaultLatch()
@@ -75,8 +73,6 @@ class ControlCore:
         self._homing_state: HomingState | None = None
         self._target = Target(config)
         self._limits = limits_from(config)
-        self._homed = homed
-        self._camera_only = config.encoder.protocol == "none"
         self._delay_ns = round(config.motor.delay_s * NANOSECONDS)
         self._mode = Mode.DISARMED
         self._armed = False
@@ -84,8 +80,6 @@ class ControlCore:
         self._index = -1
         self._sent_m_s = 0.0
         self._flight = Flight(0.0, None, "none")
-        self._sample: EncoderSample | None = None
-        self._residual_m: float | None = None
         self._stopping_since_ns = -1
         self._events: list[str] = []
 
@@ -101,7 +95,7 @@ class ControlCore:
 
     def hint(self, t_ns: int) -> DetectionHint | None:
         """Where the tracker should look at ``t_ns``; ``None`` while nothing is known."""
-        return self._filter.hint(t_ns) if self._filter.initialised else None
+        return self._observer.hint(t_ns)
 
     def tick(self, tick: TickInput) -> TickRecord:
         """Advance to ``tick.now_ns``; raises nothing on any measurement."""
@@ -112,18 +106,18 @@ class ControlCore:
             self._handle(request, now)
         for measurement in tick.measurements:
             self._absorb(measurement)
-        estimate = self._filter.estimate(now) if self._filter.initialised else None
+        estimate = self._observer.estimate(now)
         self._look_after(now, estimate)
         self._advance_mode(estimate, now)
         plan, command = self._command(tick, estimate)
         self._sent_m_s = command.velocity_m_s
-        self._filter.add_command(now, command.velocity_m_s)
+        self._observer.add_command(now, command.velocity_m_s)
         return TickRecord(
             index=self._index,
             input=tick,
             mode=self._mode,
             armed=self._armed,
-            homed=self._is_homed,
+            homed=self._observer.is_homed,
             estimate=estimate,
             plan=plan,
             command=command,
@@ -156,10 +150,14 @@ class ControlCore:
         elif kind is RequestKind.REFERENCE and request.reference is not None:
             self._note(self._target.follow(request.reference, now_ns))
         elif kind is RequestKind.CONFIG and request.config is not None:
-            self._reconfigure(request.config)
+            self._reconfigure(request.config, now_ns)
 
     def _note(self, text: str) -> None:
         self._events.append(text)
+
+    def _note_any(self, text: str) -> None:
+        if text:
+            self._note(text)
 
     def _arm(self, now_ns: int) -> None:
         if self._mode is not Mode.DISARMED:
@@ -173,18 +171,13 @@ class ControlCore:
         self._armed = True
         self._watch.rest(now_ns)
         self._note("armed")
-        if self._is_homed:
+        if self._observer.is_homed:
             self._mode = Mode.READY
         else:
             self._begin_homing(now_ns)
 
-    @property
-    def _is_homed(self) -> bool:
-        return self._camera_only or self._homed is not None
-
     def _begin_homing(self, now_ns: int) -> None:
-        self._homed = None
-        self._filter = StateFilter(self._config)
+        self._observer.forget()
         self._homing_state = self._homing.start(now_ns)
         self._mode = Mode.HOMING
         self._note("homing")
@@ -208,12 +201,12 @@ class ControlCore:
             self._note(f"swing-up refused: {self._mode.value}, arm first")
 
     def _want_homing(self, now_ns: int) -> None:
-        if self._camera_only:
+        if self._observer.camera_only:
             self._note("homing is not needed: the camera sees the position")
         elif self._mode is Mode.READY:
             self._begin_homing(now_ns)
         elif self._mode is Mode.DISARMED:
-            self._homed = None
+            self._observer.homed = None
             self._arm(now_ns)
         else:
             self._note(f"homing refused: {self._mode.value}")
@@ -223,23 +216,37 @@ class ControlCore:
             self._note("reset: no fault is latched")
             return
         self._latch.clear()
-        self._homed = None
-        self._filter = StateFilter(self._config)
+        self._observer.forget()
         self._pilot.reset()
         self._mode = Mode.DISARMED
         self._note("reset: home again before use")
 
-    def _reconfigure(self, config: Config) -> None:
-        frozen = sorted(set(changed_keys(self._config, config)) - live_fields())
-        if frozen:
-            self._note(f"settings refused, restart needed: {', '.join(frozen)}")
+    def _reconfigure(self, config: Config, now_ns: int) -> None:
+        """All of ``config`` or nothing of it (I9)."""
+        why = refusal(self._config, config, self._mode)
+        if why:
+            self._note(f"settings refused: {why}")
             return
-        changed = sorted(changed_keys(self._config, config))
-        self._config = config
-        self._filter.update(config)
-        self._pilot.update(config)
-        self._target.update(config)
+        before, self._config = self._config, config
+        changed = sorted(changed_keys(before, config))
         self._note(f"settings changed: {', '.join(changed)}" if changed else "settings unchanged")
+        self._observer.update(config)
+        self._pilot.update(config)
+        self._note_any(self._target.update(config))
+        if limits_changed(before, config):
+            self._take_limits(config, now_ns)
+
+    def _take_limits(self, config: Config, now_ns: int) -> None:
+        """Disarmed, as ``refusal`` made sure."""
+        self._limits = limits_from(config)
+        self._watch.update(config)
+        self._homing = Homing(config)
+        homed = self._observer.homed
+        if homed is not None and not self._homing.believes(homed):
+            self._observer.forget()
+            self._note("homing is outside the new tolerances: home again")
+        if config.motor.protocol == "bridge":
+            self._watch.expect_limits(now_ns)
 
     # Measurements and faults
 
@@ -247,42 +254,15 @@ class ControlCore:
         for name, detail in self._watch.absorb(measurement):
             if self._armed or self._mode in DRIVEN:
                 self._raise(measurement.t_ns, name, detail)
-        if isinstance(measurement, EncoderSample):
-            self._absorb_encoder(measurement)
-        elif isinstance(measurement, LinkEvent):
+        self._observer.take(measurement)
+        if isinstance(measurement, LinkEvent):
             self._absorb_link(measurement)
-        elif isinstance(measurement, Detection):
-            self._absorb_detection(measurement)
-
-    def _absorb_encoder(self, sample: EncoderSample) -> None:
-        self._sample = sample
-        if self._homed is None:
-            return
-        encoder, zero = self._config.encoder, self._homed
-        # A count n stands for anything from n to n + 1: its middle is the best guess.
-        position = encoder.cart_sign * (sample.cart_counts + 0.5 - zero.cart_zero_counts)
-        turns = encoder.pole_sign * (sample.pole_counts + 0.5 - zero.pole_zero_counts)
-        p = position / encoder.cart_counts_per_m
-        theta = 2.0 * math.pi * turns / encoder.pole_counts_per_turn
-        if not self._filter.initialised:
-            self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
-        self._filter.add_encoder(sample.t_ns, p, theta)
 
     def _absorb_link(self, event: LinkEvent) -> None:
         self._note(f"{event.link.value} {event.state.value}: {event.detail}")
-        if event.link is Link.ENCODER and event.state is LinkState.DOWN and self._homed is not None:
-            # The board may have restarted: its counts mean nothing until the next homing.
-            self._homed = None
-            self._filter = StateFilter(self._config)
-
-    def _absorb_detection(self, detection: Detection) -> None:
-        if not self._is_homed:
-            return
-        self._filter.add_camera(detection)
-        self._residual_m = None
-        usable = detection.status is DetectionStatus.OK and detection.sigma_p_m < 0.003
-        if usable and not self._camera_only and self._filter.initialised:
-            self._residual_m = detection.p_m - self._filter.predict(detection.t_ns)[0]
+        down = event.link is Link.ENCODER and event.state is LinkState.DOWN
+        if down and self._observer.homed is not None:
+            self._observer.forget()  # the board may have restarted
 
     def _raise(self, t_ns: int, name: str, detail: str) -> None:
         fault = self._latch.raise_fault(t_ns, name, detail)
@@ -298,15 +278,18 @@ class ControlCore:
             self._watch.rest(now_ns)
             return
         faults = self._watch.check(
-            now_ns, estimate, self._sent_m_s, self._residual_m, self._mode is Mode.HOMING
+            now_ns,
+            estimate,
+            self._sent_m_s,
+            self._observer.residual_m,
+            self._mode is Mode.HOMING,
         )
         for name, detail in faults:
             self._raise(now_ns, name, detail)
-        if self._index % CONSISTENCY_EVERY == 0 and self._filter.initialised:
-            consistency = self._filter.consistency()
-            if consistency.camera_delay_suspect:
-                detail = f"by {1000 * consistency.camera_delay_error_s:+.1f} ms"
-                self._raise(now_ns, "camera delay", detail)
+        if self._index % CONSISTENCY_EVERY == 0 and self._observer.initialised:
+            error_s = self._observer.camera_delay_error_s()
+            if error_s is not None:
+                self._raise(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
             else:
                 self._latch.drop("camera delay")
         if self._watch.camera_back(now_ns) and self._latch.drop("camera lost"):
@@ -340,7 +323,7 @@ class ControlCore:
     def _command(self, tick: TickInput, estimate: Estimate | None) -> tuple[Plan | None, Command]:
         now = tick.now_ns
         acts_ns = now + self._delay_ns
-        predicted = self._filter.predict(acts_ns) if estimate is not None else None
+        predicted = self._observer.predict(acts_ns) if estimate is not None else None
         plan, desired = self._desired(tick, predicted, acts_ns)
         enable = self._mode in DRIVEN or self._mode is Mode.SAFE_STOP
         if not enable:
@@ -380,16 +363,16 @@ class ControlCore:
         return self._flight.plan, self._flight.velocity_m_s
 
     def _home(self, now_ns: int) -> float:
-        if self._homing_state is None or self._sample is None:
+        if self._homing_state is None or self._observer.sample is None:
             return 0.0
-        step = self._homing.step(self._homing_state, now_ns, self._sample)
+        step = self._homing.step(self._homing_state, now_ns, self._observer.sample)
         if step.state.phase is not self._homing_state.phase:
             self._note(f"homing: {step.state.phase.value}")
         self._homing_state = step.state
         if step.state.phase is HomingPhase.FAILED:
             self._raise(now_ns, "homing failed", f"{step.state.failure}: {step.state.advice}")
         if step.result is not None:
-            self._homed = step.result
+            self._observer.homed = step.result
             self._note(f"homed: {step.result.travel_m:.3f} m between the switches, "
                        f"gain {step.result.gain:.3f}")  # fmt: skip
             self._mode = Mode.READY

@@ -74,6 +74,11 @@ class Homing:
         self._gain_tolerance = config.safety.gain_tolerance
         self._braking = config.rig.acceleration_limit_m_s2 / 4.0
 
+    def believes(self, result: HomingResult) -> bool:
+        """Whether an earlier result stands the present tolerances; one never measured does."""
+        off = result.travel_m / self._travel - 1.0 if result.travel_m > 0.0 else 0.0
+        return abs(off) <= self._travel_tolerance and abs(result.gain - 1.0) <= self._gain_tolerance
+
     def start(self, now_ns: int) -> HomingState:
         """Begin at ``now_ns``."""
         return HomingState(since_ns=now_ns, still_since_ns=now_ns, still_counts=-(2**31))

@@ -8,44 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cartpole.control import energy, lqr
+from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import from_config
-from cartpole.optimizer.planner import make_planner
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.optimizer.problem import Problem
 
 BRIDGED_TICKS = 2
 GOOD_PLANS_TO_RETURN = 5
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
-
-
-class PlanMaker(Protocol):
-    """What the pilot needs of a planner (`cartpole.optimizer.planner.Planner`)."""
-
-    @property
-    def problem(self) -> Problem:
-        """Horizon, costs and limits."""
-
-    def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
-    ) -> Plan:
-        """A plan from ``state`` (5,) at ``start_ns`` along ``reference`` (N + 1,)."""
-
-    def prepare(self) -> None:
-        """Work for the next plan that needs no measurement."""
-
-    def update(self, config: Config) -> None:
-        """Take over live settings."""
-
-    def reset(self) -> None:
-        """Forget every plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +38,13 @@ class Pilot:
     """Owns planner and LQR; deterministic, no clock."""
 
     def __init__(self, config: Config, planner: PlanMaker | None = None) -> None:
-        self._planner: PlanMaker = planner if planner is not None else make_planner(config)
-        # Times (N + 1,) of a plan's states, from its start.
-        self.times_s = np.concatenate(([0.0], np.cumsum(self._planner.problem.steps_s)))
+        self._planner: PlanMaker = planner if planner is not None else RigPlanner(config)
         self._set(config)
         self.reset()
 
     def _set(self, config: Config) -> None:
+        # Times (N + 1,) of a plan's states, from its start.
+        self.times_s = np.concatenate(([0.0], np.cumsum(self._planner.problem.steps_s)))
         self._parameters = from_config(config)
         self._lqr = lqr.design(config)
         self._rig = config.rig
@@ -76,7 +53,7 @@ class Pilot:
         self._feed_back_only = config.controller.feed_back_only
 
     def update(self, config: Config) -> None:
-        """Take over changed live settings."""
+        """Take over changed settings; plans of another length mean that all are forgotten."""
         self._planner.update(config)
         self._set(config)
 

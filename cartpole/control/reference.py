@@ -24,11 +24,20 @@ class Target:
         self._from_config_m = config.controller.target_m
         self._start_ns = 0
 
-    def update(self, config: Config) -> None:
-        """Take over a changed ``controller.target_m``; a reference in force stays otherwise."""
+    def update(self, config: Config) -> str:
+        """Take over a changed ``controller.target_m`` and the room for targets.
+
+        A reference in force stays unless it leaves a smaller room: then its centre is held, or
+        what comes nearest to it. Answers what happened to it; "" if nothing did.
+        """
+        before_m, self._room_m = self._room_m, ROOM_SHARE * config.rig.position_limit_m
         if config.controller.target_m != self._from_config_m:
             self._from_config_m = config.controller.target_m
             self.hold(config.controller.target_m)
+        now = self._reference
+        if self._room_m >= before_m or abs(now.centre_m) + abs(now.amplitude_m) <= self._room_m:
+            return ""
+        return self.hold(min(max(now.centre_m, -self._room_m), self._room_m))
 
     def hold(self, position_m: float) -> str:
         """Hold the cart at a position [m]; answers what happened."""

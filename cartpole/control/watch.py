@@ -35,15 +35,7 @@ class Watch:
     """Holds what must be remembered between two ticks; time is an argument."""
 
     def __init__(self, config: Config) -> None:
-        self._stale_ns = round(config.safety.stale_state_s * NANOSECONDS)
-        self._has_encoder = config.encoder.protocol != "none"
-        self._has_camera = config.camera.source != "none"
-        self._lag_error_ns = round(config.safety.lag_error_s * NANOSECONDS)
-        self._mismatch_m_s = SPEED_MISMATCH * config.rig.velocity_limit_m_s
-        self._tau_s = config.motor.tau_s
-        self._motor_limit = config.motor.acceleration_m_s2
-        self._period_s = config.controller.period_s
-        self._position_limit_m = config.rig.position_limit_m
+        self.update(config)
         self._down: dict[Link, str] = {}
         self._garbled = 0
         self._refused = 0
@@ -56,6 +48,24 @@ class Watch:
         self._mismatch_since_ns = -1
         self._disagree_since_ns = -1
         self._last_tick_ns = -1
+        self._limits_since_ns = -1
+
+    def update(self, config: Config) -> None:
+        """Take over settings; what is remembered of the devices stays."""
+        self._stale_ns = round(config.safety.stale_state_s * NANOSECONDS)
+        self._has_encoder = config.encoder.protocol != "none"
+        self._has_camera = config.camera.source != "none"
+        self._lag_error_ns = round(config.safety.lag_error_s * NANOSECONDS)
+        self._mismatch_m_s = SPEED_MISMATCH * config.rig.velocity_limit_m_s
+        self._tau_s = config.motor.tau_s
+        self._motor_limit = config.motor.acceleration_m_s2
+        self._period_s = config.controller.period_s
+        self._position_limit_m = config.rig.position_limit_m
+
+    def expect_limits(self, now_ns: int) -> None:
+        """The drive's board keeps limits of its own: no arming before it says it has the new."""
+        self._down[Link.MOTOR] = "the board has not confirmed the new limits"
+        self._limits_since_ns = now_ns
 
     def absorb(self, measurement: Measurement) -> list[FaultName]:
         """One measurement, in the order they came."""
@@ -86,6 +96,8 @@ class Watch:
 
     def _link_event(self, event: LinkEvent) -> list[FaultName]:
         if event.state is LinkState.UP:
+            if event.link is Link.MOTOR and event.t_ns <= self._limits_since_ns:
+                return []  # said before the board was told the new limits
             self._down.pop(event.link, None)
             self._refused = 0
             return []

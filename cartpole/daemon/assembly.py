@@ -127,7 +127,9 @@ def assemble(
         truth = rig.truth if rig is not None else None
         daemon = Daemon(config, Devices(links, camera, truth), tuple(listeners))
         stack.enter_context(StatusLine(daemon, events_only=headless))
-        settings = SettingsKeeper(config_path, overrides or [], lambda: daemon.config, daemon.ask)
+        settings = SettingsKeeper(
+            config_path, overrides or [], lambda: daemon.config, daemon.ask, lambda: daemon.mode
+        )
         tell = _teller(daemon, writer)
         watch = SettingsWatch(
             config_path, settings, tell, notifier.reloading, lambda: notifier.send(READY=1)

@@ -65,6 +65,7 @@ class Daemon:
         self._threshold = config.camera.threshold
         self._planner = TimedPlanner(config)
         self._core = ControlCore(config, planner=self._planner)
+        self._told = config  # what the links know
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._period_ns = round(config.controller.period_s * NANOSECONDS)
         self._seen_encoder = config.encoder.protocol == "none"
@@ -81,6 +82,11 @@ class Daemon:
     def config(self) -> Config:
         """The settings in force."""
         return self._core.config
+
+    @property
+    def mode(self) -> Mode:
+        """The core's present mode."""
+        return self._core.mode
 
     def submit(self, request: Request) -> None:
         """Ask for something; it is done in the next tick."""
@@ -153,6 +159,9 @@ class Daemon:
         )
         record = self._core.tick(tick)
         self._devices.links.send(record.command)
+        if self._core.config is not self._told:
+            self._told = self._core.config
+            self._devices.links.update(self._told)
         sent_ns = time.monotonic_ns()
         self._core.after_tick()
         self._aim_camera(wake.now_ns)

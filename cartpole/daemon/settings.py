@@ -1,7 +1,8 @@
-"""Settings of a running daemon: reload from the file, change one live field, save to the file.
+"""Settings of a running daemon: reload from the file, change some fields, save to the file.
 
-Whole or not at all: a file is validated as a whole, and a change that touches a field which is not
-live changes nothing.
+Whole or not at all: a file is validated as a whole, and a change that touches a field which may not
+change now changes nothing. The core decides that in its tick; asking it is refused here already
+where the answer is known.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cartpole.config.load import changed_keys, live_fields, load_config
+from cartpole.config.load import live_fields, load_config
+from cartpole.control.change import refusal
 from cartpole.errors import ConfigError
-from cartpole.messages import Request, RequestKind
+from cartpole.messages import Mode, Request, RequestKind
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+
+REFUSED = "settings refused: "  # as the core says it
 
 
 def get_value(config: Config, key: str) -> Any:
@@ -36,9 +40,11 @@ class SettingsKeeper:
         overrides: list[str],
         current: Callable[[], Config],
         ask: Callable[[Request], tuple[str, ...]],
+        mode: Callable[[], Mode] = lambda: Mode.DISARMED,
     ) -> None:
+        """``current`` and ``mode`` are the core's; ``ask`` returns the events of its tick."""
         self._path, self._overrides = path, list(overrides)
-        self._current, self._ask = current, ask
+        self._current, self._ask, self._mode = current, ask, mode
         self._changed: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -53,7 +59,7 @@ class SettingsKeeper:
             return events
 
     def set_values(self, values: dict[str, Any]) -> tuple[str, ...]:
-        """Change live fields now; raises ConfigError naming key and what is allowed."""
+        """Change fields now; raises ConfigError naming key and what is allowed."""
         with self._lock:
             overrides = [*self._overrides]
             overrides += [f"{k}={v}" for k, v in {**self._changed, **values}.items()]
@@ -101,11 +107,15 @@ class SettingsKeeper:
         return shown
 
     def _apply(self, wanted: Config) -> tuple[str, ...]:
-        frozen = sorted(set(changed_keys(self._current(), wanted)) - live_fields())
-        if frozen:
-            raise ConfigError(f"{', '.join(frozen)}: restart needed (nothing was changed)")
+        why = refusal(self._current(), wanted, self._mode())
+        if why:
+            raise ConfigError(why)
         _design(wanted)
-        return self._ask(Request(RequestKind.CONFIG, config=wanted))
+        events = self._ask(Request(RequestKind.CONFIG, config=wanted))
+        refused = [event for event in events if event.startswith(REFUSED)]
+        if refused:  # armed between the question above and the core's tick
+            raise ConfigError(refused[0].removeprefix(REFUSED))
+        return events
 
 
 def _design(config: Config) -> None:

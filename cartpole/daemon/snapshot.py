@@ -43,6 +43,10 @@ def snapshot(
             for fault in record.faults
         ],
         "session": session,
+        "limits": {
+            "position_m": config.rig.position_limit_m,
+            "velocity_m_s": config.rig.velocity_limit_m_s,
+        },
     }
     if record.estimate is not None:
         p, v, theta, omega = record.estimate.state

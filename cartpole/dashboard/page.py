@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from nicegui import run, ui
 from starlette.requests import Request
 
+from cartpole.control.reference import ROOM_SHARE
 from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import Feed, Status
 from cartpole.dashboard.look import BROWSER, CSS, MODE_COLOURS, STOP_COLOUR
@@ -50,7 +51,8 @@ class Page:
     def __init__(self, setup: PageSetup, feed: Feed, pictures: Pictures | None) -> None:
         self._setup, self._feed, self._pictures = setup, feed, pictures
         self._operator = Operator(Path(setup.socket), setup.commands)
-        self._charts = charts(setup.position_limit_m, setup.velocity_limit_m_s)
+        self._limits = (setup.position_limit_m, setup.velocity_limit_m_s)
+        self._charts = charts(*self._limits)
         self._shown_faults = ""
         self._last_picture = -1
         self._drawing = False
@@ -120,13 +122,14 @@ class Page:
                 self._values[name] = ui.label("–").classes("cp-value")
 
     def _target(self) -> None:
-        room = self._setup.position_limit_m
+        room = ROOM_SHARE * self._limits[0]
         with ui.element("section").classes("cp-card cp-target"):
             ui.label("Target").classes("cp-heading")
             shape = ui.select(["hold", "square", "sine"], value="hold", label="shape")
             centre = ui.number("position, m", value=0.0, min=-room, max=room, step=0.05)
             amplitude = ui.number("amplitude, m", value=0.1, min=0.0, max=room, step=0.05)
             period = ui.number("period, s", value=8.0, min=0.5, max=60.0, step=0.5)
+            self._places = (centre, amplitude)
             for field in (amplitude, period):
                 field.bind_visibility_from(shape, "value", lambda value: value != "hold")
             for element in (shape, centre, amplitude, period):
@@ -172,7 +175,8 @@ class Page:
                 self._slider(key, field)
 
     def _slider(self, key: str, field: dict[str, Any]) -> None:
-        scale = Scale.of(field, self._setup.position_limit_m if key.endswith("target_m") else None)
+        room = ROOM_SHARE * self._limits[0]
+        scale = Scale.of(field, room if key.endswith("target_m") else None)
         with ui.element("div").classes("cp-slider"):
             name = ui.label(key.removeprefix("controller.")).classes("cp-key")
             name.tooltip(f"{key}: {field['meaning']}")
@@ -228,6 +232,7 @@ class Page:
     async def _send(self) -> None:
         status = self._feed.status
         self._show_words(status)
+        await self._follow_limits(status)
         samples, plans = self._feed.window()
         data: dict[str, Any] = {
             "charts": {
@@ -241,6 +246,20 @@ class Page:
                 self._last_picture, data["picture"] = newest
         text = json.dumps(data, separators=(",", ":"))
         await ui.run_javascript(f"return cartpole.show({text})", timeout=DRAWN_WITHIN_S)
+
+    async def _follow_limits(self, status: Status) -> None:
+        """Limits may change while disarmed: plots and ranges of targets follow."""
+        shown = status.get("limits")
+        if shown is None or (shown["position_m"], shown["velocity_m_s"]) == self._limits:
+            return
+        self._limits = (shown["position_m"], shown["velocity_m_s"])
+        self._charts = charts(*self._limits)
+        for plot, chart in zip(self._plots, self._charts, strict=True):
+            plot.options["yAxis"].update(min=chart.low, max=chart.high)
+        room = ROOM_SHARE * self._limits[0]
+        centre, amplitude = self._places
+        centre.min, centre.max, amplitude.max = -room, room, room
+        await self._fill_sliders()
 
     def _show_words(self, status: Status) -> None:
         mode = status.get("mode", "NO DAEMON")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.messages import TickRecord
 
+CHANGED = "settings changed"  # as the core says that it took over a request's
 INVARIANTS = ("I1", "I2", "I4", "I6", "I7")
 _ROUNDING = 1e-9
 # A filter's velocity is not the truth: so much way to the stop may be missing by its error alone.
@@ -43,6 +44,10 @@ class Invariants:
     """Holds records against the invariants, one after the other."""
 
     def __init__(self, config: Config) -> None:
+        self._take_limits(config)
+        self._previous: TickRecord | None = None
+
+    def _take_limits(self, config: Config) -> None:
         self._velocity = config.rig.velocity_limit_m_s
         self._acceleration = min(config.rig.acceleration_limit_m_s2, config.motor.acceleration_m_s2)
         self._slew = config.rig.acceleration_limit_m_s2 * config.controller.period_s
@@ -52,10 +57,12 @@ class Invariants:
         notice_s = config.safety.board_timeout_s + config.controller.period_s
         self._reach_s = notice_s + config.motor.tau_s
         self._stale_ns = config.safety.stale_state_s * NANOSECONDS
-        self._previous: TickRecord | None = None
 
     def check(self, record: TickRecord, truth: Vector4 | None = None) -> list[Violation]:
         """What the next record violates; ``truth`` is a simulated rig's state at its time."""
+        changes = [r.config for r in record.input.requests if r.config is not None]
+        if changes and any(event.startswith(CHANGED) for event in record.events):
+            self._take_limits(changes[-1])
         found = [
             *self._wire(record),
             *self._way_to_stop(record, truth),

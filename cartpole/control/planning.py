@@ -1,0 +1,73 @@
+"""The planner that a rig keeps; where the length of its plans changes, it is built anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cartpole.messages import FloatArray, Plan
+from cartpole.model.parameters import from_config
+from cartpole.optimizer.planner import make_planner
+from cartpole.optimizer.problem import horizon_steps
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+    from cartpole.optimizer.problem import Problem
+
+
+class PlanMaker(Protocol):
+    """What the pilot needs of a planner (`cartpole.optimizer.planner.Planner`)."""
+
+    @property
+    def problem(self) -> Problem:
+        """Horizon, costs and limits."""
+
+    def plan(
+        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+    ) -> Plan:
+        """A plan from ``state`` (5,) at ``start_ns`` along ``reference`` (N + 1,)."""
+
+    def prepare(self) -> None:
+        """Work for the next plan that needs no measurement."""
+
+    def update(self, config: Config) -> None:
+        """Take over changed settings."""
+
+    def reset(self) -> None:
+        """Forget every plan."""
+
+
+class RigPlanner:
+    """A ``PlanMaker`` of any backend.
+
+    Plans are longer for a weaker drive, so a changed speed limit may change their length: then
+    there is a new planner, which has forgotten every plan.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._planner: PlanMaker = make_planner(config)
+
+    @property
+    def problem(self) -> Problem:
+        """See ``PlanMaker``."""
+        return self._planner.problem
+
+    def plan(
+        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+    ) -> Plan:
+        """See ``PlanMaker``."""
+        return self._planner.plan(state, reference, newton_budget, start_ns)
+
+    def prepare(self) -> None:
+        """See ``PlanMaker``."""
+        self._planner.prepare()
+
+    def update(self, config: Config) -> None:
+        """See ``PlanMaker``."""
+        if horizon_steps(config, from_config(config)) == self._planner.problem.horizon:
+            self._planner.update(config)
+        else:
+            self._planner = make_planner(config)
+
+    def reset(self) -> None:
+        """See ``PlanMaker``."""
+        self._planner.reset()
