@@ -26,6 +26,7 @@ WHITE_DN = 250  # from here on a pixel counts as saturated
 TARGET_DN = 200.0  # the tape's level to aim at: far above the noise, below saturation
 KEEP_DN = (180.0, 225.0)  # a tape inside this needs no other exposure
 MUCH_WHITE = 0.3  # share of saturated tape pixels beyond which its level is unknown
+_ALL_WHITE = 0.95  # and beyond this it is probably far above
 MAX_PICTURES = 32  # looked at, evenly picked
 GRAVITY_M_S2 = 9.81
 BLACK_DN = 16.0  # a sensor's black level may lie as high as this
@@ -178,8 +179,7 @@ def measure_levels(
             dark = np.percentile(stack, 99.9) - ground < 6.0 * noise + 8.0
             raise IdentificationError(NOTHING_BRIGHT if dark else NOTHING_MOVES)
         masks = np.stack([resting] * len(stack))
-        cut = 0.5 * (ground + float(np.median(stack[masks])))
-    return _levels(stack, masks, still, cut, noise)
+    return _levels(stack, masks, still, noise)
 
 
 def _pick(
@@ -277,29 +277,27 @@ def _resting_mask(found: Sequence[Detection], shape: tuple[int, ...]) -> _Mask |
     return np.asarray(area > 0)
 
 
-def _levels(stack: Pixels, masks: _Mask, still: Pixels, cut: float, noise: float) -> Levels:
-    import cv2
-
-    small, wide = np.ones((3, 3), np.uint8), np.ones((9, 9), np.uint8)
-    ground, tape = np.zeros(256, np.int64), np.zeros(256, np.int64)
-    areas = []
-    glare = (still > cut) & ~masks.all(axis=0)
-    glare &= ~np.asarray(cv2.dilate(masks.mean(axis=0), small) > 0.5)
-    near_glare = cv2.dilate(glare.astype(np.uint8), wide) > 0
+def _levels(stack: Pixels, masks: _Mask, still: Pixels, noise: float) -> Levels:
+    """Histograms of the tape's pixels and of those away from tape and reflections."""
+    tape, areas = np.zeros(256, np.int64), []
     for picture, mask in zip(stack, masks, strict=True):
-        if not mask.any():
-            continue
-        areas.append(np.count_nonzero(mask))
-        tape += np.bincount(picture[_core(mask, picture)], minlength=256)
-        near = cv2.dilate(mask.astype(np.uint8), wide) > 0
-        ground += np.bincount(picture[~near & ~near_glare], minlength=256)
-    if not areas or not ground.any():
-        raise IdentificationError(NO_STRIP)
+        if mask.any():
+            areas.append(np.count_nonzero(mask))
+            tape += np.bincount(picture[_core(mask, picture)], minlength=256)
     area = float(np.median(areas))
+    dark, tape_dn = float(np.median(stack)), quantile(tape, 0.5)
+    dim = dark + max(_LOWEST * (tape_dn - dark), 2.0 * noise + 2.0)
+    glare = (still > dim) & ~_grown(masks.mean(axis=0) > 0.5)
+    away = ~_grown(glare)
+    ground = np.zeros(256, np.int64)
+    for picture, mask in zip(stack, masks, strict=True):
+        ground += np.bincount(picture[away & ~_grown(mask)], minlength=256)
+    if not ground.any():
+        raise IdentificationError(NO_STRIP)
     return Levels(
         ground_dn=quantile(ground, 0.5),
         ground_top_dn=quantile(ground, 0.999),
-        tape_dn=quantile(tape, 0.5),
+        tape_dn=tape_dn,
         tape_low_dn=quantile(tape, 0.05),
         saturated=float(tape[WHITE_DN:].sum() / tape.sum()),
         noise_dn=noise,
@@ -309,6 +307,13 @@ def _levels(stack: Pixels, masks: _Mask, still: Pixels, cut: float, noise: float
         tape=tuple(tape.tolist()),
         reflections=_reflections(glare, still, area),
     )
+
+
+def _grown(mask: _Mask) -> _Mask:
+    """With four pixels around, the blur of its edges."""
+    import cv2
+
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
 
 
 def _core(mask: _Mask, picture: Pixels) -> _Mask:
@@ -361,7 +366,8 @@ def threshold_between(levels: Levels, factor: float = 1.0) -> Threshold:
     Bahadur 1962; the decision level of an optical receiver, Agrawal, Fiber-Optic Communication
     Systems, 4.6). Deviations are those of the tails that meet: ground's 99.9th percentile, which
     holds vignetting and dim reflections, and tape's 5th, which holds smear. They count for at least
-    a part of the contrast, since light and background change from day to day.
+    a part of the contrast, since light and background change from day to day. Reflections are not
+    in the ground's tail; the threshold is raised above those that leave room below the tape.
 
     The interval is how far it may move while at most one ground pixel in ten thousand comes above,
     and at least 95 % of the tape stays above.
@@ -374,15 +380,24 @@ def threshold_between(levels: Levels, factor: float = 1.0) -> Threshold:
     ground, tape = max(ground, _GROUND_SPREAD * contrast), max(tape, _TAPE_SPREAD * contrast)
     share = min(max(ground / (ground + tape), _LOWEST), _HIGHEST)
     value = factor * levels.ground_dn + share * contrast
+    over = _above_reflections(levels, factor, spread)
+    value = max(value, over)
     above_ground = 1.0 - np.cumsum(levels.ground) / max(1, sum(levels.ground))
     above_tape = 1.0 - np.cumsum(levels.tape) / max(1, sum(levels.tape))
     lowest = float(np.argmax(above_ground <= _FALSE_SHARE)) - levels.ground_dn
     highest = float(np.argmin(above_tape >= _FOUND_SHARE)) - 1.0 - levels.tape_dn
-    low = min(value, factor * levels.ground_dn + spread * lowest)
+    low = min(value, max(over, factor * levels.ground_dn + spread * lowest))
     high = max(value, factor * levels.tape_dn + spread * highest)
     least, most = bounds("threshold")
     low, value, high = (min(max(round(one), least), most) for one in (low, value, high))
     return Threshold(value, low, high)
+
+
+def _above_reflections(levels: Levels, factor: float, spread: float) -> float:
+    """Three standard deviations above the brightest reflection that leaves room; 0 if none does."""
+    highest = factor * (levels.ground_dn + _HIGHEST * levels.contrast_dn)
+    tops = [factor * one.level_dn + 3.0 * spread * levels.noise_dn for one in levels.reflections]
+    return max((one for one in tops if one <= highest), default=0.0)
 
 
 def fastest_tip_m_s(camera: Camera) -> float:
@@ -408,8 +423,10 @@ def propose(levels: Levels, camera: Camera, fastest_m_s: float | None = None) ->
     limit = exposure_limit(camera, fastest_m_s)
     white = levels.saturated > MUCH_WHITE
     inside = KEEP_DN[0] <= levels.tape_dn <= KEEP_DN[1]
-    wanted = 0.5 if white else 1.0 if inside else TARGET_DN / max(levels.tape_dn, 1.0)
-    exposure, gain = _setting_for(camera, wanted, limit)
+    wanted = 1.0 if inside else TARGET_DN / max(levels.tape_dn, 1.0)
+    if white:
+        wanted = 0.25 if levels.saturated > _ALL_WHITE else 0.5
+    exposure, gain = setting_for(camera, wanted, limit)
     factor = exposure / max(1, camera.exposure) * gain_factor(gain) / gain_factor(camera.gain)
     return Proposal(
         threshold=threshold_between(levels, factor),
@@ -423,17 +440,24 @@ def propose(levels: Levels, camera: Camera, fastest_m_s: float | None = None) ->
     )
 
 
-def _setting_for(camera: Camera, factor: float, limit: int) -> tuple[int, int]:
-    """Exposure and gain that make the picture ``factor`` times as bright; exposure first."""
-    now = max(1, camera.exposure)
-    exposure = min(max(round(now * factor), bounds("exposure")[0] + 1), limit)
-    rest = now * factor / exposure
-    if exposure not in (limit, 1) or abs(math.log(rest)) < 0.08:
-        return exposure, camera.gain
-    goal = gain_factor(camera.gain) * rest
+def setting_for(camera: Camera, factor: float, limit: int) -> tuple[int, int]:
+    """Exposure and gain that make the picture ``factor`` times as bright; exposure first.
+
+    Gain's steps are up to twice as large as the one before: exposure makes up for them.
+    """
+    shortest, now = bounds("exposure")[0] + 1, max(1, camera.exposure)
+    wanted = now * factor
+    if shortest - 0.5 <= wanted <= 1.08 * limit:
+        return min(max(round(wanted), shortest), limit), camera.gain
+    goal = gain_factor(camera.gain) * wanted / (limit if wanted > limit else shortest)
     low, high = bounds("gain")
-    gain = min(range(low, high + 1), key=lambda one: abs(math.log(gain_factor(one) / goal)))
-    return exposure, gain
+    steps = range(low, high + 1)
+    if wanted > limit:
+        gain = next((one for one in steps if gain_factor(one) >= goal), high)
+    else:
+        gain = next((one for one in reversed(steps) if gain_factor(one) <= goal), low)
+    rest = wanted * gain_factor(camera.gain) / gain_factor(gain)
+    return min(max(round(rest), shortest), limit), gain
 
 
 def _exposure_range(
@@ -459,15 +483,17 @@ def _exposure_range(
 def advice(levels: Levels, proposal: Proposal, camera: Camera) -> str:
     """One line on what to change; empty if the levels are good and the threshold lies between."""
     changes = []
-    if proposal.exposure != camera.exposure:
+    ours = camera.source != "stream"  # a stream's exposure is set at the camera
+    if ours and proposal.exposure != camera.exposure:
         word = "raise" if proposal.exposure > camera.exposure else "lower"
         changes.append(f"{word} camera.exposure to about {proposal.exposure}")
-    if proposal.gain != camera.gain:
+    if ours and proposal.gain != camera.gain:
         word = "raise" if proposal.gain > camera.gain else "lower"
         changes.append(f"{word} camera.gain to about {proposal.gain}")
     now = proposal.threshold_now
     if changes or not now.low <= camera.threshold <= now.high:
-        changes.append(f"set camera.threshold to about {proposal.threshold.value}")
+        suits = proposal.threshold if ours else now
+        changes.append(f"set camera.threshold to about {suits.value}")
     if not changes:
         return ""
     level = "saturated" if levels.saturated > MUCH_WHITE else f"{levels.tape_dn:.0f}"
