@@ -221,6 +221,7 @@ def _watch_camera(config: Config, folder: Path, seconds: float, json_file: Path 
     typer.echo(f"tracker    {seen or 'nothing'}")
     typer.echo(
         f"levels     background {report.background}, brightest {report.brightest}, "
+        f"tape {'unknown' if report.tape is None else report.tape}, "
         f"threshold {report.threshold}"
     )
     typer.echo(f"advice     {report.advice()}")

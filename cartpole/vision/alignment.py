@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 
 from cartpole.config.schema import Camera
+from cartpole.errors import IdentificationError
 from cartpole.messages import Detection, DetectionStatus
 from cartpole.vision.frame import Frame, Pixels
+from cartpole.vision.levels import MAX_PICTURES, advice, measure_levels, propose
 from cartpole.vision.sources import CameraSource, SourceCounters
 from cartpole.vision.warm_up import FrameTracker
 
@@ -40,11 +42,15 @@ class AlignmentReport:
     brightest: int  # 99.9th percentile of the last picture
     background: int  # median of the last picture
     threshold: int
+    tape: int | None = None  # the tape's own level; None if it cannot be told from the ground
+    proposal: str = ""  # exposure, gain and threshold that suit tape and ground better
 
     def advice(self) -> str:
         """One line: what to change, or that all is well."""
         if not self.frames:
             return "no pictures: check the cable"
+        if self.proposal:
+            return self.proposal
         if self.brightest >= 254 and self.background > 0.5 * self.threshold:
             return "the picture is too bright: lower camera.exposure or camera.gain"
         if self.brightest < self.threshold:
@@ -71,6 +77,7 @@ def watch(
     found: dict[str, int] = {}
     times: list[int] = []
     picture: Pixels | None = None
+    kept = _Kept()
     view: Any = None
     film: Any = None
     film_hz = min(25.0, camera.rate_hz)
@@ -88,6 +95,7 @@ def watch(
             if frame.t_ns < film_due_ns:
                 continue
             film_due_ns = frame.t_ns + int(1e9 / film_hz)
+            kept.add(frame.data, detection)
             view = draw(frame, detection, camera.threshold, _figures(times, source.counters))
             if film is None:
                 film = _film(folder / "alignment.avi", film_hz, view)
@@ -97,6 +105,7 @@ def watch(
             film.release()
     if view is not None:
         _write(folder / "alignment.png", view)
+    tape, proposal = _look_at_levels(kept, camera)
     return AlignmentReport(
         frames=len(times),
         rate_hz=rate(times),
@@ -106,7 +115,37 @@ def watch(
         brightest=0 if picture is None else int(np.percentile(picture, 99.9)),
         background=0 if picture is None else int(np.median(picture)),
         threshold=camera.threshold,
+        tape=tape,
+        proposal=proposal,
     )
+
+
+class _Kept:
+    """Copies of pictures spread over all that were added, at most 2 MAX_PICTURES."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Pixels] = []
+        self.detections: list[Detection] = []
+        self._every = 1
+        self._added = 0
+
+    def add(self, picture: Pixels, detection: Detection) -> None:
+        if self._added % self._every == 0:
+            self.pictures.append(np.array(picture))
+            self.detections.append(detection)
+        self._added += 1
+        if len(self.pictures) == 2 * MAX_PICTURES:
+            self.pictures, self.detections = self.pictures[::2], self.detections[::2]
+            self._every *= 2
+
+
+def _look_at_levels(kept: _Kept, camera: Camera) -> tuple[int | None, str]:
+    """The tape's level and what to change; (None, "") if there is no telling."""
+    try:
+        levels = measure_levels(kept.pictures, kept.detections)
+    except IdentificationError:
+        return None, ""
+    return round(levels.tape_dn), advice(levels, propose(levels, camera), camera)
 
 
 def _detect(tracker: FrameTracker, frame: Frame) -> Detection:
@@ -131,9 +170,7 @@ def draw(frame: Frame, detection: Detection, threshold: int, figures: str) -> An
     the histogram of grey levels with the threshold and two lines of figures.
     """
     grey = np.ascontiguousarray(frame.data)
-    view = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    bright = grey > threshold
-    view[bright] = view[bright] // 2 + np.array(_ABOVE, np.uint8) // 2
+    view = tinted(grey, threshold)
     size = (grey.shape[1] * _SCALE, grey.shape[0] * _SCALE)
     view = cv2.resize(view, size, interpolation=cv2.INTER_NEAREST)
     good = detection.status is DetectionStatus.OK
@@ -142,6 +179,15 @@ def draw(frame: Frame, detection: Detection, threshold: int, figures: str) -> An
         closed = np.rint(corners).astype(np.int32).reshape(-1, 1, 2)
         cv2.polylines(view, [closed], True, _FOUND if good else _LOST, 1)
     return np.vstack((view, _panel(grey, detection, threshold, figures, size[0])))
+
+
+def tinted(grey: Pixels, threshold: int, shown: Pixels | None = None) -> Any:
+    """The picture in BGR (height, width, 3) with pixels above the threshold tinted; ``shown`` in
+    its place if the picture itself is too dark to be seen."""
+    view = cv2.cvtColor(np.ascontiguousarray(grey if shown is None else shown), cv2.COLOR_GRAY2BGR)
+    bright = grey > threshold
+    view[bright] = view[bright] // 2 + np.array(_ABOVE, np.uint8) // 2
+    return view
 
 
 def _panel(grey: Pixels, detection: Detection, threshold: int, figures: str, width: int) -> Any:
