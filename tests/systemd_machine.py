@@ -18,6 +18,7 @@ import pytest
 
 TOOLS = ("systemd-nspawn", "nsenter", "script", "systemd-sysusers", "mount", "umount")
 BOOT_S = 60.0
+CAP_SYS_NICE, CAP_SYS_RESOURCE = 23, 24
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -51,6 +52,16 @@ class Machine:
         """What the unit said."""
         return self.run("journalctl", "-u", "cartpole", "--no-pager", "-o", "cat").stdout
 
+    def path(self, inside: str) -> Path:
+        """A file of the container as seen from here, whatever is mounted over it inside."""
+        return Path(f"/proc/{self._leader}/root{inside}")
+
+    def has_capability(self, number: int) -> bool:
+        """Whether the container's process 1 may do this."""
+        lines = Path(f"/proc/{self._leader}/status").read_text().splitlines()
+        mask = next(line for line in lines if line.startswith("CapEff:")).split()[1]
+        return bool(int(mask, 16) >> number & 1)
+
 
 def need_machine() -> None:
     """Skip where a container cannot be booted."""
@@ -71,6 +82,8 @@ def machine(folder: Path) -> Iterator[Machine]:
         boot = (
             "systemd-nspawn --quiet --register=no --keep-unit --private-network "
             "--rlimit=RTPRIO=99 --rlimit=MEMLOCK=infinity "
+            # To lend the unit where limits cannot be raised; not among the container's own.
+            "--capability=CAP_IPC_LOCK "
             # A container has a /tmp of its own; a checkout may live in ours.
             f"--bind-ro={CHECKOUT} "
             f"-D {root} /lib/systemd/systemd --unit=multi-user.target"

@@ -19,6 +19,9 @@ from cartpole.messages import (
     Detection,
     DetectionStatus,
     EncoderSample,
+    Link,
+    LinkEvent,
+    LinkState,
     Measurement,
     Mode,
     Request,
@@ -71,15 +74,21 @@ def _seen(t_ns: int) -> tuple[EncoderSample, Detection]:
     )
 
 
-def test_ready_waits_for_both_devices(manager) -> None:  # type: ignore[no-untyped-def]
+def test_ready_waits_for_all_devices(manager) -> None:  # type: ignore[no-untyped-def]
     notifier, told = manager
     herald = Herald(notifier, Config(), 2 * SECOND)
     encoder, picture = _seen(1)
-    herald.put_tick(_record(SECOND, False, encoder))
+    up, down = (LinkEvent(1, Link.MOTOR, state, "") for state in (LinkState.UP, LinkState.DOWN))
+    herald.put_tick(_record(SECOND, False, up, encoder))
     lines = told()
     assert "READY=1" not in lines
     assert "STATUS=waiting for camera" in lines
-    herald.put_tick(_record(2 * SECOND, False, picture))
+    herald.put_tick(_record(2 * SECOND, False, picture, down))
+    herald.put_tick(_record(4 * SECOND, False))
+    lines = told()
+    assert "READY=1" not in lines
+    assert "STATUS=waiting for motor driver" in lines
+    herald.put_tick(_record(5 * SECOND, False, up))
     assert told().count("READY=1") == 1
     herald.put_tick(_record(3 * SECOND, False, encoder, picture))
     assert "READY=1" not in told()

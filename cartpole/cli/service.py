@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cartpole.cli.common import ConfigOption, SetOption, load
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
 
 UNIT = "cartpole.service"
 USER = "cartpole"
 SETTINGS = "etc/cartpole/rig.yaml"
 DATA = ("var/lib/cartpole", "var/cache/cartpole", "var/cache/private/cartpole")
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # from the service, by its unit
+LOOK_EVERY_S = 0.5
 SPARE_PROCESSORS = 3  # from this many on, one is kept for the control thread
 
 
@@ -113,6 +121,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         uninstall(_layout(root, dry_run), purge)
 
+    @service.command(name="wait", help="Wait for the rig's serial ports; the unit does, first.")
+    def wait_command(config: ConfigOption = None, override: SetOption = None) -> None:
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+        wait_for_ports(config, override or [])
+
 
 def _layout(root: Path, dry: bool) -> Layout:
     from cartpole.errors import UsageError
@@ -174,6 +187,53 @@ def uninstall(layout: Layout, purge: bool) -> None:
     layout.run("userdel", USER, must=False)
 
 
+def wait_for_ports(config: Path | None, overrides: list[str]) -> None:
+    """Until every serial port is there and may be opened; the service manager is told which is not.
+
+    Nothing is opened: that would reset an Arduino. The settings are read again every time, because
+    they may be what is wrong; settings that cannot be used are for `run` to refuse.
+    """
+    from cartpole.daemon.notify import Notifier
+    from cartpole.errors import ConfigError, UsageError
+
+    notifier = Notifier()
+    told = ""
+    while True:
+        try:
+            missing = missing_port(load(config, overrides))
+        except (ConfigError, UsageError):
+            return
+        if not missing:
+            return
+        if missing != told:
+            told = missing
+            print(missing, file=sys.stderr, flush=True)
+            notifier.send(STATUS=missing)
+        time.sleep(LOOK_EVERY_S)
+
+
+def missing_port(config: Config) -> str:
+    """What is waited for, in a line; empty if all ports are there."""
+    from cartpole.errors import DeviceError
+    from firmware_bridge.ports import resolve
+
+    ports = {"motor": config.motor.port}
+    if config.encoder.protocol == "arduino_ascii":
+        ports["encoder"] = config.encoder.port
+    for title, name in ports.items():
+        if name == "sim":
+            continue
+        try:
+            path = resolve(name)
+        except DeviceError as error:
+            return f"waiting for the {title} port: {error}"
+        if not os.path.exists(path):
+            return f"waiting for the {title} port: {path} is not there: check its cable and power"
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"waiting for the {title} port: {path} may not be opened: see `cartpole doctor`"
+    return ""
+
+
 def _package_folder() -> str:
     return str(Path(str(resources.files("cartpole"))).parent)
 
@@ -189,6 +249,8 @@ def machine_drop_in(executable: str, *folders: str) -> str:
     lines = [
         "# Written by `cartpole service install` for this machine.",
         "[Service]",
+        "ExecStartPre=",
+        f"ExecStartPre={script} service wait --config /{SETTINGS}",
         "ExecStart=",
         f"ExecStart={script} run --config /{SETTINGS} --headless",
     ]

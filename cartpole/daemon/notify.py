@@ -11,7 +11,17 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from cartpole.messages import NANOSECONDS, Detection, EncoderSample, TickRecord, TickTiming
+from cartpole.messages import (
+    NANOSECONDS,
+    Detection,
+    EncoderSample,
+    Link,
+    LinkEvent,
+    LinkState,
+    Measurement,
+    TickRecord,
+    TickTiming,
+)
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
 
 STATUS_EVERY_NS = 2 * NANOSECONDS
 FEEDS_A_TIMEOUT = 5  # how often within the watchdog's time
+WAITED_FOR = {EncoderSample: "encoders", Detection: "camera", Link.MOTOR: "motor driver"}
 
 
 class Notifier:
@@ -71,14 +82,14 @@ def watchdog_period_ns() -> int:
 class Herald:
     """Shown every tick, it reports ready, feeds the watchdog and describes the state.
 
-    Ready: every configured device has measured something. The watchdog is fed by a completed tick,
+    Ready: the motor's link is up and every configured device has measured something. The watchdog is fed by a completed tick,
     and while the drive is armed only if something was measured since the last feed; a cable pulled
     on a disarmed rig is a fault to show, not a reason to start again.
     """
 
     def __init__(self, notifier: Notifier, config: Config, watchdog_ns: int) -> None:
         self._notifier = notifier
-        self._wanted: set[type] = set()
+        self._wanted: set[type | Link] = {Link.MOTOR}
         if config.encoder.protocol != "none":
             self._wanted.add(EncoderSample)
         if config.camera.source != "none":
@@ -98,7 +109,7 @@ class Herald:
         now_ns = record.input.now_ns
         self._fresh |= bool(record.input.measurements)
         if not self._ready:
-            self._wanted -= {type(item) for item in record.input.measurements}
+            self._see(record.input.measurements)
             self._ready = not self._wanted
             if self._ready:
                 self._notifier.send(READY=1)
@@ -110,10 +121,18 @@ class Herald:
             self._told_ns, self._told = now_ns, record.mode.value
             self._notifier.send(STATUS=self._status(record))
 
+    def _see(self, measurements: tuple[Measurement, ...]) -> None:
+        for item in measurements:
+            self._wanted.discard(type(item))
+            if isinstance(item, LinkEvent) and item.link is Link.MOTOR:
+                if item.state is LinkState.UP:
+                    self._wanted.discard(Link.MOTOR)
+                else:
+                    self._wanted.add(Link.MOTOR)
+
     def _status(self, record: TickRecord) -> str:
         if not self._ready:
-            names = {EncoderSample: "encoders", Detection: "camera"}
-            waiting = sorted(names[kind] for kind in self._wanted)
+            waiting = sorted(WAITED_FOR[kind] for kind in self._wanted)
             return f"waiting for {' and '.join(waiting)}"
         text = record.mode.value
         if record.estimate is not None:

@@ -52,13 +52,20 @@ def lift_helpers(service: Service) -> None:
 
     Whoever holds Python's lock must not be starved by other processes, or the control thread waits
     for it: with ordinary helpers and two busy processors ticks came 40 ms late, with these on time.
+    The same holds for a library's own threads, which Python does not know of.
     """
     if service.priority == 0:
         return
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and thread.native_id is not None:
-            with contextlib.suppress(OSError):
-                take_priority(max(service.priority // 2, 1), thread.native_id)
+    for thread in _threads() - {threading.main_thread().native_id}:
+        with contextlib.suppress(OSError):  # ended meanwhile, or not allowed
+            take_priority(max(service.priority // 2, 1), thread)
+
+
+def _threads() -> set[int]:
+    """Of this process, Python's or not."""
+    with contextlib.suppress(OSError):
+        return {int(name) for name in os.listdir("/proc/self/task")}
+    return {thread.native_id for thread in threading.enumerate() if thread.native_id is not None}
 
 
 def leave() -> None:
