@@ -210,6 +210,23 @@ def test_its_own_user_and_nothing_more(running: Machine) -> None:
         assert f"{kind} rw" in allowed
 
 
+@pytest.mark.realtime
+def test_devices_that_are_not_named_are_refused(booted: Machine) -> None:
+    """A device of the machine that the unit does not name may not be opened, even by root."""
+    rules = [line for line in UNIT.read_text().splitlines() if line.startswith("Device")]
+    properties = [f"--property={rule}" for rule in rules]
+    reach = "import os, sys; os.close(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY))"
+
+    def opens(device: str) -> bool:
+        command = ("systemd-run", "--pipe", "--wait", "--quiet", *properties, sys.executable)
+        return booted.run(*command, "-c", reach, device).returncode == 0
+
+    assert opens("/dev/ptmx")
+    if opens("/dev/console") and not os.access(booted.path("/sys/fs/cgroup/devices"), os.W_OK):
+        pytest.skip("the container's control group of devices is read-only: nothing is enforced")
+    assert not opens("/dev/console")
+
+
 def _is_lent(booted: Machine) -> bool:
     return not booted.has_capability(CAP_SYS_RESOURCE)
 
