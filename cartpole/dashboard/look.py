@@ -8,6 +8,7 @@ MODE_COLOURS = {
     "NO DAEMON": "#3a4250",
     "DISARMED": "#3a4250",
     "HOMING": "#7a5a1e",
+    "READY": "#5d4a9c",
     "SWING_UP": "#1f5fa8",
     "BALANCE": "#1f7a4d",
     "LQR_FALLBACK": "#8a6a12",
@@ -23,6 +24,10 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 .cp-name { min-width: 170px; }
 .cp-title { font-size: 16px; font-weight: 600; line-height: 1.2; }
 .cp-faint { color: #7d8896; font-size: 12px; }
+.cp-recording { display: flex; align-items: center; gap: 6px; min-height: 18px; }
+.cp-dot { width: 9px; height: 9px; border-radius: 50%; background: #ff4d4d;
+  animation: cp-pulse 1.6s ease-in-out infinite; }
+@keyframes cp-pulse { 50% { opacity: .35; } }
 .cp-mode { min-width: 128px; text-align: center; padding: 6px 14px; border-radius: 6px;
   font-weight: 600; letter-spacing: .04em; color: #fff; }
 .cp-space { flex: 1; }
@@ -37,6 +42,8 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 .cp-camera { padding: 0; overflow: hidden; min-height: 60px; background: #000; }
 .cp-camera img { display: block; width: 100%; image-rendering: pixelated; }
 .cp-camera img:not([src]) { visibility: hidden; height: 240px; }
+.cp-camera div { position: relative; }
+.cp-camera canvas { position: absolute; inset: 0; width: 100%; image-rendering: pixelated; }
 .cp-none { padding: 20px; text-align: center; }
 .cp-faults { border-color: #a32f2f; background: #2a1a1d; }
 .cp-fault { font-weight: 600; color: #ff8d8d; }
@@ -60,14 +67,27 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 # The space bar stops, whatever has the focus: seen before any field or button sees it.
 BROWSER = """
 window.cartpole = {
-  show(data) {
+  async show(data) {
     for (const [id, series] of Object.entries(data.charts)) {
       const plot = getElement(Number(id));
       if (plot && plot.chart) plot.chart.setOption({series: series.map(data => ({data}))});
     }
     const picture = document.getElementById('cp-picture');
-    if (picture && data.picture) picture.src = data.picture;
+    if (picture && data.picture) await this.draw(picture, data.picture);
     return new Promise(drawn => requestAnimationFrame(() => setTimeout(() => drawn(true))));
+  },
+  // The first picture gives place and size; later ones are drawn over it. A new src each time would
+  // leave every decoded picture in the browser's cache: a gigabyte within two minutes.
+  async draw(picture, address) {
+    if (!picture.hasAttribute('src')) picture.src = address;
+    let canvas = picture.nextElementSibling;
+    if (!canvas) picture.after(canvas = document.createElement('canvas'));
+    const bytes = Uint8Array.from(atob(address.split(',')[1]), letter => letter.charCodeAt(0));
+    const bitmap = await createImageBitmap(new Blob([bytes], {type: 'image/jpeg'}));
+    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height)
+      [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+    canvas.getContext('2d').drawImage(bitmap, 0, 0);
+    bitmap.close();
   },
 };
 for (const kind of ['keydown', 'keyup', 'keypress'])
