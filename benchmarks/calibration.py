@@ -1,7 +1,7 @@
 """How well calibration recovers random simulated rigs: errors and what the 95 % intervals cover.
 
-Each rig is moved by the procedures of ``cartpole calibrate``, starting from settings that know none
-of its numbers: lengths, lags, delays, dead bands, lens and offset are drawn wide.
+Each rig is led through ``cartpole calibrate all``, starting from settings that know none of its
+numbers: lengths, lags, delays, dead bands, lens, offset, light, scales and signs are drawn wide.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 sys.path.pop(0)  # this file has the name of the package it measures
 
 from calibration.result import CalibrationResult
-from calibration.run import drive, look, pinned, swing
+from calibration.run import calibrate_rig
+from calibration.simulated import SimulatedLead, pinned
 from cartpole.config.load import load_config, with_values
 from cartpole.config.schema import Config
 from cartpole.errors import IdentificationError
@@ -56,7 +57,10 @@ TABLE: dict[str, tuple[str, float, Error]] = {
     "pole.damping_1_s": ("1/s", 0.02, _scaled(1.0)),
     "pole.coulomb_rad_s2": ("rad/s^2", 0.1, _scaled(1.0)),
     "camera.lens_k1": ("1", 0.01, _scaled(1.0)),
+    "encoder.cart_counts_per_m": ("%", 0.3, _percent),
+    "encoder.pole_counts_per_turn": ("%", 0.01, _percent),
 }
+SIGNS = ("encoder.cart_sign", "encoder.pole_sign", "motor.sign")
 
 
 def random_rig(seed: int) -> tuple[Config, dict[str, float]]:
@@ -76,19 +80,22 @@ def random_rig(seed: int) -> tuple[Config, dict[str, float]]:
         "camera.latency_s": rng.uniform(0.005, 0.025),
         "camera.readout_s": rng.uniform(0.003, 0.006),
         "camera.lens_k1": rng.uniform(-0.12, 0.0),
+        "encoder.cart_counts_per_m": 20000.0 * rng.uniform(0.6, 1.6),
+        "encoder.pole_counts_per_turn": 4.0 * int(rng.integers(150, 1000)),
+        "encoder.cart_sign": int(rng.choice([-1, 1])),
+        "encoder.pole_sign": int(rng.choice([-1, 1])),
+        "motor.sign": int(rng.choice([-1, 1])),
     }
-    names = {"camera.latency_s": "camera_latency_s"}
+    names = {"camera.latency_s": "camera_latency_s", "motor.sign": "motor_sign"}
     values = {f"sim.{names.get(k, k.split('.')[1])}": v for k, v in truth.items()}
+    values["sim.light"] = float(np.exp(rng.uniform(np.log(0.4), np.log(2.5))))
     values["camera.tape_end_m"] = min(0.48, truth["pole.length_m"] - 0.02)
     return pinned(with_values(load_config(None), values)), truth
 
 
 def calibrate(config: Config, seed: int) -> list[CalibrationResult]:
-    """Motor, camera with latency, and pole, each from its own motion."""
-    results = [drive(config, seed)]
-    config = with_values(config, results[0].settings())
-    seen, config = look(config, seed, ("camera", "latency"))
-    return [*results, *seen, swing(config, seed)]
+    """As ``cartpole calibrate all`` does it."""
+    return list(calibrate_rig("all", config, SimulatedLead(10 * seed)))
 
 
 def main() -> None:
@@ -101,7 +108,7 @@ def main() -> None:
     count = options.rigs or (QUICK_RIGS if options.quick else RIGS)
     errors: dict[str, list[float]] = {name: [] for name in TABLE}
     inside: dict[str, list[bool]] = {name: [] for name in TABLE}
-    start, done, refused = time.perf_counter(), 0, 0
+    start, done, refused, wrong_signs = time.perf_counter(), 0, 0, 0
     for seed in range(count):
         if options.quick and done >= 2 and time.perf_counter() - start > QUICK_SECONDS:
             break
@@ -114,12 +121,18 @@ def main() -> None:
             continue
         done += 1
         for result in results:
+            wrong_signs += sum(
+                result.estimates[name].value != truth[name]
+                for name in SIGNS
+                if name in result.estimates
+            )
             for name, one in result.estimates.items():
                 if name in TABLE:
                     errors[name].append(TABLE[name][2](one.value, truth[name], config))
                     inside[name].append(one.ci95[0] <= truth[name] <= one.ci95[1])
     figures: dict[str, dict[str, object]] = {}
-    print(f"{done} rigs, {refused} refused, {time.perf_counter() - start:.0f} s")
+    took_s = time.perf_counter() - start
+    print(f"{done} rigs, {refused} refused, {wrong_signs} wrong signs, {took_s:.0f} s")
     print(f"{'parameter':26s} {'median':>9s} {'worst':>9s} {'target':>8s}       covered    n")
     for name, (unit, target, _) in TABLE.items():
         size = np.abs(errors[name])

@@ -37,6 +37,7 @@ from cartpole.vision.geometry import K1, TO_PIXEL, CameraGeometry, project
 CORRELATION_S = 0.1
 MIN_TRAVEL_M = 0.25
 SIGMA_PX = 0.1
+LENS = "camera.lens_k1"
 WORST_PX = 0.15
 RECORD = "let the pole swing far while the cart moves over the track, camera and encoders on"
 
@@ -71,9 +72,9 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     if motion is None or sight is None or len(sight.t_s) < 100:
         raise IdentificationError(f"{recording.name}: needs encoder and camera together; {RECORD}")
     pole, sight, times = fit_times(motion, sight, config)
-    lens = moved(times.estimate("camera.lens_k1"), config.camera.lens_k1)
-    refused = {name: why for name, why in unidentified(times).items() if name == "camera.lens_k1"}
-    estimates = {} if refused else {"camera.lens_k1": lens}
+    lens = moved(times.estimate(LENS), config.camera.lens_k1)
+    refused = {name: why for name, why in unidentified(times).items() if name == LENS}
+    estimates = {} if refused else {LENS: lens}
     if float(np.ptp(motion.p_m)) < MIN_TRAVEL_M:
         refused["camera.homography"] = f"the cart moved less than {MIN_TRAVEL_M} m; {RECORD}"
         used = (sight.t_s, times.residuals)
@@ -82,9 +83,11 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     seen = matched_turns(sight.theta_rad, hermite(motion.t_s, track, sight.t_s))
     frames = _frames(config, sight.t_s, seen, sight.p_m)
     cart = CubicSpline(motion.t_s, motion.p_m)
-    k1 = config.camera.lens_k1 if refused else lens.value
-    result = _fit(config, k1, frames, motion.t_s, track, cart)
-    spread = 1.4826 * float(np.median(np.abs(result.residuals))) * SIGMA_PX
+    result = _fit(config, lens.value, frames, motion.t_s, track, cart)
+    refused = {name: why for name, why in unidentified(result).items() if name == LENS}
+    estimates = {} if refused else {LENS: result.estimate(LENS)}
+    unit = 1.4826 * float(np.median(np.abs(result.residuals)))
+    spread = unit * SIGMA_PX
     homography: tuple[float, ...] | None = tuple(_homography(config, result.values).tolist())
     if spread > WORST_PX:
         homography = None
@@ -93,12 +96,22 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
         )
     return CalibrationResult(
         estimates,
-        result.chi2_dof,
+        result.chi2_dof / unit**2,
         refused,
         (f"the encoders and the picture agree within {spread:.3f} px",),
         homography,
-        residuals=(np.repeat(sight.t_s, 2), result.residuals),
+        residuals=(np.repeat(sight.t_s, 2), result.residuals / unit),
+        aside=_times(config, result),
     )
+
+
+def _times(config: Config, result: Fit) -> dict[str, float]:
+    """Latency and readout: with wrong ones the tracker's line is sheared."""
+    camera = config.camera
+    return {
+        "camera.latency_s": min(max(camera.latency_s + result.value("delay"), 0.0), 0.2),
+        "camera.readout_s": min(max(camera.readout_s + result.value("readout"), 0.0), 0.05),
+    }
 
 
 def _frames(config: Config, time: FloatArray, theta: FloatArray, p: FloatArray) -> _Frames:
@@ -116,7 +129,7 @@ def _homography(config: Config, values: FloatArray) -> FloatArray:
     """The configured one with the fitted changes, last element 1, (9,)."""
     base = np.array(config.camera.homography)
     base = base / base[8]
-    return np.asarray(base + np.append(values[3:11], 0.0))
+    return np.asarray(base + np.append(values[4:12], 0.0))
 
 
 def _fit(
@@ -129,18 +142,18 @@ def _fit(
 ) -> Fit:
     near, far = line_radii(config.camera)
     base = CameraGeometry.from_camera(config.camera).vector.copy()
-    base[K1] = k1
     scales = (5.0, 5.0, 1.0, 5.0, 5.0, 1.0, 0.01, 0.01)
     parameters = [
         Parameter("delay", "s", 0.0, -0.1, 0.1, 1e-3),
         Parameter("readout", "s", 0.0, -0.05, 0.05, 1e-3),
         Parameter("turn", "rad", 0.0, -0.3, 0.3, 0.01),
+        Parameter(LENS, "1", k1, -0.5, 0.5, 0.01, 0.02, RECORD),
         *(Parameter(f"h{i}", "px", 0.0, -200.0 * s, 200.0 * s, s) for i, s in enumerate(scales)),
     ]
     ends = np.empty_like(frames.ends)
 
     def residual(values: FloatArray) -> FloatArray:
-        delay, readout, turn = values[:3].tolist()
+        delay, readout, turn, base[K1] = values[:4].tolist()
         at = frames.time - delay + readout * frames.lead
         base[TO_PIXEL : TO_PIXEL + 9] = _homography(config, values)
         _ends(cart.value(at), hermite(motion_time, track, at) + turn, near, far, base, ends)

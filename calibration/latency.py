@@ -15,8 +15,9 @@ import numpy as np
 
 from calibration.fit import NORMAL_95, Fit, Parameter, fit, implausible, unidentified
 from calibration.pole import PoleFit, fit_pole, smoothed
-from calibration.recording import BoolArray, Motion, Recording, Sight
+from calibration.recording import BoolArray, Motion, Recording
 from calibration.result import CalibrationResult, Estimate
+from calibration.sight import Sight
 from cartpole.config.schema import Camera, Config
 from cartpole.errors import IdentificationError
 from cartpole.messages import FloatArray

@@ -174,12 +174,12 @@ def _refine(
         result = _fit_once(grid, setup, values, noise, used)
         moved = abs(result.value("pole.length_m") / values["pole.length_m"] - 1.0)
         values = {one.name: result.value(one.name) for one in result.parameters}
-        refined = _likeliest_noise(grid, values, noise, used, floor)
+        refined = likeliest_noise(grid, values, noise, used, floor)
         settled = moved < 1e-4 and abs(math.log(refined.pole / noise.pole)) < 0.1
         noise = refined
         if settled:
             break
-    return PoleFit(result, noise, grid, used, _likelihood(grid, values, noise, None))
+    return PoleFit(result, noise, grid, used, likelihood(grid, values, noise, None))
 
 
 def _usable(grid: Grid, values: dict[str, float], noise: Noise) -> FloatArray:
@@ -323,7 +323,7 @@ def _fit_once(
     return fit(residual, parameters, setup.lags)
 
 
-def _likelihood(
+def likelihood(
     grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray | None
 ) -> float:
     """Negative logarithm; an angle that the gate leaves out costs as much as one at the gate."""
@@ -342,7 +342,7 @@ def _starts(grid: Grid, noise: Noise, scale_sigma: float) -> list[dict[str, floa
         best = (math.inf, 0.5)
         for length in np.geomspace(LENGTHS_M[0] * 1.05, LENGTHS_M[1] / 1.05, 80).tolist():
             values = {"pole.length_m": length, "pole.damping_1_s": 0.1, "angle scale": scale}
-            best = min(best, (_likelihood(grid, values, noise, None), length))
+            best = min(best, (likelihood(grid, values, noise, None), length))
         ranked.append((*best, scale))
     # Every second one whatever it looks like, and the best of all: the gate has many valleys.
     chosen = set(ranked[::2]) | set(sorted(ranked)[:2])
@@ -352,13 +352,13 @@ def _starts(grid: Grid, noise: Noise, scale_sigma: float) -> list[dict[str, floa
     ]
 
 
-def _likeliest_noise(
+def likeliest_noise(
     grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray, floor: float
 ) -> Noise:
     """Both variances, at these parameters."""
 
     def score(z: tuple[float, float]) -> float:
-        return _likelihood(grid, values, _noise(z, floor), used)
+        return likelihood(grid, values, _noise(z, floor), used)
 
     start = (math.log(noise.pole), math.log(max(noise.angle, floor)))
     return _noise(likeliest(score, start), floor)

@@ -1,20 +1,30 @@
 """The motions that make good recordings, as functions of time and of what is seen.
 
-A programme answers a velocity [m/s], or None when it is done. The governor has the last word: it
-bounds speed, slew and way, whatever is asked here.
+A motion's programme answers a velocity [m/s], or None when it is done. The governor has the last
+word: it bounds speed, slew and way, whatever is asked here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from cartpole.errors import DeviceLost
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
 SWEEP_M_S = 0.12
+SWEEP_GIVES_UP_S = 60.0
+STUCK_S = 0.7  # told to move for so long ...
+STUCK_COUNTS = 10  # ... and this far at most: it does not move
 CENTRE_GAIN_1_S = 1.5
+CALM_RAD = 0.2  # swings up to this need no help
+CALM_S = 15.0
+OVER_RAD = 1.25 * math.pi  # past the top, though a turn be a fifth off
+PUMP_S = 20.0
 LEAD_S = 0.08  # makes up for the delays of drive and encoder
 
 
@@ -33,17 +43,34 @@ class View(Protocol):
     def limit_low(self) -> bool: ...
     @property
     def limit_high(self) -> bool: ...
+    @property
+    def cart_counts(self) -> int: ...
 
 
 Programme = Callable[[float, View], float | None]
 
 
-def hold(duration_s: float) -> Programme:
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A programme and about how long it takes; ``guarded`` ones keep to the middle of the track,
+    the others may reach a switch and go slowly."""
+
+    name: str
+    programme: Programme
+    about_s: float
+    guarded: bool = True
+
+
+def hold(duration_s: float) -> Move:
     """Stand still."""
-    return lambda t, _seen: 0.0 if t < duration_s else None
+
+    def programme(t: float, _seen: View) -> float | None:
+        return 0.0 if t < duration_s else None
+
+    return Move("stand still", programme, duration_s, guarded=False)
 
 
-def centre(config: Config) -> Programme:
+def centre(config: Config) -> Move:
     """Back to the middle, by the configured scale."""
     slow = 0.3 * config.rig.velocity_limit_m_s
 
@@ -52,10 +79,10 @@ def centre(config: Config) -> Programme:
             return None
         return min(max(-CENTRE_GAIN_1_S * seen.p_m, -slow), slow)
 
-    return programme
+    return Move("to the middle", programme, 1.0)
 
 
-def chirp(config: Config, duration_s: float = 7.0) -> Programme:
+def chirp(config: Config, duration_s: float = 7.0) -> Move:
     """0.5 to 4 Hz about the middle, position amplitude a third of what the track allows."""
     low_hz, high_hz = 0.5, 4.0
     speed = min(
@@ -70,10 +97,10 @@ def chirp(config: Config, duration_s: float = 7.0) -> Programme:
         wave = math.cos(2.0 * math.pi * (low_hz + 0.5 * rate * t) * t)
         return speed * wave - 0.5 * seen.p_m
 
-    return programme
+    return Move("chirp", programme, duration_s)
 
 
-def steps(config: Config) -> Programme:
+def steps(config: Config) -> Move:
     """Jumps to and fro at full speed, then slow ones that show the dead band."""
     full, reach = 0.9 * config.rig.velocity_limit_m_s, 0.45 * config.rig.position_limit_m
     plan: list[tuple[float, float]] = []
@@ -91,10 +118,10 @@ def steps(config: Config) -> Programme:
             t -= length
         return None
 
-    return programme
+    return Move("steps", programme, sum(length for _, length in plan))
 
 
-def swing_then_rest(config: Config, height: float, rest_s: float) -> Programme:
+def swing_then_rest(config: Config, height: float, rest_s: float) -> Move:
     """Pump the pole with the cart to an energy, then stand still and let it swing.
 
     ``height`` is 1 - cos of the angle that it then reaches; beyond 2 the pole turns over.
@@ -119,10 +146,10 @@ def swing_then_rest(config: Config, height: float, rest_s: float) -> Programme:
         # Work on the pole is -vdot omega cos theta; v = -k sin theta makes it positive.
         return -push * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s) - seen.p_m
 
-    return programme
+    return Move("pole swings", programme, 4.0 + rest_s)
 
 
-def swing_and_drive(config: Config, duration_s: float) -> Programme:
+def swing_and_drive(config: Config, duration_s: float) -> Move:
     """The cart to and fro over the track while the pole swings: for lens and homography."""
     reach = 0.6 * config.rig.position_limit_m
     speed = min(0.5 * config.rig.velocity_limit_m_s, 1.2)
@@ -134,27 +161,80 @@ def swing_and_drive(config: Config, duration_s: float) -> Programme:
         drive = min(max(3.0 * (goal - seen.p_m), -speed), speed)
         return drive - 0.3 * speed * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s)
 
-    return programme
+    return Move("pole swings, cart drives", programme, duration_s)
 
 
-def sweep(config: Config) -> Programme:
-    """To the left switch, to the right one, and back to the middle."""
-    state = {"leg": 0, "low": 0.0, "high": 0.0}
+def turn_over(config: Config, rest_s: float) -> Move:
+    """Pump the pole until it has gone over the top, then stand still and let it turn."""
+    speed = 0.8 * config.rig.velocity_limit_m_s
+    released_s = -1.0
 
     def programme(t: float, seen: View) -> float | None:
-        if t > 60.0:
+        nonlocal released_s
+        if released_s < 0.0 and (abs(seen.theta_rad) > OVER_RAD or t > PUMP_S):
+            released_s = t
+        if released_s >= 0.0:
+            return 0.0 if t - released_s < rest_s else None
+        if t < 0.25:
+            return speed
+        return -0.5 * speed * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s) - seen.p_m
+
+    return Move("pole over the top", programme, 5.0 + rest_s)
+
+
+def calm(config: Config) -> Move:
+    """Take the pole's swing away with the cart, down to CALM_RAD."""
+    coupling_gravity = 1.5 / config.pole.length_m * 9.81
+    speed = 0.6 * config.rig.velocity_limit_m_s
+    enough = 1.0 - math.cos(CALM_RAD)
+
+    def programme(t: float, seen: View) -> float | None:
+        energy = 0.5 * seen.omega_rad_s**2 / coupling_gravity + 1.0 - math.cos(seen.theta_rad)
+        if energy < enough or t > CALM_S:
             return None
-        if state["leg"] == 0:
+        # v = k sin theta takes away k (omega cos theta)^2, on either side and over the top.
+        return speed * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s) - seen.p_m
+
+    return Move("calm the pole", programme, 5.0)
+
+
+def sweep() -> Move:
+    """To the left switch, to the right one, and back to the middle, whatever the encoder's scale.
+
+    Ends early at the right switch if the cart went there when told left: the motor is reversed.
+    Raises DeviceLost if the cart does not move.
+    """
+    leg, low, high = 0, 0, 0
+    moved_s, moved_counts, pressed_s = 0.0, 0, -1.0
+
+    def programme(t: float, seen: View) -> float | None:
+        nonlocal leg, low, high, moved_s, moved_counts, pressed_s
+        if abs(seen.cart_counts - moved_counts) > STUCK_COUNTS or t == 0.0:
+            moved_s, moved_counts = t, seen.cart_counts
+        if t - moved_s > STUCK_S:
+            raise DeviceLost(
+                "the cart does not move: motor power, e-stop, belt, the encoder's plug, or a limit "
+                "switch that is pressed and not seen"
+            )
+        if t > SWEEP_GIVES_UP_S:
+            raise DeviceLost("no limit switch after a minute; check both with `cartpole doctor`")
+        if leg == 0:  # away from the left switch first, so that its edge is seen
+            pressed_s = t if seen.limit_low else pressed_s
+            if pressed_s >= 0.0 and t - pressed_s < 0.4:
+                return SWEEP_M_S
+            leg = 1
+        if leg == 1:
+            if seen.limit_high and t > 1.0:
+                return None
             if not seen.limit_low:
                 return -SWEEP_M_S
-            state["leg"], state["low"] = 1, seen.p_m
-        if state["leg"] == 1:
+            leg, low = 2, seen.cart_counts
+        if leg == 2:
             if not seen.limit_high:
                 return SWEEP_M_S
-            state["leg"], state["high"] = 2, seen.p_m
-        middle = 0.5 * (state["low"] + state["high"])
-        if abs(seen.p_m - middle) < 0.005:
+            leg, high = 3, seen.cart_counts
+        if abs(seen.cart_counts - high) >= 0.5 * abs(high - low):
             return None
-        return -math.copysign(SWEEP_M_S, seen.p_m - middle)
+        return -SWEEP_M_S
 
-    return programme
+    return Move("from switch to switch", programme, 18.0, guarded=False)

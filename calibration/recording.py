@@ -11,16 +11,23 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from calibration.sight import Pictures, Sight, sight_from
 from cartpole.errors import SessionError
-from cartpole.messages import FloatArray
+from cartpole.messages import NANOSECONDS, Detection, EncoderSample, FloatArray
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
 
 MAX_CSV_BYTES = 512 * 1024 * 1024
 MAX_LINE = 10_000
 MIN_SAMPLES = 20
+LONG_REST_S = 8.0  # a cart that stands still as long as this shows the pole alone
+SETTLED_S = 0.1  # from the last command to a cart at rest
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -64,18 +71,11 @@ class Commands:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What the camera measured: believed time t (n,), theta unwrapped, pivot p, sigma of theta."""
-
-    t_s: FloatArray
-    theta_rad: FloatArray
-    p_m: FloatArray
-    sigma_rad: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
 class Recording:
-    """Everything a fit may use; what was not recorded is None."""
+    """Everything a fit may use; what was not recorded is None.
+
+    ``sight`` is what the tracker said when it was recorded; with ``pictures`` it can be asked anew.
+    """
 
     name: str
     sha256: str
@@ -83,6 +83,79 @@ class Recording:
     counts: Counts | None = None
     commands: Commands | None = None
     sight: Sight | None = None
+    pictures: Pictures | None = None
+
+    def free_spells(self, least_s: float) -> list[tuple[float, float]]:
+        """Beginnings and ends [s] of the times in which the cart was told to stand still.
+
+        Only those of at least ``least_s``, the cart's coming to rest left out.
+        """
+        commands = self.commands
+        if commands is None or self.motion is None or len(commands.t_s) == 0:
+            return []
+        edges = np.flatnonzero(np.diff(commands.velocity_m_s == 0.0)) + 1
+        times = [float(commands.t_s[0]), *commands.t_s[edges].tolist(), float(self.motion.t_s[-1])]
+        first = 0 if commands.velocity_m_s[0] == 0.0 else 1
+        spells = [
+            (begin + SETTLED_S, end)
+            for begin, end in zip(times[first::2], times[first + 1 :: 2], strict=False)
+        ]
+        return [(begin, end) for begin, end in spells if end - begin >= least_s]
+
+    def at_rest(self) -> Recording:
+        """Its end, in which the cart stood still; all of it if that was not long."""
+        spells = self.free_spells(LONG_REST_S)
+        if self.motion is None or not spells or spells[-1][1] < self.motion.t_s[-1]:
+            return self
+        begin_s = spells[-1][0]
+        keep = self.motion.t_s >= begin_s
+        motion = replace(
+            self.motion,
+            t_s=self.motion.t_s[keep],
+            p_m=self.motion.p_m[keep],
+            theta_rad=self.motion.theta_rad[keep],
+        )
+        return replace(
+            self,
+            motion=motion,
+            sight=None if self.sight is None else self.sight.since(begin_s),
+            pictures=None if self.pictures is None else self.pictures.since(begin_s),
+        )
+
+
+def assemble(
+    samples: list[EncoderSample],
+    commands: list[tuple[int, float]],
+    detections: list[Detection],
+    config: Config,
+    name: str,
+    zero: tuple[float, float] = (0.0, 0.0),
+    sha256: str = "",
+) -> Recording:
+    """Measurements as arrays, by the configured scales; times from the first sample.
+
+    ``zero`` are the counts of cart and pole that stand for p = 0 and hanging.
+    """
+    encoder = config.encoder
+    origin = samples[0].t_ns if samples else (detections[0].t_ns if detections else 0)
+    time = np.array([(one.t_ns - origin) / NANOSECONDS for one in samples])
+    cart = np.array([one.cart_counts for one in samples], dtype=np.float64) - zero[0]
+    pole = np.array([one.pole_counts for one in samples], dtype=np.float64) - zero[1]
+    motion = counts = None
+    if len(samples):
+        low = np.array([one.limit_low for one in samples])
+        counts = Counts(time, cart, pole, low, np.array([one.limit_high for one in samples]))
+        cart_step = 1.0 / encoder.cart_counts_per_m
+        pole_step = 2.0 * math.pi / encoder.pole_counts_per_turn
+        p, theta = cart * cart_step * encoder.cart_sign, pole * pole_step * encoder.pole_sign
+        motion = motion_from(time, p, theta, name, unwrap=False)
+        motion = replace(motion, p_step_m=cart_step, theta_step_rad=pole_step)
+    sent = Commands(
+        np.array([(t - origin) / NANOSECONDS for t, _ in commands]),
+        np.array([u for _, u in commands]),
+    )
+    sight = sight_from(detections, origin) if detections else None
+    return Recording(name, sha256, motion, counts, sent if commands else None, sight)
 
 
 def load_csv(path: Path) -> Recording:
@@ -153,6 +226,12 @@ def step_of(values: FloatArray) -> float:
     if len(gaps) < 3 or len(levels) > 0.9 * len(values):
         return 0.0
     return float(np.median(np.sort(gaps)[: max(3, len(gaps) // 4)]))
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+from cartpole.config.load import fields
 from cartpole.messages import FloatArray
 
 # Friction near zero may come out a little below; the settings take none of that.
@@ -29,7 +32,9 @@ class CalibrationResult:
 
     ``refused`` says for a parameter why the data cannot give it and what to record instead.
     ``residuals`` are (time [s], residual in its standard deviations) for the plot; ``notes`` are
-    findings that are no setting.
+    findings that are no setting; ``aside`` are settings by which the same pictures should be
+    measured again, though another part finds them better; ``source`` names the recording and its
+    hash; ``draw`` makes a picture of its own where there is something to look at.
     """
 
     estimates: dict[str, Estimate]
@@ -38,6 +43,9 @@ class CalibrationResult:
     notes: tuple[str, ...] = ()
     homography: tuple[float, ...] | None = None
     residuals: tuple[FloatArray, FloatArray] | None = None
+    aside: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+    draw: Callable[[Path], None] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """``{PARAMETER: {"value", "ci95", "unit"}, "fit": {"chi2_dof"}, "refused": {...}}``."""
@@ -54,14 +62,25 @@ class CalibrationResult:
 
     def settings(self) -> dict[str, Any]:
         """What belongs into the settings file, rounded to a tenth of its own uncertainty."""
+        whole = whole_fields()
         values: dict[str, Any] = {
-            name: rounded(one.value, one.ci95) for name, one in self.estimates.items()
+            name: round(one.value) if name in whole else rounded(one.value, one.ci95)
+            for name, one in self.estimates.items()
         }
         for name in NEVER_NEGATIVE & values.keys():
             values[name] = max(0.0, values[name])
         if self.homography is not None:
             values["camera.homography"] = tuple(float(f"{h:.8g}") for h in self.homography)
         return values
+
+
+def whole_fields() -> set[str]:
+    """Settings that take whole numbers only."""
+    return {
+        key
+        for key, info in fields()
+        if info.annotation is int or set(get_args(info.annotation)) == {-1, 1}
+    }
 
 
 def rounded(value: float, ci95: tuple[float, float]) -> float:
@@ -86,6 +105,9 @@ def merged(results: list[CalibrationResult]) -> dict[str, Any]:
         out.update(one)
     out["fit"] = {"chi2_dof": max((r.chi2_dof for r in results), default=0.0)}
     out["refused"] = {name: why for name, why in refused.items() if name not in out}
+    sources = [result.source for result in results if result.source]
+    if sources:
+        out["recordings"] = sources
     if notes:
         out["notes"] = notes
     json.dumps(out, allow_nan=False)

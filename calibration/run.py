@@ -1,27 +1,46 @@
-"""Which motions and fits a command asks for, in the right order."""
+"""Which motions and fits a command asks for, in the right order, on any rig or recording."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from calibration import procedures
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
-from calibration.simulated import Recorder, assemble
 from cartpole.config.load import with_values
-from cartpole.errors import IdentificationError
+from cartpole.errors import DeviceLost, IdentificationError, UsageError
 
 if TYPE_CHECKING:
+    from calibration.guide import Guide
+    from calibration.procedures import Move
+    from calibration.sight import Pictures
     from cartpole.config.schema import Config
 
-ALL = ("encoder", "motor", "camera", "latency", "pole")
+PARTS = ("encoder", "motor", "camera", "latency", "pole")
+LIGHT = "light"  # what the camera needs before it: exposure and threshold
+WITH_PICTURES = ("camera", "latency", LIGHT)
 SWING_HEIGHT = 1.94  # 160 degrees: so far for the readout to show
 TURN_HEIGHT = 2.6  # turning over: the faster the pole, the less its random pushes matter
 SWING_S = 20.0
 REST_S = 30.0  # viscous and dry friction separate only in so long a decay
-PASSES = 2  # pictures are measured again with the lens and the times found
+COAST_S = 8.0  # of turning over
+LOOKS = 3  # at most, each by the exposure that the one before asked for
+LIGHT_PICTURES = 32
+LIGHT_HEIGHT, LIGHT_S = 0.6, 2.0  # a moderate swing
+PASSES = 3  # pictures are measured again with the lens and the times found
+FAST_M_S2 = 50.0  # slews that show the motor's own limit
+
 Done = Callable[[float], None]  # how many of the parts are finished
+# A rig ready to be led through a part; leaving stops it and closes the recording.
+Lead = Callable[["Config", str], AbstractContextManager["Guide"]]
+
+
+def nobody(_done: float) -> None:
+    """Nobody counts."""
 
 
 def calibrate_recording(what: str, recording: Recording, config: Config) -> list[CalibrationResult]:
@@ -29,7 +48,7 @@ def calibrate_recording(what: str, recording: Recording, config: Config) -> list
     if what != "all":
         return [fit_one(what, recording, config)]
     results = []
-    for one in ALL:
+    for one in PARTS:
         try:
             results.append(fit_one(one, recording, config))
         except IdentificationError as error:
@@ -37,131 +56,199 @@ def calibrate_recording(what: str, recording: Recording, config: Config) -> list
     return results
 
 
-def fit_one(what: str, recording: Recording, config: Config) -> CalibrationResult:
-    """One of ALL from a recording."""
-    if what == "encoder":
+def calibrate_rig(
+    what: str, config: Config, lead: Lead, done: Done = nobody
+) -> Iterator[CalibrationResult]:
+    """Move a rig and fit, one part after the other; ``all`` hands each result to the next.
+
+    Raises UsageError for a part that the rig cannot show, DeviceError, IdentificationError; the
+    motor is stopped whatever happens.
+    """
+    for number, part in enumerate(parts_of(what, config)):
+        found = _encoder(config, lead) if part == "encoder" else _led(part, config, lead)
+        config = with_values(config, found.settings())
+        done(number + 1)
+        yield found
+
+
+def parts_of(what: str, config: Config) -> tuple[str, ...]:
+    """The parts that a rig of these settings can show; UsageError if that is none."""
+    if config.encoder.protocol == "none":
+        raise UsageError("encoder.protocol is none: a rig is calibrated by its encoders")
+    if config.camera.source == "none" and what in WITH_PICTURES:
+        raise UsageError(f"camera.source is none: calibrate {what} needs pictures")
+    if what != "all":
+        return (what,)
+    return tuple(one for one in PARTS if one not in WITH_PICTURES or config.camera.source != "none")
+
+
+def fit_one(part: str, recording: Recording, config: Config) -> CalibrationResult:
+    """One of PARTS from a recording."""
+    return replace(_fit(part, recording, config), source=_named(recording))
+
+
+def _fit(part: str, recording: Recording, config: Config) -> CalibrationResult:
+    if part == "encoder":
         from calibration.encoder import calibrate_encoder
 
         return calibrate_encoder(recording, config)
-    if what == "motor":
+    if part == "motor":
         from calibration.motor import calibrate_motor
 
         return calibrate_motor(recording, config.motor)
-    if what == "camera":
-        from calibration.camera import calibrate_camera
+    if part == "pole":
+        from calibration.pole import calibrate_pole
 
-        return calibrate_camera(recording, config)
-    if what == "latency":
-        from calibration.latency import calibrate_latency
+        return calibrate_pole(recording.at_rest())
+    from calibration.camera import calibrate_camera
+    from calibration.latency import calibrate_latency
 
-        return calibrate_latency(recording, config)
-    from calibration.pole import calibrate_pole
-
-    return calibrate_pole(recording)
-
-
-def calibrate_simulated(
-    what: str, config: Config, seed: int, done: Done = lambda _parts: None
-) -> list[CalibrationResult]:
-    """Move the simulated rig in virtual time and fit; ``all`` hands each result to the next."""
-    results: list[CalibrationResult] = []
-    config = pinned(config)
-    steps = {"encoder": sweep, "motor": drive, "pole": swing}
-    for one in ALL if what == "all" else (what,):
-        if one in ("camera", "latency"):
-            found, config = look(config, seed, (one,))
-        else:
-            found = [steps[one](config, seed)]
-            config = with_values(config, found[0].settings())
-        results += found
-        done(len(ALL) if what != "all" else ALL.index(one) + 1)
-    return results
+    if part == "camera":
+        return with_light(_fit_pictures(calibrate_camera, recording, config), recording)
+    return _fit_pictures(calibrate_latency, recording.at_rest(), config)
 
 
-def pinned(config: Config) -> Config:
-    """The same rig with its truth written out, so that new beliefs do not change it."""
-    pole, motor, camera, sim = config.pole, config.motor, config.camera, config.sim
-    beliefs = {
-        "length_m": pole.length_m,
-        "damping_1_s": pole.damping_1_s,
-        "coulomb_rad_s2": pole.coulomb_rad_s2,
-        "upright_offset_rad": 0.0,
-        "tau_s": motor.tau_s,
-        "delay_s": motor.delay_s,
-        "acceleration_m_s2": motor.acceleration_m_s2,
-        "counts_per_m_s": motor.counts_per_m_s,
-        "dead_band_counts": motor.dead_band_counts,
-        "cart_counts_per_m": config.encoder.cart_counts_per_m,
-        "lens_k1": camera.lens_k1,
-        "readout_s": camera.readout_s,
-        "camera_latency_s": camera.latency_s,
-    }
-    values = {f"sim.{k}": v for k, v in beliefs.items() if getattr(sim, k) is None}
-    return with_values(config, values)
-
-
-def sweep(config: Config, seed: int) -> CalibrationResult:
-    """Between the switches."""
-    recorder = Recorder(config, seed)
-    recorder.follow(procedures.hold(0.5))
-    recorder.follow(procedures.sweep(config), guarded=False)
-    return fit_one("encoder", recorder.recording("sweep"), config)
-
-
-def drive(config: Config, seed: int) -> CalibrationResult:
-    """Chirp and steps; faster slews than in operation are asked for, to see the motor's limit."""
-    fast = with_values(config, {"rig.acceleration_limit_m_s2": 50.0})
-    recorder = Recorder(fast, seed + 1)
-    for programme in (
-        procedures.hold(0.2),
-        procedures.chirp(fast),
-        procedures.centre(fast),
-        procedures.steps(fast),
-        procedures.hold(0.3),
-    ):
-        recorder.follow(programme)
-    return fit_one("motor", recorder.recording("chirp and steps"), fast)
-
-
-def swing(config: Config, seed: int) -> CalibrationResult:
-    """A push and a long decay."""
-    recorder = Recorder(config, seed + 2)
-    recorder.follow(procedures.hold(0.3))
-    recorder.follow(procedures.swing_then_rest(config, TURN_HEIGHT, REST_S))
-    return fit_one("pole", recorder.recording("swing", recorder.now_s - REST_S), config)
-
-
-def look(
-    config: Config, seed: int, wanted: tuple[str, ...]
-) -> tuple[list[CalibrationResult], Config]:
-    """Pictures of a swing, measured again with what the pass before has found."""
-    recorder = Recorder(config, seed + 3, pictures=True)
-    recorder.follow(procedures.hold(0.3))
-    moving = wanted == ("camera",)
-    rest = 0.4 if moving else SWING_S
-    recorder.follow(procedures.swing_then_rest(config, SWING_HEIGHT, rest))
-    since = recorder.now_s - (0.0 if moving else SWING_S)
-    if moving:
-        recorder.follow(procedures.swing_and_drive(config, SWING_S))
-    results: list[CalibrationResult] = []
+def _fit_pictures(
+    calibrate: Callable[[Recording, Config], CalibrationResult],
+    recording: Recording,
+    config: Config,
+) -> CalibrationResult:
+    """Pictures, where they were kept, are measured again with what the pass before has found."""
+    if recording.pictures is None:
+        return calibrate(recording, config)
     for _ in range(PASSES):
-        results = []
-        for what in wanted:
-            result = fit_one(what, seen_by(recorder, config, since), config)
-            results.append(result)
-            config = with_values(config, result.settings())
-    return results, config
+        seen = replace(recording, sight=recording.pictures.sight(config.camera))
+        result = calibrate(seen, config)
+        config = with_values(config, result.aside | result.settings())
+    return result
 
 
-def seen_by(recorder: Recorder, config: Config, since_s: float) -> Recording:
-    """Encoders and the tracker's answers under ``config`` from a time on."""
-    start_ns = recorder.start_ns(since_s)
-    homing = recorder.rig.homing
-    return assemble(
-        [one for one in recorder.samples if one.t_ns >= start_ns],
-        recorder.commands,
-        recorder.sight(config, since_s),
-        config,
-        "swing",
-        (homing.cart_zero_counts, homing.pole_zero_counts),
+def with_light(result: CalibrationResult, recording: Recording) -> CalibrationResult:
+    """With threshold and exposure from the pictures, where they were kept."""
+    pictures = recording.pictures
+    if pictures is None:
+        return result
+    try:
+        light = fit_light(pictures)
+    except IdentificationError as error:
+        return replace(result, refused=result.refused | {"camera.threshold": str(error)})
+    return replace(
+        result,
+        estimates=light.estimates | result.estimates,
+        refused=light.refused | result.refused,
+        notes=(*light.notes, *result.notes),
+        draw=light.draw,
     )
+
+
+def fit_light(pictures: Pictures) -> CalibrationResult:
+    """Threshold, exposure and gain by some of the pictures; raises IdentificationError."""
+    from calibration.picture import draw_levels, levels_from_pictures
+
+    few = pictures.evenly(LIGHT_PICTURES)
+    seen = list(zip((one.pixels() for one in few.kept), few.detections(few.camera), strict=True))
+    result = levels_from_pictures(seen, few.camera)
+    return replace(result, draw=partial(draw_levels, seen, few.camera))
+
+
+def _named(recording: Recording) -> str:
+    return f"{recording.name} sha256 {recording.sha256[:16]}" if recording.sha256 else ""
+
+
+def moving_settings(part: str, config: Config) -> Config:
+    """What a part is recorded with: faster slews than in operation show the motor's own limit."""
+    if part == "motor":
+        return with_values(config, {"rig.acceleration_limit_m_s2": FAST_M_S2})
+    return config
+
+
+def moves(part: str, config: Config) -> tuple[Move, ...]:
+    """The motions that are recorded for a part."""
+    if part == "encoder":
+        return (procedures.hold(1.0), procedures.sweep(), procedures.hold(1.0))
+    if part == "motor":
+        return (
+            procedures.hold(0.2),
+            procedures.chirp(config),
+            procedures.centre(config),
+            procedures.steps(config),
+            procedures.hold(0.3),
+        )
+    if part == LIGHT:
+        return (procedures.swing_then_rest(config, LIGHT_HEIGHT, LIGHT_S),)
+    if part == "camera":
+        return (
+            procedures.hold(0.3),
+            procedures.swing_then_rest(config, SWING_HEIGHT, 0.4),
+            procedures.swing_and_drive(config, SWING_S),
+            procedures.centre(config),
+        )
+    height, rest_s = (TURN_HEIGHT, REST_S) if part == "pole" else (SWING_HEIGHT, SWING_S)
+    return (procedures.hold(0.3), procedures.swing_then_rest(config, height, rest_s))
+
+
+def lit(config: Config, lead: Lead) -> Config:
+    """Settings with exposure and threshold for the light that there is."""
+    from calibration.picture import settled
+
+    for _ in range(LOOKS):
+        with lead(config, LIGHT) as guide:
+            guide.settle(may_move=True)
+            guide.begin()
+            for move in moves(LIGHT, config):
+                guide.follow(move)
+        pictures = guide.recording().pictures
+        if pictures is None:
+            raise DeviceLost("the camera shows no pictures; try `cartpole doctor camera`")
+        found = fit_light(pictures)
+        done = settled(found, config.camera)
+        config = with_values(config, found.settings())
+        if done:
+            break
+    return config
+
+
+def _led(part: str, config: Config, lead: Lead) -> CalibrationResult:
+    """Any part but the encoders."""
+    if part == "camera":
+        config = lit(config, lead)
+    with lead(moving_settings(part, config), part) as guide:
+        guide.settle(may_move=True)
+        if part == "camera":  # its place in the picture counts from the true middle
+            guide.follow(procedures.sweep())
+            guide.zero_between_switches()
+            guide.settle(may_move=True)
+        guide.begin()
+        for move in moves(part, guide.config):
+            guide.follow(move)
+    return fit_one(part, guide.recording(), config)
+
+
+def _encoder(config: Config, lead: Lead) -> CalibrationResult:
+    """Sweep, learn the signs, then let the pole go over the top; once more if the motor is reversed
+    (the board too must know which switch lies ahead)."""
+    from calibration.encoder import went_right
+
+    for sign in (config.motor.sign, -config.motor.sign):
+        config = with_values(config, {"motor.sign": sign})
+        with lead(config, "encoder") as guide:
+            guide.settle(may_move=False)
+            guide.begin()
+            for move in moves("encoder", config):
+                guide.follow(move)
+            reversed_motor = went_right(guide.recording())
+            if not reversed_motor:
+                _turn_over(guide)
+        if not reversed_motor:
+            return fit_one("encoder", guide.recording(), config)
+    raise DeviceLost("told to go left the cart reaches the right switch, with either motor.sign")
+
+
+def _turn_over(guide: Guide) -> None:
+    """With what the sweep has shown, swing the pole over the top and let it turn."""
+    from calibration.encoder import known_so_far
+
+    known = known_so_far(guide.recording(), guide.config)
+    if known:
+        guide.believe(with_values(guide.config, known))
+        guide.follow(procedures.turn_over(guide.config, COAST_S))

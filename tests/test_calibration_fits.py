@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from calibration_rigs import recorded
 
 from calibration import procedures
-from calibration.encoder import calibrate_encoder
 from calibration.fit import Parameter, fit, implausible, unidentified
 from calibration.latency import calibrate_latency, effective_row, hermite
 from calibration.motor import calibrate_motor
 from calibration.pole import calibrate_pole, fit_pole, smoothed
-from calibration.recording import Motion, Recording, Sight, load_csv
+from calibration.recording import Motion, Recording, load_csv
 from calibration.result import CalibrationResult, Estimate, merged, rounded
-from calibration.run import drive, fit_one, pinned, sweep
-from calibration.simulated import Recorder
+from calibration.run import calibrate_rig, fit_one
+from calibration.sight import Sight
+from calibration.simulated import SimulatedLead, pinned
 from calibration.spline import CubicSpline
-from cartpole.config.load import load_config, with_values
+from cartpole.config.load import load_config
 from cartpole.config.schema import Config
 from cartpole.errors import IdentificationError, SessionError
 from cartpole.messages import FloatArray
@@ -91,21 +91,16 @@ def test_spline_follows_a_sine_and_its_slope() -> None:
     assert np.abs(spline.slope(at) - np.cos(at)).max() < 5e-3
 
 
-def swing(config: Config, seed: int, rest_s: float, height: float = 1.94) -> Recorder:
-    recorder = Recorder(config, seed)
-    recorder.follow(procedures.hold(0.3))
-    recorder.follow(procedures.swing_then_rest(config, height, rest_s))
-    return recorder
-
-
 TRUE_POLE = ["sim.length_m=0.42", "sim.damping_1_s=0.09", "sim.coulomb_rad_s2=0.2"]
 
 
 @pytest.fixture(scope="module")
 def swung() -> tuple[Config, Recording]:
     config = pinned(load_config(None, TRUE_POLE))
-    recorder = swing(config, 3, 14.0)
-    return config, recorder.recording("swing", recorder.now_s - 14.0)
+    recording = recorded(config, 3, procedures.swing_then_rest(config, 1.94, 14.0)).at_rest()
+    assert recording.motion is not None
+    assert recording.motion.t_s[-1] - recording.motion.t_s[0] == pytest.approx(13.6, abs=0.2)
+    return config, recording
 
 
 def test_pole_of_a_simulated_rig(swung: tuple[Config, Recording]) -> None:
@@ -133,7 +128,7 @@ def test_friction_that_cannot_be_told_apart_is_one_number(
 ) -> None:
     motion = swung[1].motion
     assert motion is not None
-    keep = motion.t_s < 1.2
+    keep = motion.t_s < motion.t_s[0] + 1.2
     short = replace(
         motion, t_s=motion.t_s[keep], p_m=motion.p_m[keep], theta_rad=motion.theta_rad[keep]
     )
@@ -175,7 +170,7 @@ def motor_rig() -> Config:
 
 
 def test_motor_of_a_simulated_rig() -> None:
-    result = drive(motor_rig(), 1)
+    (result,) = calibrate_rig("motor", pinned(motor_rig()), SimulatedLead(0))
     allowed = (0.015, 6.0, 0.0012, 0.0008, 0.04)
     for (name, truth), tolerance in zip(TRUE_MOTOR.items(), allowed, strict=True):
         relative = name.endswith(("_m_s", "_m_s2"))
@@ -187,35 +182,21 @@ def test_motor_of_a_simulated_rig() -> None:
 
 def test_chirp_alone_does_not_show_the_motor_limit() -> None:
     config = motor_rig()
-    recorder = Recorder(config, 2)
-    recorder.follow(procedures.hold(0.2))
-    recorder.follow(procedures.chirp(config, 5.0))
-    result = fit_one("motor", recorder.recording("chirp"), config)
+    recording = recorded(config, 2, procedures.hold(0.2), procedures.chirp(config, 5.0))
+    result = fit_one("motor", recording, config)
     assert "motor.acceleration_m_s2" in result.refused
     assert "motor.tau_s" in result.estimates
 
 
 def test_motor_gain_in_wrong_units_is_named() -> None:
     config = motor_rig()
-    recorder = Recorder(config, 2)
-    recorder.follow(procedures.hold(0.2))
-    recorder.follow(procedures.chirp(config, 4.0))
-    recording = recorder.recording("chirp")
+    recording = recorded(config, 2, procedures.hold(0.2), procedures.chirp(config, 4.0))
     assert recording.motion is not None
     thousand = replace(recording.motion, p_m=recording.motion.p_m * 10.0)
     with pytest.raises(IdentificationError, match="÷10"):
         calibrate_motor(replace(recording, motion=thousand), config.motor)
     with pytest.raises(IdentificationError, match="no commands"):
         calibrate_motor(replace(recording, commands=None), config.motor)
-
-
-def test_encoder_scale_from_the_switches() -> None:
-    config = with_values(load_config(None), {"sim.cart_counts_per_m": 17000.0})
-    result = sweep(config, 0)
-    assert result.estimates["encoder.cart_counts_per_m"].value == pytest.approx(17000.0, rel=2e-3)
-    short = swing(config, 0, 0.5, height=0.2).recording("swing")
-    with pytest.raises(IdentificationError, match="switch is never pressed"):
-        calibrate_encoder(short, config)
 
 
 def seen_through_a_camera(
@@ -225,7 +206,7 @@ def seen_through_a_camera(
     motion = recording.motion
     assert motion is not None
     track = smoothed(fit_pole(motion))
-    time = np.arange(0.2, motion.t_s[-1] - 0.2, 1.0 / 150.0)
+    time = np.arange(motion.t_s[0] + 0.2, motion.t_s[-1] - 0.2, 1.0 / 150.0)
     theta = hermite(motion.t_s, track, time)
     p = np.interp(time, motion.t_s, motion.p_m)
     late = -delay + readout * effective_row(config, p, theta)
@@ -320,19 +301,3 @@ def test_cut_recording_still_reads(tmp_path: Path, swung: tuple[Config, Recordin
 def test_missing_file_is_typed(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="cannot be read"):
         load_csv(tmp_path / "none.csv")
-
-
-def test_programmes_stay_on_the_track() -> None:
-    config = with_values(load_config(None), {"sim.cart_counts_per_m": 24000.0})
-    recorder = Recorder(config, 5)
-    worst = 0.0
-    for programme in (
-        procedures.chirp(config),
-        procedures.steps(config),
-        procedures.swing_then_rest(config, 1.9, 0.5),
-        procedures.swing_and_drive(config, 5.0),
-    ):
-        recorder.follow(programme)
-        worst = max(worst, abs(recorder.rig.plant.state[0]))
-    assert worst < config.rig.track_length_m / 2
-    assert all(math.isfinite(u) for _, u in recorder.commands)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
-from cartpole.cli.progress import progress
 
 if TYPE_CHECKING:
     from calibration.result import CalibrationResult
+    from calibration.run import Lead
+    from cartpole.cli.progress import Advance
+    from cartpole.config.schema import Config
+    from cartpole.session.writer import SessionWriter
 
 WARNING = (
     "The cart and the pole will move fast. Put the cart in the middle, let the pole hang still, "
@@ -48,36 +53,28 @@ def calibrate(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask before a real rig moves")] = False,
     seed: Annotated[int, typer.Option("--seed", help="of the simulated rig", min=0)] = 0,
+    real_time: Annotated[
+        bool,
+        typer.Option(
+            "--real-time", help="lead a simulated rig over its ports by the clock, as a real one"
+        ),
+    ] = False,
 ) -> None:
     """Find the rig's numbers from --session, or by moving the rig (simulated: virtual time)."""
     from calibration.result import merged
-    from calibration.run import calibrate_recording, calibrate_simulated
     from cartpole.errors import IdentificationError, UsageError
 
     if write and config is None:
         raise UsageError("--write needs --config FILE: the settings that the numbers go into")
     settings = load(config, overrides)
     if session is not None:
+        from calibration.run import calibrate_recording
         from cartpole.cli.recordings import load_recording
 
         recording, recorded = load_recording(session, settings)
         results = calibrate_recording(what.value, recording, recorded)
-        source = f"{recording.name} sha256 {recording.sha256[:16]}"
-    elif settings.motor.port != "sim":
-        from cartpole.cli.live_rig import calibrate_live
-
-        typer.echo(WARNING)
-        if not yes:
-            typer.confirm("Is all of this so?", abort=True)
-        with progress(f"calibrate {what.value}", 5) as done:
-            results = calibrate_live(what.value, settings, done)
-        source = "the rig"
     else:
-        from calibration.run import ALL
-
-        with progress(f"calibrate {what.value}", len(ALL)) as done:
-            results = calibrate_simulated(what.value, settings, seed, done)
-        source = f"a simulated rig, seed {seed}"
+        results = _move(what.value, settings, seed, real_time, yes)
     for result in results:
         _show(result)
     write_json(json_file, merged(results))
@@ -85,20 +82,110 @@ def calibrate(
         from calibration.plot import plot_residuals
 
         plot_residuals(results, plot)
+        for result in results:
+            if result.draw is not None:
+                result.draw(plot.with_name(f"{plot.stem}-light{plot.suffix}"))
     values = {key: value for result in results for key, value in result.settings().items()}
     if not values:
         raise IdentificationError("nothing could be identified; see the reasons above")
     if write and config is not None:
         from cartpole.config.edit import write_values
 
-        backup = write_values(config, values, f"calibrated from {source}")
+        sources = ", ".join(dict.fromkeys(one.source for one in results if one.source))
+        backup = write_values(config, values, f"calibrated from {sources or 'a simulated rig'}")
         typer.echo(f"written to {config}; the settings before are in {backup.name}")
+
+
+def _move(
+    what: str, settings: Config, seed: int, real_time: bool, yes: bool
+) -> list[CalibrationResult]:
+    """Lead the rig of these settings through its motions, and record them."""
+    from calibration.run import calibrate_rig, parts_of
+    from calibration.simulated import SimulatedLead, pinned
+    from cartpole.cli.progress import announce_compilation, progress
+    from cartpole.config.load import with_values
+
+    parts = parts_of(what, settings)
+    announce_compilation()
+    simulated = settings.motor.port == "sim"
+    real_time |= not simulated
+    if simulated:
+        settings = with_values(pinned(settings), {"sim.seed": seed})
+    else:
+        typer.echo(WARNING)
+        if not yes:
+            typer.confirm("Is all of this so?", abort=True)
+    keep = partial(_recording, datetime.now(), real_time) if settings.session.record else None
+    with progress(f"calibrate {what}", len(parts)) as bar:
+        teller = Teller(bar, parts, settings)
+        if real_time:
+            from cartpole.cli.live_rig import LiveLead
+
+            lead: Lead = LiveLead(teller.motion, keep)
+        else:
+            lead = SimulatedLead(seed, teller.motion, keep)
+        results = []
+        try:
+            for found in calibrate_rig(what, settings, lead, teller.part):
+                results.append(found)
+        except BaseException:
+            for found in results:  # what was found before is worth knowing
+                _show(found)
+            raise
+        return results
+
+
+class Teller:
+    """Turns motions into a bar's progress: parts done and the share of the one that goes on."""
+
+    def __init__(self, bar: Advance, parts: tuple[str, ...], config: Config) -> None:
+        from calibration.run import moves
+
+        self._bar, self._parts = bar, parts
+        self._about_s = [sum(move.about_s for move in moves(one, config)) for one in parts]
+        self._done, self._before_s, self._last_s = 0, 0.0, 0.0
+
+    def motion(self, name: str, seconds: float) -> None:
+        """A motion goes on."""
+        if seconds < self._last_s:
+            self._before_s += self._last_s
+        self._last_s = seconds
+        share = min(0.95, (self._before_s + seconds) / self._about_s[self._done])
+        self._bar(self._done + share, f"{self._parts[self._done]}: {name}")
+
+    def part(self, done: float) -> None:
+        """So many parts are done."""
+        self._done, self._before_s, self._last_s = int(done), 0.0, 0.0
+        self._bar(done)
+
+
+def _recording(started: datetime, live: bool, config: Config, part: str) -> SessionWriter:
+    """A part's own recording, in the folder of sessions; never removed to make room."""
+    from cartpole.errors import SessionError
+    from cartpole.session.provenance import provenance
+    from cartpole.session.writer import SessionWriter
+
+    frames = config.session.model_copy(update={"frames": "all", "frame_every": 1})
+    config = config.model_copy(update={"session": frames})
+    folder = Path(config.session.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SessionError(f"cannot record to {folder}: {error.strerror}") from None
+    stem, count = f"calibrate-{part}-{started:%Y%m%d-%H%M%S}", 1
+    path = folder / f"{stem}.mcap"
+    while path.exists():
+        count += 1
+        path = folder / f"{stem}-{count}.mcap"
+    made_by = {"made_by": f"calibrate {part}"}
+    return SessionWriter(path, config, {**provenance(config), **made_by}, live=live)
 
 
 def _show(result: CalibrationResult) -> None:
     for name, one in result.estimates.items():
         half = 0.5 * (one.ci95[1] - one.ci95[0])
-        typer.echo(f"{name:28s} {one.value:12.6g} ± {half:.2g} {one.unit}")
+        within = f" ± {half:.2g} {one.unit}" if half > 0.0 else ""
+        typer.echo(f"{name:28s} {one.value:12.6g}{within}")
     if result.homography is not None:
         typer.echo(
             "camera.homography            " + " ".join(f"{h:.5g}" for h in result.homography)
@@ -107,6 +194,8 @@ def _show(result: CalibrationResult) -> None:
         typer.echo(f"{name:28s} refused: {why}")
     for note in result.notes:
         typer.echo(f"  {note}")
+    if result.source:
+        typer.echo(f"  recording {result.source}")
     typer.echo(f"  fit: chi2/dof {result.chi2_dof:.2f} (1: the noise explains the rest)")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 _COMPILE = """
 from cartpole.kernel_cache import mark_warm, use_kernel_cache
@@ -34,11 +35,21 @@ def announce_compilation() -> None:
         subprocess.run([sys.executable, "-c", _COMPILE], check=False)
 
 
+class Advance(Protocol):
+    """How much is done, and what is being done."""
+
+    def __call__(self, done: float, now: str = "", /) -> None: ...
+
+
+def _nobody_looks(_done: float, _now: str = "") -> None:
+    pass
+
+
 @contextmanager
-def progress(text: str, total: float) -> Iterator[Callable[[float], None]]:
+def progress(text: str, total: float) -> Iterator[Advance]:
     """A bar on the terminal's error stream; call the function with how much is done."""
     if not sys.stderr.isatty():
-        yield lambda _done: None
+        yield _nobody_looks
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -51,4 +62,8 @@ def progress(text: str, total: float) -> Iterator[Callable[[float], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=min(done, total))
+
+        def advance(done: float, now: str = "") -> None:
+            bar.update(task, completed=min(done, total), description=now or text)
+
+        yield advance

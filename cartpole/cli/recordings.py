@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.recording import Recording, load_csv
-from calibration.simulated import assemble
+from calibration.recording import Recording, assemble, file_sha256, load_csv
+from calibration.sight import Pictures
 from cartpole.errors import SessionError
 from cartpole.messages import Detection, DetectionStatus, EncoderSample
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
-BLOCK = 1 << 20
 
 
 def load_recording(path: Path, config: Config) -> tuple[Recording, Config]:
@@ -54,14 +53,10 @@ def _load_session(path: Path) -> tuple[Recording, Config]:
     elif samples:
         zero = (0.0, float(samples[0].pole_counts))  # homing begins with the pole hanging still
     recording = assemble(
-        samples, commands, detections, session.config, path.name, zero, _digest(path)
+        samples, commands, detections, session.config, path.name, zero, file_sha256(path)
     )
+    frames = tuple(session.frames())
+    if frames and samples and recording.sight is not None:
+        made = Pictures(frames, session.config.camera, samples[0].t_ns)
+        recording = replace(recording, pictures=made)
     return recording, session.config
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,0 +1,343 @@
+"""Leads a rig through a calibration's motions and keeps what it showed.
+
+The same guide leads a simulated rig in virtual time and a real one: a ``Bench`` is all it knows of
+either. The governor's speed, slew and track bounds stand before every command; a silent encoder
+board, a lost link, or a limit switch inside the guarded part ends the motion with the cart stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from calibration import procedures
+from calibration.recording import Recording, assemble, file_sha256
+from calibration.sight import KeptPicture, Picture, Pictures
+from cartpole.control.governor import govern, limits_from
+from cartpole.errors import DeviceLost
+from cartpole.messages import (
+    NANOSECONDS,
+    Command,
+    Detection,
+    DetectionStatus,
+    EncoderSample,
+    HomingResult,
+    LinkEvent,
+    LinkState,
+    Measurement,
+    Mode,
+    TickInput,
+    TickRecord,
+)
+
+if TYPE_CHECKING:
+    from calibration.procedures import Move
+    from cartpole.config.schema import Config
+    from cartpole.session.writer import SessionWriter
+    from cartpole.vision.frame import Frame
+
+FIRST_SAMPLE_S = 5.0  # a board may be booting
+RATE_SAMPLES = 5
+STILL_S = 2.0  # longer than a period of any pole
+STILL_RAD = 0.1  # swings less than this from side to side: nearly still
+SWINGING_RAD = 0.35  # more than this and the cart helps it to rest
+PATIENCE_S = 180.0
+
+
+class Bench(Protocol):
+    """A rig at hand: once a period, what it measured and a command."""
+
+    def wait(self) -> tuple[int, tuple[Measurement, ...]]:
+        """Wait for the next tick; its time and everything that arrived since the last."""
+
+    def send(self, command: Command) -> None:
+        """Put a command on the wire."""
+
+    def frames(self) -> list[Frame]:
+        """The camera's pictures since the last call, if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the host knows of the rig when it chooses a command; SI by the configured scales."""
+
+    p_m: float
+    v_m_s: float
+    theta_rad: float
+    omega_rad_s: float
+    limit_low: bool
+    limit_high: bool
+    cart_counts: int
+
+
+Progress = Callable[[str, float], None]  # name of the motion, seconds since it began
+Keep = Callable[["Config", str], "SessionWriter"]  # opens the recording of a part
+
+
+def quiet(_name: str, _seconds: float) -> None:
+    """Nobody is told."""
+
+
+class Guide:
+    """One recording of one rig: ``settle``, ``begin``, then ``follow`` motions.
+
+    ``config`` may be replaced between motions by what a first motion has shown.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        bench: Bench,
+        progress: Progress = quiet,
+        open_writer: Callable[[], SessionWriter] | None = None,
+    ) -> None:
+        self._bench, self._progress, self._open_writer = bench, progress, open_writer
+        self._writer: SessionWriter | None = None
+        self._samples: list[EncoderSample] = []
+        self._before: list[EncoderSample] = []  # the last ones before ``begin``
+        self._commands: list[tuple[int, float]] = []
+        self._detections: list[Detection] = []
+        self._pictures: list[Picture] = []
+        self._zero = (0.0, 0.0)
+        self._cart_known = False
+        self._last, self._sequence, self._ticks = 0.0, 0, 0
+        self._arrived: tuple[Measurement, ...] = ()
+        self._named = ""
+        self._camera = config.camera
+        self.believe(config)
+
+    def believe(self, config: Config) -> None:
+        """Go on by other settings (scales, signs, a pole's length)."""
+        self.config = config
+        self._limits = replace(
+            limits_from(config), acceleration_m_s2=config.rig.acceleration_limit_m_s2
+        )
+        self._stale_ns = round(config.safety.stale_state_s * NANOSECONDS)
+
+    def settle(self, *, may_move: bool) -> None:
+        """Wait until the pole hangs nearly still; it and the cart are at their zeros then.
+
+        With ``may_move`` the cart helps a swinging pole to rest. Raises DeviceLost without encoder
+        samples, or if the pole does not come to rest.
+        """
+        begin_ns, calmed, patience_s = -1, False, PATIENCE_S
+        while True:
+            now_ns = self._tick(0.0, enable=False)
+            begin_ns = now_ns if begin_ns < 0 else begin_ns
+            waited_s = (now_ns - begin_ns) / NANOSECONDS
+            if not self._samples:
+                if waited_s > FIRST_SAMPLE_S:
+                    raise DeviceLost("the encoder board does not answer; try `cartpole doctor`")
+                continue
+            patience_s -= self.config.controller.period_s
+            if patience_s < 0.0:
+                raise DeviceLost("the pole does not come to rest; hold it still and start again")
+            if waited_s < STILL_S:
+                continue
+            low, high = self._lately(now_ns)
+            span_rad = (high - low) * 2.0 * math.pi / self.config.encoder.pole_counts_per_turn
+            if span_rad < STILL_RAD:
+                break
+            if may_move and not calmed and span_rad > SWINGING_RAD:
+                calmed = True
+                self._zero_here(0.5 * (low + high))
+                self.follow(procedures.calm(self.config))
+                begin_ns = -1
+        self._zero_here(0.5 * (low + high))
+
+    def _zero_here(self, hanging: float) -> None:
+        cart = self._zero[0] if self._cart_known else float(self._samples[-1].cart_counts)
+        self._zero = (cart, hanging)
+
+    def zero_between_switches(self) -> None:
+        """After a sweep: p = 0 is the middle of the track from now on."""
+        low = next((one.cart_counts for one in self._samples if one.limit_low), None)
+        high = next((one.cart_counts for one in self._samples if one.limit_high), None)
+        if low is None or high is None:
+            raise DeviceLost("both limit switches must be seen to find the middle of the track")
+        self._zero = (0.5 * (low + high), self._zero[1])
+        self._cart_known = True
+
+    def _lately(self, now_ns: int) -> tuple[int, int]:
+        """Least and most of the pole's counts in the last STILL_S."""
+        since_ns = now_ns - round(STILL_S * NANOSECONDS)
+        counts = [one.pole_counts for one in self._samples if one.t_ns >= since_ns]
+        if not counts:
+            raise DeviceLost("the encoder board fell silent; try `cartpole doctor`")
+        return min(counts), max(counts)
+
+    def begin(self) -> None:
+        """Forget what was before; from now on all is kept, and written where that is wanted."""
+        self._before = self._samples[-RATE_SAMPLES:]
+        self._samples = []
+        self._commands, self._detections, self._pictures = [], [], []
+        self._bench.frames()
+        self._ticks = 0
+        if self._open_writer is not None:
+            self._writer = self._open_writer()
+            self._writer.put_start(HomingResult(*self._zero))
+
+    def end(self) -> None:
+        """Stop the cart and finish the recording."""
+        self._stop()
+        if self._writer is not None:
+            self._tick(0.0, enable=False)
+            self._writer.close()
+
+    def follow(self, move: Move) -> None:
+        """Fly a motion to its end; raises DeviceLost, with the cart stopped, if it cannot."""
+        start_ns = -1
+        try:
+            while True:
+                now_ns, seen = self._look(move)
+                start_ns = now_ns if start_ns < 0 else start_ns
+                t_s = (now_ns - start_ns) / NANOSECONDS
+                wanted = move.programme(t_s, seen)
+                self._progress(move.name, t_s)
+                if wanted is None:
+                    self._send(now_ns, self._last, move)
+                    return
+                self._send(now_ns, self._governed(wanted, seen, move), move)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _look(self, move: Move) -> tuple[int, Seen]:
+        now_ns = self._take(lost_matters=True)
+        newest = (*self._before, *self._samples[-1:])[-1:]
+        if not newest or now_ns - newest[0].t_ns > self._stale_ns:
+            raise DeviceLost("the encoder board fell silent; the cart was stopped")
+        seen = self._see()
+        if move.guarded and (seen.limit_low or seen.limit_high):
+            raise DeviceLost(
+                "the cart reached a limit switch and was stopped; put it in the middle and start "
+                "again, with `calibrate encoder` if its scale or sign is in doubt"
+            )
+        return now_ns, seen
+
+    def _see(self) -> Seen:
+        """Position and rates from the last encoder samples, by the configured scales."""
+        encoder = self.config.encoder
+        last = (*self._before, *self._samples[-RATE_SAMPLES:])[-RATE_SAMPLES:]
+        new, old = last[-1], last[0]
+        to_m = encoder.cart_sign / encoder.cart_counts_per_m
+        to_rad = encoder.pole_sign * 2.0 * math.pi / encoder.pole_counts_per_turn
+        span = max(1, new.t_ns - old.t_ns) / NANOSECONDS
+        return Seen(
+            (new.cart_counts - self._zero[0]) * to_m,
+            (new.cart_counts - old.cart_counts) * to_m / span,
+            (new.pole_counts - self._zero[1]) * to_rad,
+            (new.pole_counts - old.pole_counts) * to_rad / span,
+            new.limit_low,
+            new.limit_high,
+            new.cart_counts,
+        )
+
+    def _governed(self, wanted: float, seen: Seen, move: Move) -> float:
+        cart = (seen.p_m, seen.v_m_s) if move.guarded else None
+        flying = self._last * self.config.motor.delay_s
+        return govern(wanted, self._last, cart, flying, self._limits).velocity_m_s
+
+    def _take(self, *, lost_matters: bool) -> int:
+        """Wait for a tick and keep what came."""
+        now_ns, self._arrived = self._bench.wait()
+        for one in self._arrived:
+            if isinstance(one, EncoderSample):
+                self._samples.append(one)
+            elif isinstance(one, Detection):
+                if one.status is DetectionStatus.OK:
+                    self._detections.append(one)
+            elif isinstance(one, LinkEvent) and one.state is LinkState.DOWN and lost_matters:
+                raise DeviceLost(f"{one.link}: {one.detail}; the cart was stopped")
+        for frame in self._bench.frames():
+            self._pictures.append(KeptPicture(frame.t_ns, frame.sequence, frame.data))
+            if self._writer is not None:
+                self._writer.put_frame(frame)
+        return now_ns
+
+    def _tick(self, velocity: float, *, enable: bool) -> int:
+        now_ns = self._take(lost_matters=False)
+        self._put(now_ns, velocity, enable=enable)
+        return now_ns
+
+    def _send(self, now_ns: int, velocity: float, move: Move) -> None:
+        self._put(now_ns, velocity, homing=not move.guarded, name=move.name)
+
+    def _stop(self) -> None:
+        """At once, without waiting for a tick (which is why no recording holds it)."""
+        last_ns = self._commands[-1][0] if self._commands else 0
+        self._sequence += 1
+        self._last = 0.0
+        self._bench.send(Command(last_ns + 1, self._sequence, 0.0, False, 0.0))
+
+    def _put(
+        self,
+        now_ns: int,
+        velocity: float,
+        *,
+        enable: bool = True,
+        homing: bool = False,
+        name: str = "",
+    ) -> None:
+        self._sequence += 1
+        self._last = velocity
+        self._commands.append((now_ns, velocity))
+        command = Command(
+            now_ns,
+            self._sequence,
+            velocity,
+            enable,
+            velocity,
+            homing=homing,
+            clear_fault=not enable,
+        )
+        self._bench.send(command)
+        if self._writer is not None:
+            self._keep(self._writer, command, name)
+
+    def _keep(self, writer: SessionWriter, command: Command, name: str) -> None:
+        """A tick of the recording; the guide is no estimator and has no plan."""
+        record = TickRecord(
+            index=self._ticks,
+            input=TickInput(command.t_ns, self._arrived),
+            mode=Mode.HOMING if command.enable else Mode.DISARMED,
+            armed=command.enable,
+            homed=False,
+            estimate=None,
+            plan=None,
+            command=command,
+            events=(name,) if name and name != self._named else (),
+        )
+        self._named = name
+        self._ticks += 1
+        writer.put_tick(record)
+
+    def recording(self) -> Recording:
+        """What was kept since ``begin``, by the settings of now; named after its file."""
+        name, digest = "motion", ""
+        if self._writer is not None:
+            name, digest = self._writer.path.name, file_sha256(self._writer.path)
+        made = assemble(
+            self._samples, self._commands, self._detections, self.config, name, self._zero, digest
+        )
+        if not self._pictures:
+            return made
+        origin_ns = self._samples[0].t_ns
+        return replace(made, pictures=Pictures(tuple(self._pictures), self._camera, origin_ns))
+
+
+@contextmanager
+def led(
+    config: Config, bench: Bench, part: str, progress: Progress, keep: Keep | None
+) -> Iterator[Guide]:
+    """A guide for one part; leaving it, in whatever way, stops the cart and closes the file."""
+    open_writer = None if keep is None else partial(keep, config, part)
+    guide = Guide(config, bench, progress, open_writer)
+    try:
+        yield guide
+    finally:
+        guide.end()
