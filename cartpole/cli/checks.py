@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import statistics
 import threading
@@ -24,6 +25,7 @@ GOOD_CLOCKS = ("tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_p
 STALE_CALIBRATION_DAYS = 180
 LATE_WAKE_US = 1000.0
 SLOW_SYNC_S = 1.0
+SPARE_PROCESSORS = 3  # from this many on, one can be kept for the control thread
 
 
 class Level(StrEnum):
@@ -55,7 +57,7 @@ def machine_checks(config: Config, config_path: Path | None) -> list[Check]:
     """Everything that needs no device."""
     return [
         settings(config, config_path),
-        calibration(config_path, datetime.now(UTC)),
+        calibration_age(config, config_path),
         *real_time(config.service),
         processor(config.service),
         governor(),
@@ -76,9 +78,16 @@ def settings(config: Config, path: Path | None) -> Check:
     return Check("settings", level, f"{where} ({config_sha256(config)[:12]})", advice)
 
 
+def calibration_age(config: Config, path: Path | None) -> Check:
+    """``calibration``, for a rig that can be calibrated."""
+    if config.motor.port == "sim":
+        return Check("calibration", Level.SKIP, "simulated rig")
+    return calibration(path, datetime.now(UTC))
+
+
 def calibration(path: Path | None, now: datetime) -> Check:
     """When the settings were last written by a calibration: its header line, or the backups."""
-    advice = "run: cartpole calibrate all --config FILE --write"
+    advice = f"run: cartpole calibrate all --config {path} --write"
     if path is None:
         return Check("calibration", Level.SKIP, "built-in defaults")
     when = _calibrated(path)
@@ -119,9 +128,17 @@ def _scheduler(service: Service) -> Check:
         return Check("real-time scheduler", Level.SKIP, "service.priority is 0")
     refusal = _in_thread(lambda: _take_priority(service.priority))
     if refusal is None:
-        return Check("real-time scheduler", Level.OK, f"SCHED_FIFO {service.priority}")
+        return Check("real-time scheduler", Level.OK, f"SCHED_FIFO {service.priority} was given")
+    return refused_scheduler(service, str(refusal), resource.getrlimit(resource.RLIMIT_RTPRIO)[0])
+
+
+def refused_scheduler(service: Service, refusal: str, limit: int) -> Check:
+    """Why: the limit of this user, or the control group this runs in."""
+    found = f"{refusal} (the limit rtprio is {limit})"
     advice = "run as the installed service, or allow rtprio in /etc/security/limits.d"
-    return Check("real-time scheduler", Level.WARN, str(refusal), advice)
+    if limit >= service.priority or os.geteuid() == 0:
+        advice = "its control group gives no real-time time: raise cpu.rt_runtime_us there"
+    return Check("real-time scheduler", Level.WARN, found, advice)
 
 
 def _take_priority(priority: int) -> str | None:
@@ -133,15 +150,26 @@ def _take_priority(priority: int) -> str | None:
 
 
 def _memory(service: Service) -> Check:
-    import resource
-
     if not service.lock_memory:
         return Check("memory locking", Level.SKIP, "service.lock_memory is false")
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if os.geteuid() == 0 or soft in (-1, resource.RLIM_INFINITY) or soft >= MEMLOCK_BYTES:
-        return Check("memory locking", Level.OK, "allowed")
+        return memory_room(_read(Path("/proc/meminfo")))
     advice = "run as the installed service, or raise memlock in /etc/security/limits.d"
     return Check("memory locking", Level.WARN, f"at most {soft // MEGABYTE} MiB", advice)
+
+
+def memory_room(meminfo: str) -> Check:
+    """Locked memory must be there: all of it, at once."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    if match is None:
+        return Check("memory locking", Level.OK, "allowed")
+    free_mb = int(match[1]) // 1024
+    found = f"allowed, {free_mb} MiB are free"
+    if free_mb * MEGABYTE >= MEMLOCK_BYTES:
+        return Check("memory locking", Level.OK, found)
+    advice = "the daemon wants a gigabyte: end other programs, or set service.lock_memory to false"
+    return Check("memory locking", Level.WARN, found, advice)
 
 
 def _lateness(service: Service) -> Check:
@@ -175,7 +203,12 @@ def processor(service: Service, root: Path = Path("/sys")) -> Check:
     """The control thread's processor, and whether the kernel keeps others off it."""
     count = os.cpu_count() or 1
     if service.cpu < 0:
-        return Check("processor", Level.OK, f"{count}, the kernel chooses (service.cpu is -1)")
+        found = f"none isolated: the kernel chooses among {count} (service.cpu is -1)"
+        if count < SPARE_PROCESSORS:
+            return Check("processor", Level.OK, f"{found}; too few to set one aside")
+        last = count - 1
+        advice = f"set service.cpu to {last} and add isolcpus={last} to the kernel's command line"
+        return Check("processor", Level.WARN, found, advice)
     if service.cpu >= count:
         advice = f"set service.cpu below {count}"
         return Check("processor", Level.FAIL, f"no processor {service.cpu}", advice)
@@ -260,7 +293,8 @@ def kernels() -> Check:
     folder = use_kernel_cache()
     if is_warm():
         return Check("compiled kernels", Level.OK, f"ready in {folder}")
-    return Check("compiled kernels", Level.WARN, "not yet", "the first start compiles for a minute")
+    advice = "nothing: the first start compiles for a minute or two"
+    return Check("compiled kernels", Level.WARN, "not yet", advice)
 
 
 def _read(path: Path) -> str:

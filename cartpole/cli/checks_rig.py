@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +31,10 @@ def rig_checks(config: Config) -> list[Check]:
     if config.encoder.protocol == "arduino_ascii":
         names["encoder port"] = config.encoder.port
     found = [port(title, name) for title, name in names.items()]
+    if any(check.level is Level.FAIL for check in found):
+        checks.append(plugged_in())
     checks += found
-    if all(check.level is Level.OK for check in found):
-        checks += boards(config)
+    checks += boards_behind(found, config)
     checks += motor_range(config)
     checks.append(camera(config))
     return checks
@@ -87,6 +90,35 @@ def port(title: str, name: str) -> Check:
         advice = f"name it {identity.name}, which does not change when cables do"
         return Check(title, Level.WARN, path, advice)
     return Check(title, Level.OK, path)
+
+
+def plugged_in() -> Check:
+    """All USB serial ports of this machine, with the names the settings may give them."""
+    from serial.tools.list_ports import comports
+
+    from firmware_bridge.ports import UsbIdentity
+
+    found = [
+        f"{UsbIdentity(port.vid, port.pid, port.serial_number).name} at {port.device}"
+        + (f" ({port.product})" if port.product else "")
+        for port in comports()
+        if port.vid is not None and port.pid is not None
+    ]
+    if not found:
+        advice = "plug the boards in, with cables that carry data; `dmesg -w` shows what arrives"
+        return Check("USB serial ports", Level.WARN, "none plugged in", advice)
+    advice = "write the right one into motor.port or encoder.port"
+    return Check("USB serial ports", Level.OK, "; ".join(found), advice)
+
+
+def boards_behind(ports: list[Check], config: Config) -> list[Check]:
+    """Who answers, once all ports are there; else a row that says why nobody was asked."""
+    levels = {check.level for check in ports}
+    if Level.FAIL in levels:
+        return [Check("board, firmware", Level.SKIP, "not asked: see its port above")]
+    if Level.SKIP in levels:
+        return [Check("board, firmware", Level.SKIP, "simulated")]
+    return boards(config)
 
 
 def boards(config: Config) -> list[Check]:
@@ -219,8 +251,23 @@ def camera(config: Config) -> Check:
 
     source = make_source(config.camera)
     try:
-        return Check("camera", Level.OK, source.open())
+        found = source.open()
+        if config.camera.source == "v4l2":
+            found += f"; exposure {config.camera.exposure} and gain {config.camera.gain} hold"
+        return Check("camera", Level.OK, found)
     except CartpoleError as error:
-        return failed("camera", error, "correct the camera section of the settings")
+        check = failed("camera", error, "correct the camera section of the settings")
+        if config.camera.source == "v4l2":
+            return replace(check, found=f"{check.found} (this machine has {cameras()})")
+        return check
     finally:
         source.close()
+
+
+def cameras(root: Path = Path("/sys")) -> str:
+    """The cameras that are plugged in, in words."""
+    found = []
+    for folder in sorted((root / "class/video4linux").glob("video*")):
+        with contextlib.suppress(OSError):
+            found.append(f"/dev/{folder.name}: {(folder / 'name').read_text().strip()}")
+    return "; ".join(found) or "none"

@@ -26,7 +26,6 @@ SETTINGS = "etc/cartpole/rig.yaml"
 DATA = ("var/lib/cartpole", "var/cache/cartpole", "var/cache/private/cartpole")
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # from the service, by its unit
 LOOK_EVERY_S = 0.5
-SPARE_PROCESSORS = 3  # from this many on, one is kept for the control thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +265,7 @@ def _is_hidden(folder: str) -> bool:
 
 def service_settings(config: Path | None, processors: int) -> str:
     """The rig's settings with the service's own places written in."""
+    from cartpole.cli.checks import SPARE_PROCESSORS
     from cartpole.config.edit import edited
     from cartpole.config.load import loads_config, read_text
 
