@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -88,7 +89,8 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     estimates = {} if refused else {LENS: result.estimate(LENS)}
     unit = 1.4826 * float(np.median(np.abs(result.residuals)))
     spread = unit * SIGMA_PX
-    homography: tuple[float, ...] | None = tuple(_homography(config, result.values).tolist())
+    found = tuple(_homography(config, result.values).tolist())
+    homography: tuple[float, ...] | None = found
     if spread > WORST_PX:
         homography = None
         refused["camera.homography"] = (
@@ -101,11 +103,11 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
         (f"the encoders and the picture agree within {spread:.3f} px",),
         homography,
         residuals=(np.repeat(sight.t_s, 2), result.residuals / unit),
-        aside=_times(config, result),
+        aside={"camera.homography": found, **_times(config, result)},
     )
 
 
-def _times(config: Config, result: Fit) -> dict[str, float]:
+def _times(config: Config, result: Fit) -> dict[str, Any]:
     """Latency and readout: with wrong ones the tracker's line is sheared."""
     camera = config.camera
     return {

@@ -21,6 +21,7 @@ from cartpole.control.governor import govern, limits_from
 from cartpole.errors import DeviceLost
 from cartpole.messages import (
     NANOSECONDS,
+    BoardStatus,
     Command,
     Detection,
     DetectionStatus,
@@ -207,10 +208,11 @@ class Guide:
             raise
 
     def _look(self, move: Move) -> tuple[int, Seen]:
-        now_ns = self._take(lost_matters=True)
+        now_ns = self._take(moving=True)
         newest = (*self._before, *self._samples[-1:])[-1:]
         if not newest or now_ns - newest[0].t_ns > self._stale_ns:
-            raise DeviceLost("the encoder board fell silent; the cart was stopped")
+            age = f" {(now_ns - newest[0].t_ns) / 1e6:.0f} ms ago" if newest else ""
+            raise DeviceLost(f"the encoder board fell silent{age}; the cart was stopped")
         seen = self._see()
         if move.guarded and (seen.limit_low or seen.limit_high):
             raise DeviceLost(
@@ -242,8 +244,8 @@ class Guide:
         flying = self._last * self.config.motor.delay_s
         return govern(wanted, self._last, cart, flying, self._limits).velocity_m_s
 
-    def _take(self, *, lost_matters: bool) -> int:
-        """Wait for a tick and keep what came."""
+    def _take(self, *, moving: bool) -> int:
+        """Wait for a tick and keep what came; DeviceLost for what must not be while ``moving``."""
         now_ns, self._arrived = self._bench.wait()
         for one in self._arrived:
             if isinstance(one, EncoderSample):
@@ -251,8 +253,8 @@ class Guide:
             elif isinstance(one, Detection):
                 if one.status is DetectionStatus.OK:
                     self._detections.append(one)
-            elif isinstance(one, LinkEvent) and one.state is LinkState.DOWN and lost_matters:
-                raise DeviceLost(f"{one.link}: {one.detail}; the cart was stopped")
+            elif moving and (why := _trouble(one)):
+                raise DeviceLost(f"{why}; the cart was stopped")
         for frame in self._bench.frames():
             self._pictures.append(KeptPicture(frame.t_ns, frame.sequence, frame.data))
             if self._writer is not None:
@@ -260,7 +262,7 @@ class Guide:
         return now_ns
 
     def _tick(self, velocity: float, *, enable: bool) -> int:
-        now_ns = self._take(lost_matters=False)
+        now_ns = self._take(moving=False)
         self._put(now_ns, velocity, enable=enable)
         return now_ns
 
@@ -328,6 +330,17 @@ class Guide:
             return made
         origin_ns = self._samples[0].t_ns
         return replace(made, pictures=Pictures(tuple(self._pictures), self._camera, origin_ns))
+
+
+def _trouble(one: Measurement) -> str:
+    """Why a motion cannot go on after this; empty if it can."""
+    if isinstance(one, LinkEvent) and one.state is LinkState.DOWN:
+        return f"{one.link} lost: {one.detail}"
+    if isinstance(one, BoardStatus) and one.estop:
+        return "the emergency stop is pressed"
+    if isinstance(one, BoardStatus) and one.fault_code:
+        return f"the board switched the drive off (its fault code {one.fault_code})"
+    return ""
 
 
 @contextmanager

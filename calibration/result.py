@@ -43,7 +43,7 @@ class CalibrationResult:
     notes: tuple[str, ...] = ()
     homography: tuple[float, ...] | None = None
     residuals: tuple[FloatArray, FloatArray] | None = None
-    aside: dict[str, float] = field(default_factory=dict)
+    aside: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     draw: Callable[[Path], None] | None = None
 
@@ -59,6 +59,13 @@ class CalibrationResult:
         if self.notes:
             out["notes"] = list(self.notes)
         return out
+
+    def agrees(self, other: CalibrationResult) -> bool:
+        """Whether both say the same, to a tenth of the intervals."""
+        return self.estimates.keys() == other.estimates.keys() and all(
+            abs(one.value - other.estimates[name].value) <= 0.05 * (one.ci95[1] - one.ci95[0])
+            for name, one in self.estimates.items()
+        )
 
     def settings(self) -> dict[str, Any]:
         """What belongs into the settings file, rounded to a tenth of its own uncertainty."""

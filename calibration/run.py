@@ -31,7 +31,7 @@ COAST_S = 8.0  # of turning over
 LOOKS = 3  # at most, each by the exposure that the one before asked for
 LIGHT_PICTURES = 32
 LIGHT_HEIGHT, LIGHT_S = 0.6, 2.0  # a moderate swing
-PASSES = 3  # pictures are measured again with the lens and the times found
+PASSES = 6  # at most: pictures are measured again with the lens and the times found
 FAST_M_S2 = 50.0  # slews that show the motor's own limit
 
 Done = Callable[[float], None]  # how many of the parts are finished
@@ -116,10 +116,14 @@ def _fit_pictures(
     """Pictures, where they were kept, are measured again with what the pass before has found."""
     if recording.pictures is None:
         return calibrate(recording, config)
+    before: CalibrationResult | None = None
     for _ in range(PASSES):
         seen = replace(recording, sight=recording.pictures.sight(config.camera))
         result = calibrate(seen, config)
+        if before is not None and result.agrees(before):
+            break
         config = with_values(config, result.aside | result.settings())
+        before = result
     return result
 
 

@@ -76,6 +76,7 @@ def pinned(config: Config) -> Config:
         "pole_counts_per_turn": encoder.pole_counts_per_turn,
         "pole_sign": encoder.pole_sign,
         "lens_k1": camera.lens_k1,
+        "homography": camera.homography,
         "readout_s": camera.readout_s,
         "camera_latency_s": camera.latency_s,
     }

@@ -18,6 +18,7 @@ from cartpole.config.load import load_config, with_values
 from cartpole.config.schema import Config
 from cartpole.errors import DeviceLost
 from cartpole.messages import (
+    BoardStatus,
     Command,
     EncoderSample,
     Link,
@@ -89,9 +90,23 @@ def at_a_switch(found: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
     )
 
 
+def tripped(found: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
+    return (*found, BoardStatus(0, fault_code=3))
+
+
+def red_button(found: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
+    return (*found, BoardStatus(0, estop=True))
+
+
 @pytest.mark.parametrize(
     ("tamper", "says"),
-    [(silent, "fell silent"), (unplugged, "gone"), (at_a_switch, "limit switch")],
+    [
+        (tripped, "code 3"),
+        (red_button, "emergency stop"),
+        (silent, "fell silent"),
+        (unplugged, "gone"),
+        (at_a_switch, "limit switch"),
+    ],
 )
 def test_whatever_goes_wrong_the_cart_is_stopped(tamper: object, says: str) -> None:
     config = load_config(None)

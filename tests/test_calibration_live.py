@@ -1,49 +1,76 @@
-"""The guided procedure in real time, over the wires of a simulated rig."""
+"""Guided procedures in real time, over the wires and pictures of a simulated rig."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cartpole.cli.live_rig import calibrate_live
-from cartpole.config.load import load_config
-from cartpole.errors import DeviceLost
+from calibration.run import calibrate_rig
+from calibration.simulated import pinned
+from cartpole.cli.live_rig import LiveLead
+from cartpole.config.load import load_config, with_values
+from cartpole.config.schema import Config
+from cartpole.errors import DeviceError, DeviceLost
 from cartpole.sim.process import SimulatedRig
 
-TRUTH = ("camera.source=none", "sim.tau_s=0.06", "sim.counts_per_m_s=1700")
+pytestmark = pytest.mark.realtime
 
 
-@pytest.mark.realtime
-def test_motor_over_pseudo_terminals(tmp_path: Path) -> None:
-    config = load_config(None, list(TRUTH))
-    rig = SimulatedRig(config, 0, tmp_path)
-    done: list[float] = []
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[tuple[SimulatedRig, Config]]:
+    """A rig behind pseudo-terminals, and settings that name its ports as a real rig's are named."""
+    truth = load_config(
+        None,
+        ["camera.source=none", "sim.tau_s=0.06", "sim.counts_per_m_s=1700", "sim.motor_sign=-1"],
+    )
+    started = SimulatedRig(truth, 0, tmp_path)
     try:
-        rig.start()
-        rig.wait_ready()
-        ports = {"encoder_port": rig.encoder_port, "motor_port": rig.motor_port}
-        (result,) = calibrate_live("motor", config, done.append, **ports)
+        started.start()
+        started.wait_ready()
+        ports = {"motor.port": started.motor_port, "encoder.port": started.encoder_port}
+        yield started, with_values(truth, ports)
     finally:
-        rig.close()
+        started.close()
+
+
+def test_motor_over_serial_ports(rig: tuple[SimulatedRig, Config]) -> None:
+    config = with_values(rig[1], {"motor.sign": -1})
+    done: list[float] = []
+    (result,) = calibrate_rig("motor", config, LiveLead(), done.append)
     assert result.estimates["motor.tau_s"].value == pytest.approx(0.06, abs=0.006)
     assert result.estimates["motor.counts_per_m_s"].value == pytest.approx(1700.0, rel=0.03)
     assert done == [1]
 
 
-@pytest.mark.realtime
-def test_a_rig_that_falls_silent_stops_the_procedure(tmp_path: Path) -> None:
-    config = load_config(None, list(TRUTH))
-    rig = SimulatedRig(config, 0, tmp_path)
-    try:
-        rig.start()
-        rig.wait_ready()
-        ports = {"encoder_port": rig.encoder_port, "motor_port": rig.motor_port}
-        cut = threading.Timer(6.0, rig.order, ("unplug", "encoder"))
-        cut.start()
-        with pytest.raises(DeviceLost, match="stopped"):
-            calibrate_live("motor", config, lambda _done: None, **ports)
-        cut.join()
-    finally:
-        rig.close()
+def test_encoder_over_serial_ports_with_a_reversed_motor(
+    rig: tuple[SimulatedRig, Config],
+) -> None:
+    (result,) = calibrate_rig("encoder", rig[1], LiveLead())
+    assert result.settings()["motor.sign"] == -1
+    assert result.settings()["encoder.pole_counts_per_turn"] == 1200.0
+    assert result.settings()["encoder.cart_sign"] == 1
+
+
+def test_latency_with_pictures() -> None:
+    config = pinned(load_config(None, ["sim.camera_latency_s=0.016", "sim.readout_s=0.0045"]))
+    (result,) = calibrate_rig("latency", config, LiveLead())
+    assert result.estimates["camera.readout_s"].value == pytest.approx(0.0045, abs=4e-4)
+    assert result.estimates["camera.latency_s"].value == pytest.approx(0.016, abs=1e-3)
+
+
+def test_a_rig_that_falls_silent_stops_the_procedure(rig: tuple[SimulatedRig, Config]) -> None:
+    started, config = rig
+    cut = threading.Timer(6.0, started.order, ("unplug", "encoder"))
+    cut.start()
+    with pytest.raises(DeviceLost, match="stopped"):
+        list(calibrate_rig("motor", with_values(config, {"motor.sign": -1}), LiveLead()))
+    cut.join()
+
+
+def test_a_missing_port_is_named(rig: tuple[SimulatedRig, Config]) -> None:
+    config = with_values(rig[1], {"encoder.port": "/dev/no-such-port"})
+    with pytest.raises(DeviceError, match="no-such-port"):
+        list(calibrate_rig("motor", config, LiveLead()))

@@ -48,6 +48,7 @@ def whole(default: int, low: int, high: int, text: str, *, live: bool = False) -
 
 Real = Annotated[float, Field(strict=False)]  # YAML's `1` is a fine float; `"1"` is not
 Sign = Literal[-1, 1]
+Homography = tuple[Real, Real, Real, Real, Real, Real, Real, Real, Real]
 
 
 class Rig(Section):
@@ -154,7 +155,7 @@ class Camera(Section):
     method: Literal["line_fit", "min_area_rect"] = Field(
         default="line_fit", description="sub-pixel line fit, or contour and rotated rectangle alone"
     )
-    homography: tuple[Real, Real, Real, Real, Real, Real, Real, Real, Real] = Field(
+    homography: Homography = Field(
         default=(180.0, 0.0, 160.0, 0.0, -180.0, 120.0, 0.0, 0.0, 1.0),
         description="rig plane [m] to undistorted pixels, 3x3 row by row",
     )
@@ -327,6 +328,7 @@ class Sim(Section):
         default=None, ge=-0.2, le=0.2, description="true offset of the camera's angle"
     )
     lens_k1: float | None = Field(default=None, ge=-0.5, le=0.5, description="true distortion")
+    homography: Homography | None = Field(default=None, description="where it really stands")
     readout_s: float | None = Field(default=None, ge=0.0, le=0.05, description="true readout")
     camera_latency_s: float | None = Field(
         default=None, ge=0.0, le=0.2, description="true camera latency"

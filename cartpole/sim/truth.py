@@ -11,11 +11,16 @@ if TYPE_CHECKING:
 
 
 def true_camera(config: Config) -> Camera:
-    """The camera with its true lens, readout and latency."""
+    """The camera with its true lens, place, readout and latency."""
     sim = config.sim
     return _with(
         config.camera,
-        {"lens_k1": sim.lens_k1, "readout_s": sim.readout_s, "latency_s": sim.camera_latency_s},
+        {
+            "lens_k1": sim.lens_k1,
+            "homography": sim.homography,
+            "readout_s": sim.readout_s,
+            "latency_s": sim.camera_latency_s,
+        },
     )
 
 
