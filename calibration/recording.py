@@ -170,7 +170,11 @@ def load_csv(path: Path) -> Recording:
 
     Raises SessionError on anything else.
     """
-    raw = _read(path)
+    return table_recording(_read(path), path)
+
+
+def table_recording(raw: bytes, path: Path) -> Recording:
+    """As ``load_csv`` for a table's bytes; ``path`` names it in messages."""
     table = _table(raw, path)
     if {"time", "angle", "position"} <= table.keys():
         time, p = table["time"], table["position"]

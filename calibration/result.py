@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 from cartpole.config.load import fields
 from cartpole.messages import FloatArray
@@ -97,6 +100,30 @@ def rounded(value: float, ci95: tuple[float, float]) -> float:
         return float(f"{value:.6g}")
     exponent = int(f"{width:e}".split("e")[1])
     return round(value, 1 - exponent)
+
+
+def combined(results: list[CalibrationResult]) -> CalibrationResult:
+    """Medians over recordings of the same rig; the intervals are those of a median by the spread
+    that there is between the recordings (1.4826 times the median deviation, sqrt(pi / 2) for a
+    median's efficiency)."""
+    estimates, notes = {}, []
+    for name in {name: None for result in results for name in result.estimates}:
+        found = [result.estimates[name] for result in results if name in result.estimates]
+        values = np.array([one.value for one in found])
+        middle = float(np.median(values))
+        spread = 1.4826 * float(np.median(np.abs(values - middle)))
+        half = 1.96 * spread * math.sqrt(0.5 * math.pi / len(values))
+        estimates[name] = Estimate(middle, (middle - half, middle + half), found[0].unit)
+        notes.append(
+            f"{name}: {len(values)} of {len(results)} recordings, {values.min():.5g} to "
+            f"{values.max():.5g}, spread {spread:.2g} {found[0].unit}"
+        )
+    refused: dict[str, str] = {}
+    for result in results:
+        refused |= {name: why for name, why in result.refused.items() if name not in estimates}
+    chi2 = float(np.median([result.chi2_dof for result in results]))
+    source = f"{len(results)} recordings, the first {results[0].source}"
+    return CalibrationResult(estimates, chi2, refused, tuple(notes), source=source)
 
 
 def merged(results: list[CalibrationResult]) -> dict[str, Any]:

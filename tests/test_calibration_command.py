@@ -113,3 +113,61 @@ def test_check_config_and_schema(
     assert "c.yaml:2: pole.length_m" in error[0]
     assert run(monkeypatch, "schema") == 0
     assert "length_m" in json.dumps(json.loads(capsys.readouterr().out))
+
+
+def test_several_recordings_give_their_median_and_spread(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    swing_csv: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = swing_csv.read_text().splitlines(keepends=True)
+    other = tmp_path / "later.csv"
+    other.write_text("".join([lines[0], *lines[201:]]))
+    figures = tmp_path / "f.json"
+    sessions = ("--session", swing_csv, "--session", other)
+    assert run(monkeypatch, "calibrate", "pole", *sessions, "--json", figures) == 0
+    found = json.loads(figures.read_text())
+    assert found["pole.length_m"]["value"] == pytest.approx(0.6, rel=0.01)
+    said = capsys.readouterr().out
+    assert "pole.length_m: 2 of 2 recordings" in said
+    assert "later.csv" in said
+    assert run(monkeypatch, "calibrate", "all", *sessions) == 2
+
+
+def test_an_imported_table_is_fitted_as_the_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, swing_csv: Path
+) -> None:
+    imported = tmp_path / "swing.mcap"
+    assert run(monkeypatch, "import", swing_csv, "-o", imported) == 0
+    lengths = []
+    for path in (swing_csv, imported):
+        figures = tmp_path / "f.json"
+        assert run(monkeypatch, "calibrate", "pole", "--session", path, "--json", figures) == 0
+        lengths.append(json.loads(figures.read_text())["pole.length_m"])
+    assert lengths[0] == lengths[1]
+
+
+def test_spoilt_recordings_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut anywhere, or with bytes changed: numbers or one line, never a traceback."""
+    keep = f"session.folder={tmp_path}"
+    assert run(monkeypatch, "calibrate", "motor", "--set", keep) == 0
+    (whole,) = tmp_path.glob("calibrate-motor-*.mcap")
+    good, spoilt = whole.read_bytes(), tmp_path / "spoilt.mcap"
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        data = bytearray(good)
+        for at in rng.integers(0, len(data), 20).tolist():
+            data[at] ^= int(rng.integers(1, 256))
+        if rng.random() < 0.5:
+            del data[int(rng.integers(0, len(data))) :]
+        spoilt.write_bytes(data)
+        capsys.readouterr()
+        code = run(monkeypatch, "calibrate", "motor", "--session", spoilt)
+        assert code in (0, 1)
+        if code:
+            error = capsys.readouterr().err.strip().splitlines()
+            assert len(error) == 1
+            assert error[0].startswith("cartpole: ")

@@ -39,7 +39,8 @@ class What(StrEnum):
 def calibrate(
     what: Annotated[What, typer.Argument(help="which numbers")],
     session: Annotated[
-        Path | None, typer.Option("--session", help="use this recording (MCAP or CSV)")
+        list[Path] | None,
+        typer.Option("--session", help="use this recording (MCAP or CSV); repeatable"),
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -67,12 +68,8 @@ def calibrate(
     if write and config is None:
         raise UsageError("--write needs --config FILE: the settings that the numbers go into")
     settings = load(config, overrides)
-    if session is not None:
-        from calibration.run import calibrate_recording
-        from cartpole.cli.recordings import load_recording
-
-        recording, recorded = load_recording(session, settings)
-        results = calibrate_recording(what.value, recording, recorded)
+    if session:
+        results = _fit_sessions(what.value, session, settings)
     else:
         results = _move(what.value, settings, seed, real_time, yes)
     for result in results:
@@ -94,6 +91,29 @@ def calibrate(
         sources = ", ".join(dict.fromkeys(one.source for one in results if one.source))
         backup = write_values(config, values, f"calibrated from {sources or 'a simulated rig'}")
         typer.echo(f"written to {config}; the settings before are in {backup.name}")
+
+
+def _fit_sessions(what: str, paths: list[Path], settings: Config) -> list[CalibrationResult]:
+    """Fits of one recording, or the medians of several."""
+    from calibration.result import combined
+    from calibration.run import calibrate_recording
+    from cartpole.cli.progress import progress
+    from cartpole.cli.recordings import load_recording
+    from cartpole.errors import UsageError
+
+    if len(paths) > 1 and what == "all":
+        raise UsageError("several recordings are fitted for one part at a time, not for all")
+    results = []
+    with progress("fitting", len(paths)) as advance:
+        for number, path in enumerate(paths):
+            results += calibrate_recording(what, *load_recording(path, settings))
+            advance(number + 1, path.name)
+    if len(paths) == 1:
+        return results
+    for result in results:
+        found = ", ".join(f"{name} {one.value:.5g}" for name, one in result.estimates.items())
+        typer.echo(f"{result.source.split(' ')[0]:30s} {found or 'nothing'}")
+    return [combined(results)]
 
 
 def _move(
@@ -195,7 +215,7 @@ def _show(result: CalibrationResult) -> None:
     for note in result.notes:
         typer.echo(f"  {note}")
     if result.source:
-        typer.echo(f"  recording {result.source}")
+        typer.echo(f"  from {result.source}")
     typer.echo(f"  fit: chi2/dof {result.chi2_dof:.2f} (1: the noise explains the rest)")
 
 

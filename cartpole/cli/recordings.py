@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.recording import Recording, assemble, file_sha256, load_csv
+from calibration.recording import Recording, assemble, file_sha256, load_csv, table_recording
 from calibration.sight import Pictures
 from cartpole.errors import SessionError
 from cartpole.messages import Detection, DetectionStatus, EncoderSample
@@ -36,6 +36,9 @@ def _load_session(path: Path) -> tuple[Recording, Config]:
     from cartpole.session.reader import Session
 
     session = Session(path)
+    table = session.contents.attachments.get("source.csv")
+    if table is not None:  # imported: its own numbers say more than counts made of them
+        return replace(table_recording(table, path), sha256=file_sha256(path)), session.config
     samples: list[EncoderSample] = []
     detections: list[Detection] = []
     commands: list[tuple[int, float]] = []
