@@ -19,6 +19,7 @@ from mcap.reader import make_reader
 from session_fakes import HOMED, PERIOD_NS, FakeCore, FakeFrame, inputs, write_session
 
 from cartpole.config.schema import Config
+from cartpole.control.core import ControlCore
 from cartpole.messages import TickInput
 from cartpole.session import folder
 from cartpole.session import writer as writer_module
@@ -62,6 +63,7 @@ def test_every_channel_reads_plainly_and_fits_its_schema(tmp_path: Path) -> None
             writer.put_tick(core.tick(tick), (0.0, 0.0, 3.0, 0.0))
         writer.put_frame(FakeFrame(np.full((48, 64), 7, np.uint8), 5, 1))
         writer.put_event(3, "note", "text")
+        writer.put_state(4, ControlCore(Config()).state())
     seen: set[str] = set()
     with path.open("rb") as stream:
         reader = make_reader(stream)

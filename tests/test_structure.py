@@ -18,6 +18,7 @@ FLOORS = {
     "cartpole.messages": 0,
     "cartpole.config": 0,
     "cartpole.kernel_cache": 0,
+    "cartpole.recall": 0,
     "cartpole.model": 0,
     "cartpole.optimizer": 1,
     "cartpole.estimation": 1,

@@ -20,6 +20,8 @@ WORDS = {
     "reload": "Read the settings file again.",
 }
 
+RECORD = {"start": "record", "stop": "stop-record"}
+CLOSE_WITHIN_S = 15.0
 SERVICE_SOCKET = Path("/run/cartpole/cartpole.sock")  # as `cartpole service install` sets it
 
 
@@ -45,6 +47,19 @@ def register(app: typer.Typer) -> None:
             from rich.console import Console
 
             Console().print(status_table(answer))
+
+    @app.command(help="Begin or end a recording; the rig may be doing anything.")
+    def record(
+        action: Annotated[str, typer.Argument(help="start or stop")],
+        config: ConfigOption = None,
+        override: SetOption = None,
+    ) -> None:
+        from cartpole.errors import UsageError
+
+        if action not in RECORD:
+            raise UsageError(f"record {action}: start or stop")
+        # A recording is answered for when its file is whole.
+        _tell(config, override, {"do": RECORD[action]}, timeout_s=CLOSE_WITHIN_S)
 
     @app.command(help="Hold the cart at a position, or follow a square or sine.")
     def target(
@@ -79,11 +94,16 @@ def _socket(config: Path | None, override: list[str] | None) -> Path:
     return SERVICE_SOCKET if unnamed and not place.exists() and SERVICE_SOCKET.exists() else place
 
 
-def _tell(config: Path | None, override: list[str] | None, message: dict[str, Any]) -> None:
+def _tell(
+    config: Path | None,
+    override: list[str] | None,
+    message: dict[str, Any],
+    timeout_s: float = 5.0,
+) -> None:
     from cartpole.daemon.control_socket import call
     from cartpole.errors import CartpoleError
 
-    answer = call(_socket(config, override), message)
+    answer = call(_socket(config, override), message, timeout_s)
     if not answer["ok"]:
         raise CartpoleError(answer["error"])
     for event in answer.get("events", []):
@@ -126,6 +146,9 @@ def status_table(status: dict[str, Any]) -> Any:
         table.add_row("tick", f"{status['timing']['compute_us']:.0f} us")
     for fault in status.get("faults", []):
         table.add_row(f"[red]{fault['name']}[/red]", f"{fault['meaning']}; {fault['next_step']}")
-    if status.get("session"):
-        table.add_row("session", str(status["session"]))
+    recording = status.get("recording")
+    if recording is not None:
+        megabytes = recording["bytes"] / 1e6
+        going = f"{recording['seconds']:.0f} s, {megabytes:.1f} MB"
+        table.add_row("recording", f"{recording['path']}  {recording['error'] or going}")
     return table

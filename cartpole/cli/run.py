@@ -67,14 +67,15 @@ def _run(
             signal.signal(number, lambda _number, _frame: rig.daemon.stop())
         signal.signal(signal.SIGHUP, lambda _number, _frame: rig.reload())
         rig.daemon.run(duration_s)
-    figures = rig.summary.result(session=str(rig.session) if rig.session is not None else None)
+    paths = [str(path) for path in rig.recorder.paths if path.exists()]
+    figures = rig.summary.result(session=paths[-1] if paths else None)
     if not _is_service():  # drawing hours of recording would hold up a stop
-        _tell(figures, rig.session)
-    return figures
+        _tell(figures, paths)
+    return {**figures, "sessions": paths}
 
 
-def _tell(figures: dict[str, Any], session: Path | None) -> None:
-    """The end of a run, for a person."""
+def _tell(figures: dict[str, Any], sessions: list[str]) -> None:
+    """The end of a run, for a person; ``sessions`` are its recordings, the last one is drawn."""
     from rich.console import Console
     from rich.table import Table
 
@@ -105,10 +106,16 @@ def _tell(figures: dict[str, Any], session: Path | None) -> None:
         row("fault", f"{fault['name']} ({fault['action']})")
     console = Console()
     console.print(table)
-    if session is not None and session.exists():
-        print(f"session {session}")
-        plot = session.with_suffix(".png")
+    for path in sessions:
+        print(f"session {path}")
+    if sessions:
+        from cartpole.errors import SessionError
         from cartpole.session.plot import plot_session
 
-        plot_session(session, plot)
-        print(f"plot    {plot}")
+        plot = Path(sessions[-1]).with_suffix(".png")
+        try:
+            plot_session(Path(sessions[-1]), plot)
+        except SessionError as error:  # stopped before its first tick
+            print(f"no plot: {error}")
+        else:
+            print(f"plot    {plot}")

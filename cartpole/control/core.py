@@ -22,7 +22,9 @@ from cartpole.control.observer import Observer
 from cartpole.control.pilot import Flight, Pilot
 from cartpole.control.planning import PlanMaker
 from cartpole.control.reference import Target
+from cartpole.control.state import CoreState
 from cartpole.control.watch import Watch
+from cartpole.errors import SessionError
 from cartpole.messages import (
     NANOSECONDS,
     Command,
@@ -93,6 +95,11 @@ class ControlCore:
         """The present mode."""
         return self._mode
 
+    @property
+    def homed(self) -> HomingResult | None:
+        """What homing found; ``None`` before."""
+        return self._observer.homed
+
     def hint(self, t_ns: int) -> DetectionHint | None:
         """Where the tracker should look at ``t_ns``; ``None`` while nothing is known."""
         return self._observer.hint(t_ns)
@@ -131,6 +138,45 @@ class ControlCore:
         if self._mode in FLYING:
             self._pilot.after()
 
+    def state(self) -> CoreState:
+        """All that is remembered, copied: to be asked between ``after_tick`` and ``tick``.
+
+        SessionError in flight with a planner that cannot tell what it remembers.
+        """
+        pilot = self._pilot.state()
+        if pilot.planner is None and self._mode in FLYING:
+            backend = self._config.optimizer.backend
+            raise SessionError(f"the {backend} backend cannot be recorded from mid-flight: stop")
+        return CoreState(
+            index=self._index,
+            mode=self._mode,
+            armed=self._armed,
+            swing_up_wanted=self._swing_up_wanted,
+            sent_m_s=self._sent_m_s,
+            flight_source=self._flight.source,
+            stopping_since_ns=self._stopping_since_ns,
+            faults=self._latch.latched,
+            homing=self._homing_state,
+            target=self._target.state(),
+            watch=self._watch.state(),
+            observer=self._observer.state(),
+            pilot=pilot,
+        )
+
+    def restore(self, state: CoreState) -> None:
+        """Go on from a state of a core with the same settings; SessionError if it is none."""
+        self._index, self._mode, self._armed = state.index, state.mode, state.armed
+        self._swing_up_wanted = state.swing_up_wanted
+        self._sent_m_s = state.sent_m_s
+        self._flight = Flight(state.sent_m_s, None, state.flight_source)
+        self._stopping_since_ns = state.stopping_since_ns
+        self._latch.restore(state.faults)
+        self._homing_state = state.homing
+        self._target.restore(state.target)
+        self._watch.restore(state.watch)
+        self._observer.restore(state.observer)
+        self._pilot.restore(state.pilot)
+
     # Requests
 
     def _handle(self, request: Request, now_ns: int) -> None:
@@ -154,10 +200,6 @@ class ControlCore:
 
     def _note(self, text: str) -> None:
         self._events.append(text)
-
-    def _note_any(self, text: str) -> None:
-        if text:
-            self._note(text)
 
     def _arm(self, now_ns: int) -> None:
         if self._mode is not Mode.DISARMED:
@@ -227,26 +269,28 @@ class ControlCore:
         if why:
             self._note(f"settings refused: {why}")
             return
-        before, self._config = self._config, config
-        changed = sorted(changed_keys(before, config))
+        changed = sorted(changed_keys(self._config, config))
         self._note(f"settings changed: {', '.join(changed)}" if changed else "settings unchanged")
+        limits = limits_changed(self._config, config)
+        self.adopt(config)
+        homed = self._observer.homed
+        if limits and homed is not None and not self._homing.believes(homed):
+            self._observer.forget()
+            self._note("homing is outside the new tolerances: home again")
+        if limits and config.motor.protocol == "bridge":
+            self._watch.expect_limits(now_ns)
+
+    def adopt(self, config: Config) -> None:
+        """Take over settings in every part, whatever the mode; asks nobody."""
+        self._config = config
         self._observer.update(config)
         self._pilot.update(config)
-        self._note_any(self._target.update(config))
-        if limits_changed(before, config):
-            self._take_limits(config, now_ns)
-
-    def _take_limits(self, config: Config, now_ns: int) -> None:
-        """Disarmed, as ``refusal`` made sure."""
+        moved = self._target.update(config)
+        if moved:
+            self._note(moved)
         self._limits = limits_from(config)
         self._watch.update(config)
         self._homing = Homing(config)
-        homed = self._observer.homed
-        if homed is not None and not self._homing.believes(homed):
-            self._observer.forget()
-            self._note("homing is outside the new tolerances: home again")
-        if config.motor.protocol == "bridge":
-            self._watch.expect_limits(now_ns)
 
     # Measurements and faults
 

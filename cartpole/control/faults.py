@@ -141,6 +141,10 @@ class FaultLatch:
         """An operator's reset."""
         self._faults.clear()
 
+    def restore(self, faults: tuple[Fault, ...]) -> None:
+        """Go on with these latched, in the order they came."""
+        self._faults = {fault.name: fault for fault in faults}
+
     @property
     def worst(self) -> Severity:
         """The most severe latched fault; WARNING if there is none."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cartpole.estimation.filter import StateFilter
+from cartpole.estimation.records import FilterState
 from cartpole.messages import (
     Detection,
     DetectionHint,
@@ -23,6 +25,16 @@ FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 SURE_M = 0.003  # a frame less sure of the position says nothing against the encoder
 
 Four = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverState:
+    """The observer's memory."""
+
+    filter: FilterState
+    homed: HomingResult | None = None
+    sample: EncoderSample | None = None
+    residual_m: float | None = None
 
 
 class Observer:
@@ -50,6 +62,15 @@ class Observer:
         """Take over changed settings."""
         self._config = config
         self._filter.update(config)
+
+    def state(self) -> ObserverState:
+        """All that is remembered, copied."""
+        return ObserverState(self._filter.state(), self.homed, self.sample, self.residual_m)
+
+    def restore(self, state: ObserverState) -> None:
+        """Go on from a state under the same settings; SessionError if it is none."""
+        self.homed, self.sample, self.residual_m = state.homed, state.sample, state.residual_m
+        self._filter.restore(state.filter)
 
     def forget(self) -> None:
         """The counts mean nothing until the next homing, nor does the estimate."""

@@ -16,6 +16,8 @@ from cartpole.control import energy, lqr
 from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import from_config
+from cartpole.optimizer.planner import PlannerState
+from cartpole.recall import require
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -32,6 +34,16 @@ class Flight:
     velocity_m_s: float
     plan: Plan | None
     source: str  # "plan", "bridge", "lqr", "energy", "none"
+
+
+@dataclass(frozen=True, slots=True)
+class PilotState:
+    """The pilot's memory; ``planner`` is ``None`` where a planner cannot tell its own."""
+
+    bad_in_a_row: int
+    good_in_a_row: int
+    planner: PlannerState | None = None
+    good: Plan | None = None
 
 
 class Pilot:
@@ -63,6 +75,21 @@ class Pilot:
         self._good: Plan | None = None
         self._bad_in_a_row = 0
         self._good_in_a_row = GOOD_PLANS_TO_RETURN
+
+    def state(self) -> PilotState:
+        """All that is remembered, copied."""
+        return PilotState(
+            self._bad_in_a_row, self._good_in_a_row, self._planner.state(), self._good
+        )
+
+    def restore(self, state: PilotState) -> None:
+        """Go on from a state under the same settings; SessionError if it is none."""
+        n, good = self._planner.problem.horizon, state.good
+        fits = good is None or (good.states.shape, good.inputs.shape) == ((n + 1, 5), (n,))
+        require(fits, "the last good plan")
+        self._planner.restore(state.planner)
+        self._good = good
+        self._bad_in_a_row, self._good_in_a_row = state.bad_in_a_row, state.good_in_a_row
 
     def fly(self, state: FloatArray, reference: FloatArray, budget: int, start_ns: int) -> Flight:
         """One tick: ``state`` (5,) when the command acts, ``reference`` (N + 1,) targets [m]."""

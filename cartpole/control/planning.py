@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from cartpole.errors import SessionError
 from cartpole.messages import FloatArray, Plan
 from cartpole.model.parameters import from_config
-from cartpole.optimizer.planner import make_planner
+from cartpole.optimizer.planner import Planner, PlannerState, make_planner
 from cartpole.optimizer.problem import horizon_steps
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ class PlanMaker(Protocol):
     def reset(self) -> None:
         """Forget every plan."""
 
+    def state(self) -> PlannerState | None:
+        """All that is remembered, copied; ``None`` if that cannot be told."""
+
+    def restore(self, state: PlannerState | None) -> None:
+        """Go on from a state; ``None``: with all plans forgotten."""
+
 
 class RigPlanner:
     """A ``PlanMaker`` of any backend.
@@ -44,7 +51,7 @@ class RigPlanner:
     """
 
     def __init__(self, config: Config) -> None:
-        self._planner: PlanMaker = make_planner(config)
+        self._planner = make_planner(config)
 
     @property
     def problem(self) -> Problem:
@@ -71,3 +78,16 @@ class RigPlanner:
     def reset(self) -> None:
         """See ``PlanMaker``."""
         self._planner.reset()
+
+    def state(self) -> PlannerState | None:
+        """See ``PlanMaker``; the penalty method does not tell."""
+        return self._planner.state() if isinstance(self._planner, Planner) else None
+
+    def restore(self, state: PlannerState | None) -> None:
+        """See ``PlanMaker``."""
+        if state is None:
+            self._planner.reset()
+        elif isinstance(self._planner, Planner):
+            self._planner.restore(state)
+        else:
+            raise SessionError("a recorded state holds plans of another optimizer.backend")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
 ROOM_SHARE = 0.7  # targets stay inside this share of the position limit: balancing needs room
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """The target's memory."""
+
+    reference: Reference
+    from_config_m: float
+    start_ns: int
 
 
 class Target:
@@ -38,6 +48,15 @@ class Target:
         if self._room_m >= before_m or abs(now.centre_m) + abs(now.amplitude_m) <= self._room_m:
             return ""
         return self.hold(min(max(now.centre_m, -self._room_m), self._room_m))
+
+    def state(self) -> TargetState:
+        """All that is remembered."""
+        return TargetState(self._reference, self._from_config_m, self._start_ns)
+
+    def restore(self, state: TargetState) -> None:
+        """Go on from a state under the same settings."""
+        self._reference, self._start_ns = state.reference, state.start_ns
+        self._from_config_m = state.from_config_m
 
     def hold(self, position_m: float) -> str:
         """Hold the cart at a position [m]; answers what happened."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cartpole.messages import (
@@ -17,6 +18,7 @@ from cartpole.messages import (
     Measurement,
 )
 from cartpole.model.dynamics import cart_step
+from cartpole.recall import require
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -29,6 +31,26 @@ DISAGREE_S = 0.2
 SPEED_MISMATCH = 0.3  # of the speed limit: twice what ±10 % gain and ±30 % lag explain
 
 FaultName = tuple[str, str]  # (name in the catalogue, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchState:
+    """The watch's memory; ``down`` are the devices that are, for the reasons beside them."""
+
+    down: tuple[Link, ...]
+    reasons: tuple[str, ...]
+    garbled: int
+    refused: int
+    newest_encoder_ns: int
+    newest_camera_ns: int
+    switch: bool
+    model_speed: float
+    mismatch_since_ns: int
+    disagree_since_ns: int
+    last_tick_ns: int
+    limits_since_ns: int
+    boot_id: int | None = None
+    board: BoardStatus | None = None
 
 
 class Watch:
@@ -61,6 +83,38 @@ class Watch:
         self._motor_limit = config.motor.acceleration_m_s2
         self._period_s = config.controller.period_s
         self._position_limit_m = config.rig.position_limit_m
+
+    def state(self) -> WatchState:
+        """All that is remembered."""
+        return WatchState(
+            tuple(self._down),
+            tuple(self._down.values()),
+            self._garbled,
+            self._refused,
+            self._newest_encoder_ns,
+            self._newest_camera_ns,
+            self._switch,
+            self._model_speed,
+            self._mismatch_since_ns,
+            self._disagree_since_ns,
+            self._last_tick_ns,
+            self._limits_since_ns,
+            self._boot_id,
+            self._board,
+        )
+
+    def restore(self, state: WatchState) -> None:
+        """Go on from a state under the same settings; SessionError if it is none."""
+        require(len(state.down) == len(state.reasons), "the devices that are down")
+        self._down = dict(zip(state.down, state.reasons, strict=True))
+        self._garbled, self._refused = state.garbled, state.refused
+        self._boot_id, self._board = state.boot_id, state.board
+        self._newest_encoder_ns = state.newest_encoder_ns
+        self._newest_camera_ns = state.newest_camera_ns
+        self._switch, self._model_speed = state.switch, state.model_speed
+        self._mismatch_since_ns = state.mismatch_since_ns
+        self._disagree_since_ns = state.disagree_since_ns
+        self._last_tick_ns, self._limits_since_ns = state.last_tick_ns, state.limits_since_ns
 
     def expect_limits(self, now_ns: int) -> None:
         """The drive's board keeps limits of its own: no arming before it says it has the new."""

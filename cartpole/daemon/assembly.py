@@ -21,6 +21,7 @@ from cartpole.daemon.control_socket import ControlSocket
 from cartpole.daemon.daemon import Daemon, Devices, Listener
 from cartpole.daemon.desk import Desk
 from cartpole.daemon.notify import Herald, Notifier, watchdog_period_ns
+from cartpole.daemon.recorder import Recorder
 from cartpole.daemon.reload import SettingsWatch
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.status_line import StatusLine
@@ -29,8 +30,6 @@ from cartpole.kernel_cache import mark_warm
 from cartpole.messages import TickRecord, TickTiming
 from cartpole.session.provenance import git_revision
 from cartpole.session.summary import SummaryBuilder
-from cartpole.session.writer import SessionWriter, open_writer
-from firmware_bridge.keeper import no_tap
 from firmware_bridge.rig_links import open_links
 
 if TYPE_CHECKING:
@@ -63,8 +62,7 @@ class Assembly:
     daemon: Daemon
     summary: SummaryBuilder
     settings: SettingsKeeper
-    session: Path | None
-    writer: SessionWriter | None
+    recorder: Recorder
     camera: CameraProcess | None
     reload: Callable[[], None]
 
@@ -101,10 +99,12 @@ def assemble(
 
             page = PageProcess(config, camera.pictures if camera is not None else None)
             stack.enter_context(page)
-        writer, session = _recorder(config, record, stack)
+        git = git_revision()
+        recorder = Recorder(config, record, git)
+        stack.callback(recorder.close)
         links = open_links(
             config,
-            writer.put_raw if writer is not None else no_tap,
+            recorder.put_raw,
             encoder_port=rig.encoder_port if rig is not None else None,
             motor_port=rig.motor_port if rig is not None else None,
         )
@@ -112,43 +112,40 @@ def assemble(
         for line in realtime.enter(config.service):
             print(f"real time: {line}", file=sys.stderr)
         links.start()
-        summary = SummaryBuilder(config, git_revision(), config_sha256(config))
+        summary = SummaryBuilder(config, git, config_sha256(config))
         listeners: list[Listener] = [
             SummaryListener(summary),
             Herald(notifier, config, watchdog_period_ns()),
+            recorder,
         ]
-        if writer is not None:
-            writer.put_start(None)
-            listeners.append(writer)
-        if camera is not None and writer is not None and config.session.frames != "none":
+        if camera is not None and config.session.frames != "none":
             from cartpole.daemon.pictures import PictureTap
 
-            stack.enter_context(PictureTap(camera.pictures, writer))
+            stack.enter_context(PictureTap(camera.pictures, recorder))
         truth = rig.truth if rig is not None else None
         daemon = Daemon(config, Devices(links, camera, truth), tuple(listeners))
         stack.enter_context(StatusLine(daemon, events_only=headless))
         settings = SettingsKeeper(
             config_path, overrides or [], lambda: daemon.config, daemon.ask, lambda: daemon.mode
         )
-        tell = _teller(daemon, writer)
+        tell = _teller(daemon, recorder)
         watch = SettingsWatch(
             config_path, settings, tell, notifier.reloading, lambda: notifier.send(READY=1)
         )
         stack.enter_context(watch)
-        desk = Desk(daemon, settings, str(session) if session is not None else None)
+        desk = Desk(daemon, settings, recorder)
         stack.enter_context(ControlSocket(Path(config.service.socket), desk.answer))
         realtime.lift_helpers(config.service)
         stack.callback(notifier.close)
-        yield Assembly(daemon, summary, settings, session, writer, camera, watch.ask)
+        yield Assembly(daemon, summary, settings, recorder, camera, watch.ask)
 
 
-def _teller(daemon: Daemon, writer: SessionWriter | None) -> Callable[[str, str], None]:
-    """Events that belong to no tick: to the terminal and, if there is one, into the recording."""
+def _teller(daemon: Daemon, recorder: Recorder) -> Callable[[str, str], None]:
+    """Events that belong to no tick: to the terminal and, if there is one, into a recording."""
 
     def tell(name: str, detail: str) -> None:
         daemon.events.put(f"{name}: {detail}")
-        if writer is not None:
-            writer.put_event(time.monotonic_ns(), name, detail)
+        recorder.put_event(time.monotonic_ns(), name, detail)
 
     return tell
 
@@ -204,13 +201,3 @@ def warm_up(config: Config) -> None:
         run.core.hint(tick.record.input.now_ns)
         if count >= WARM_TICKS:
             return
-
-
-def _recorder(
-    config: Config, record: Path | None, stack: contextlib.ExitStack
-) -> tuple[SessionWriter | None, Path | None]:
-    if record is None and not config.session.record:
-        return None, None
-    writer = open_writer(record, config)
-    stack.callback(writer.close)
-    return writer, writer.path

@@ -6,13 +6,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cartpole.control.core import ControlCore
 from cartpole.control.stopwatch import TimedPlanner
 from cartpole.daemon import realtime
 from cartpole.daemon.pacing import Pacer, Wake
+from cartpole.errors import CartpoleError
 from cartpole.messages import (
     NANOSECONDS,
     Detection,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from cartpole.vision.process import CameraProcess
     from firmware_bridge.rig_links import RigLinks
 
+T = TypeVar("T")
 STOP_WITHIN_S = 1.5
 QUIET_TICKS = 25  # with all devices up, before a configured start by itself
 COLLECT_EVERY = 50  # ticks
@@ -67,6 +71,7 @@ class Daemon:
         self._core = ControlCore(config, planner=self._planner)
         self._told = config  # what the links know
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[Callable[[ControlCore], None]] = queue.SimpleQueue()
         self._period_ns = round(config.controller.period_s * NANOSECONDS)
         self._seen_encoder = config.encoder.protocol == "none"
         self._seen_camera = config.camera.source == "none"
@@ -100,6 +105,29 @@ class Daemon:
         handled = done.wait(timeout_s)
         _, _, events = self._asked.pop(id(request))
         return tuple(events) if handled else ("no answer: the loop does not run",)
+
+    def between_ticks(self, work: Callable[[ControlCore], T], timeout_s: float = 2.0) -> T:
+        """Have ``work`` done by the control thread once the next command is out; it must be quick.
+
+        Returns, or raises, what it does; CartpoleError if the loop does not run.
+        """
+        done: Future[T] = Future()
+
+        def errand(core: ControlCore) -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(work(core))
+            except Exception as error:  # the asker's, never the loop's
+                done.set_exception(error)
+
+        self._errands.put(errand)
+        try:
+            return done.result(timeout_s)
+        except FutureTimeout:
+            if done.cancel():
+                raise CartpoleError("no answer: the loop does not run") from None
+            return done.result()
 
     def stop(self) -> None:
         """Brake, then leave the loop; safe to call from a signal handler."""
@@ -182,6 +210,8 @@ class Daemon:
         for request in tick.requests:
             self._answer(request, record)
         self.on_tick(record)
+        while not self._errands.empty():
+            self._errands.get()(self._core)
         if record.index % COLLECT_EVERY == 0:
             realtime.collect_young()
         return record

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cartpole.daemon.control_socket import Answer, parse_request
+from cartpole.daemon.recorder import Recorder
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.snapshot import snapshot
 from cartpole.errors import UsageError
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 class Desk:
     """Stateless between messages."""
 
-    def __init__(self, daemon: Daemon, settings: SettingsKeeper, session: str | None) -> None:
+    def __init__(self, daemon: Daemon, settings: SettingsKeeper, recorder: Recorder) -> None:
         self._daemon = daemon
         self._settings = settings
-        self._session = session
+        self._recorder = recorder
 
     def answer(self, message: dict[str, Any]) -> Answer:
         """One message; raises CartpoleError with one line for the asker."""
@@ -30,7 +31,7 @@ class Desk:
                 daemon.latest,
                 daemon.latest_timing,
                 daemon.config,
-                self._session,
+                self._recorder.status(),
                 daemon.latest_detection,
             )
             return {"ok": True, "status": shown}
@@ -45,10 +46,18 @@ class Desk:
             return {"ok": True, "backup": self._settings.save()}
         if word in ("reload", "revert"):
             return self._told(self._settings.reload())
+        if word == "record":
+            return self._recorded(self._recorder.start(self._daemon))
+        if word == "stop-record":
+            return self._recorded(self._recorder.stop())
         request = parse_request(message)
         if request is None:
             raise UsageError(f"unknown request {word!r}")
         return self._told(self._daemon.ask(request))
+
+    def _recorded(self, told: str) -> Answer:
+        self._daemon.events.put(told)
+        return {"ok": True, "events": [told]}
 
     @staticmethod
     def _told(events: tuple[str, ...]) -> Answer:

@@ -7,17 +7,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cartpole.session.writer import SessionWriter
+    from cartpole.daemon.recorder import Recorder
     from cartpole.vision.ring import FrameRing
 
 EVERY_S = 0.1  # the ring holds several times as many pictures
 
 
 class PictureTap:
-    """While entered, every picture of the ring is offered to the recorder."""
+    """While entered, every picture of the ring is offered to a recording, if there is one."""
 
-    def __init__(self, ring: FrameRing, writer: SessionWriter) -> None:
-        self._ring, self._writer = ring, writer
+    def __init__(self, ring: FrameRing, recorder: Recorder) -> None:
+        self._ring, self._recorder = ring, recorder
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pictures", daemon=True)
 
@@ -37,6 +37,8 @@ class PictureTap:
     def _run(self) -> None:
         sequence = -1
         while not self._done.wait(EVERY_S):
+            if not self._recorder.recording:
+                continue
             for frame in self._ring.since(sequence):
                 sequence = frame.sequence
-                self._writer.put_frame(frame)
+                self._recorder.put_frame(frame)

@@ -17,13 +17,19 @@ def snapshot(
     record: TickRecord | None,
     timing: TickTiming | None,
     config: Config,
-    session: str | None,
+    recording: dict[str, Any] | None,
     detection: Detection | None = None,
 ) -> dict[str, Any]:
-    """Mode, state, command, plan, solver, timing, faults; SI units, angles in radians."""
+    """Mode, state, command, plan, solver, timing, faults; SI units, angles in radians.
+
+    ``session`` is the file being recorded, ``recording`` how that goes (see ``Recorder.status``).
+    """
+    shown: dict[str, Any]
+    session = None if recording is None else recording["path"]
     if record is None:
-        return {"name": config.rig.name, "mode": "STARTING", "session": session}
-    shown: dict[str, Any] = {
+        shown = {"name": config.rig.name, "mode": "STARTING"}
+        return {**shown, "session": session, "recording": recording}
+    shown = {
         "name": config.rig.name,
         "mode": record.mode.value,
         "armed": record.armed,
@@ -43,6 +49,7 @@ def snapshot(
             for fault in record.faults
         ],
         "session": session,
+        "recording": recording,
         "limits": {
             "position_m": config.rig.position_limit_m,
             "velocity_m_s": config.rig.velocity_limit_m_s,

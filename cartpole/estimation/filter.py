@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
+from cartpole.estimation.records import Consistency, FilterState, Whole, check
 from cartpole.messages import (
     NANOSECONDS,
     OMEGA,
@@ -31,6 +30,7 @@ from cartpole.messages import (
     V,
 )
 from cartpole.model.parameters import from_config
+from cartpole.recall import refill, require
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -47,26 +47,7 @@ DELAY_SIGMAS = 5.0
 DELAY_SUSPECT_S = 0.001
 
 Four = tuple[float, float, float, float]
-Whole = npt.NDArray[np.int64]
 UNKNOWN: Four = (math.inf, math.inf, math.inf, math.inf)
-
-
-@dataclass(frozen=True, slots=True)
-class Consistency:
-    """Whether the filter's beliefs agree with what the sensors say.
-
-    ``nis_*`` are running means of innovation squared over its variance (about 1 when right; below 1
-    for an encoder at rest, whose error does not move); ``refused_*`` running shares of rejections.
-    ``camera_delay_error_s`` is by how much frames are really older than their stamps say.
-    """
-
-    nis_camera: float
-    nis_encoder: float
-    refused_camera: float
-    refused_encoder: float
-    camera_delay_error_s: float
-    camera_delay_sigma_s: float
-    camera_delay_suspect: bool
 
 
 def ring_size(config: Config) -> int:
@@ -282,6 +263,38 @@ class StateFilter:
             camera_delay_sigma_s=sigma,
             camera_delay_suspect=abs(error) > max(DELAY_SUSPECT_S, DELAY_SIGMAS * sigma),
         )
+
+    def state(self) -> FilterState:
+        """All that is remembered, copied; with the settings it makes the filter."""
+        times, values = [t_ns for t_ns, _ in self._commands], [v for _, v in self._commands]
+        return FilterState(
+            when=self._when.copy(),
+            what=self._what.copy(),
+            known=self._known.copy(),
+            stamps=self._stamps.copy(),
+            marks=self._marks.copy(),
+            command_times=np.array(times, dtype=np.int64),
+            command_values=np.array(values, dtype=np.float64),
+            dropped=self._dropped,
+            horizon_ns=self._horizon_ns,
+            newest_ns=self._newest_ns,
+            initialised=self._initialised,
+        )
+
+    def restore(self, state: FilterState) -> None:
+        """Go on from a state of a filter with the same settings; SessionError if it is none."""
+        refill(self._when, state.when, "the filter's events")
+        refill(self._what, state.what, "the filter's readings")
+        refill(self._known, state.known, "the filter's estimates")
+        refill(self._stamps, state.stamps, "the filter's stamps")
+        refill(self._marks, state.marks, "the filter's marks")
+        check(state)
+        times, values = state.command_times.tolist(), state.command_values.tolist()
+        require(len(times) == len(values) <= COMMANDS_KEPT, "the commands in flight")
+        self._commands = deque(zip(times, values, strict=True), maxlen=COMMANDS_KEPT)
+        self._dropped = state.dropped
+        self._horizon_ns, self._newest_ns = state.horizon_ns, state.newest_ns
+        self._initialised = state.initialised
 
     @staticmethod
     def _usable(p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float) -> bool:

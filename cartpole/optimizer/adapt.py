@@ -8,11 +8,12 @@ as prior. They learn only from motion (near upright nothing can be told) and for
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cartpole.messages import OMEGA, THETA, FloatArray, P, U, V
 from cartpole.model.dynamics import rig_step
 from cartpole.model.parameters import ModelParameters
+from cartpole.recall import require
 
 # Weights of the priors, in squares of rad/s and m/s; a second of swinging brings about ten and one.
 COUPLING_PRIOR = 0.5
@@ -28,6 +29,15 @@ MOST_COUPLING = 0.2
 MOST_LAG = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class TrackerState:
+    """The tracker's memory: sums of its two regressions, and the model they make."""
+
+    rate: tuple[float, ...]
+    lag: tuple[float, ...]
+    model: ModelParameters
+
+
 class ModelTracker:
     """Running estimate of the model, from the configured one."""
 
@@ -40,6 +50,16 @@ class ModelTracker:
         self.model = model
         self._rate = [0.0, 0.0]
         self._lag = [0.0, 0.0]
+
+    def state(self) -> TrackerState:
+        """All that is remembered."""
+        return TrackerState(tuple(self._rate), tuple(self._lag), self.model)
+
+    def restore(self, state: TrackerState) -> None:
+        """Go on from a state of a tracker with the same prior; SessionError if it is none."""
+        require(len(state.rate) == len(state.lag) == 2, "the model's sums")
+        self._rate, self._lag = list(state.rate), list(state.lag)
+        self.model = state.model
 
     def observe(self, before: FloatArray, after: FloatArray, step_s: float) -> None:
         """Take in one step between two states (5,), in which the command was ``after[U]``."""

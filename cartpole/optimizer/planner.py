@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import from_config
-from cartpole.optimizer.adapt import ModelTracker
-from cartpole.optimizer.problem import PESSIMISM, Problem, problem_from_config, regulator
-from cartpole.optimizer.solver import Guess, Solver
+from cartpole.optimizer.adapt import ModelTracker, TrackerState
+from cartpole.optimizer.bank import (
+    STARTS,
+    Candidate,
+    CandidateState,
+    upright_above,
+    upright_nearest,
+)
+from cartpole.optimizer.problem import PESSIMISM, problem_from_config, regulator
+from cartpole.optimizer.solver import Solver
+from cartpole.recall import require
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -38,59 +46,20 @@ RENEW_TICKS = 10
 CALM_RAD = 0.35
 CALM_RATE = 1.0
 
-FLYABLE = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 
+@dataclass(frozen=True, slots=True)
+class PlannerState:
+    """The bank's memory; ``flown`` is the flown candidate's place or -1, ``seen`` (5,) the state
+    that the last plan began with."""
 
-def upright_above(theta: float) -> float:
-    """The smallest odd multiple of pi that is larger than theta."""
-    return math.pi * (2.0 * math.floor((theta + math.pi) / (2.0 * math.pi)) + 1.0)
-
-
-def upright_nearest(theta: float) -> float:
-    """The odd multiple of pi nearest to theta."""
-    return math.pi * (2.0 * math.floor(theta / (2.0 * math.pi)) + 1.0)
-
-
-class Candidate:
-    """A plan in the bank: its solver, its name, how it begins."""
-
-    def __init__(self, name: str, solver: Solver, kick: float, kick_s: float, side: int) -> None:
-        self.name = name
-        self.solver = solver
-        self.kick = kick
-        self.kick_s = kick_s
-        self.side = side  # 1: the next upright above, -1: below, 0: the nearest
-        self.alive = False
-        self.age = 0
-
-    def begin(self, state: FloatArray) -> None:
-        """Start afresh from ``state``."""
-        above = upright_above(float(state[THETA]))
-        target = above if self.side > 0 else above - 2.0 * math.pi
-        if self.side == 0:
-            target = upright_nearest(float(state[THETA]))
-        self.solver.start(state, Guess(self.kick, self.kick_s, 1.0, target))
-        self.solver.status = PlanStatus.BUDGET
-        self.alive = True
-        self.age = 0
-
-    @property
-    def flyable(self) -> bool:
-        """Whether its plan may be flown."""
-        return self.alive and self.solver.status in FLYABLE
-
-
-# Name, kick (share of the speed limit), its duration in pole times, side.
-STARTS = (
-    ("hold", 0.0, 0.0, 0),
-    ("right", 1.0, 1.0, 1),
-    ("left", -1.0, 1.0, -1),
-    ("right, the other way round", 1.0, 1.0, -1),
-    ("left, the other way round", -1.0, 1.0, 1),
-    ("right, one pump more", 1.0, 2.5, 1),
-    ("left, one pump more", -1.0, 2.5, -1),
-    ("no kick", 0.0, 0.0, 1),
-)
+    candidates: tuple[CandidateState, ...]
+    tracker: TrackerState
+    tau_s: float
+    flown: int
+    turn: int
+    seen_ns: int
+    last_ns: int
+    seen: FloatArray | None = None
 
 
 class Planner:
@@ -156,6 +125,33 @@ class Planner:
             if candidate.alive:
                 candidate.solver.shift()
         self._last_ns += self._period_ns
+
+    def state(self) -> PlannerState:
+        """All that is remembered, copied; with the settings it makes the planner."""
+        return PlannerState(
+            candidates=tuple(candidate.state() for candidate in self._bank),
+            tracker=self._tracker.state(),
+            tau_s=self._tau_s,
+            flown=-1 if self._flown is None else self._bank.index(self._flown),
+            turn=self._turn,
+            seen=self._seen,  # replaced, never written to
+            seen_ns=self._seen_ns,
+            last_ns=self._last_ns,
+        )
+
+    def restore(self, state: PlannerState) -> None:
+        """Go on from a state of a planner with the same settings; SessionError if it is none."""
+        require(len(state.candidates) == len(self._bank), "the number of plans")
+        require(-1 <= state.flown < len(self._bank), "the plan flown")
+        require(state.seen is None or state.seen.shape == (5,), "the state seen")
+        for candidate, kept in zip(self._bank, state.candidates, strict=True):
+            candidate.restore(kept)
+        self._tracker.restore(state.tracker)
+        self._tau_s = state.tau_s
+        self._flown = None if state.flown < 0 else self._bank[state.flown]
+        self._turn = state.turn
+        self._seen = state.seen
+        self._seen_ns, self._last_ns = state.seen_ns, state.last_ns
 
     def plan(
         self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
@@ -369,4 +365,13 @@ def make_planner(config: Config) -> Planner | PenaltyPlanner:
     return Planner(config)
 
 
-__all__ = ["Plan", "Planner", "Problem", "make_planner"]
+__all__ = [
+    "MU_SHARE",
+    "STARTS",
+    "Candidate",
+    "Planner",
+    "PlannerState",
+    "make_planner",
+    "upright_above",
+    "upright_nearest",
+]

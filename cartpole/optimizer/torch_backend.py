@@ -15,6 +15,7 @@ import numpy as np
 from cartpole.errors import UsageError
 from cartpole.messages import FloatArray, Plan, PlanStatus
 from cartpole.optimizer import layout as _
+from cartpole.optimizer.bank import STARTS, Candidate
 from cartpole.optimizer.dense import dense_backward
 from cartpole.optimizer.newton import (
     ARMIJO,
@@ -28,7 +29,7 @@ from cartpole.optimizer.newton import (
     TO_BOUNDARY,
     residuals,
 )
-from cartpole.optimizer.planner import MU_SHARE, STARTS, Candidate, Planner
+from cartpole.optimizer.planner import MU_SHARE, Planner
 from cartpole.optimizer.problem import InputKind, Problem, regulator, rows
 from cartpole.optimizer.riccati import forward
 from cartpole.optimizer.solver import Solver

@@ -9,6 +9,9 @@ from enum import Enum, IntEnum
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
+from cartpole.control.state import CoreState
 from cartpole.messages import (
     BoardStatus,
     Command,
@@ -121,6 +124,15 @@ class Picture:
     sequence: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class PackedArray:
+    """An array in a state: its bytes, row by row, little-endian; ``dtype`` is f8 or i8."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: str  # base64
+
+
 # topic -> what its messages are; the order is that of the channel numbers in a new recording
 CHANNELS: dict[str, type] = {
     "/tick": TickLine,
@@ -139,6 +151,7 @@ CHANNELS: dict[str, type] = {
     "/truth": Truth,
     "/raw": RawBytes,
     "/frame": Picture,
+    "/state": CoreState,
 }
 MEASUREMENT_TOPICS = {
     EncoderSample: "/encoder",
@@ -173,12 +186,14 @@ def _schema(hint: Any) -> JSON:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
         properties = {name: _schema(inner) for name, inner in hints.items()}
-        if hint in (RawBytes, Picture):
+        if hint in (RawBytes, Picture, PackedArray):
             properties["data"] = {"type": "string", "contentEncoding": "base64"}
         return {"type": "object", "properties": properties}
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
         return {"type": "array", "items": _schema(arguments[0])}
+    if origin is np.ndarray:
+        return _schema(PackedArray)
     if origin in (UnionType, Union):
         return _schema(next(a for a in arguments if a is not NoneType))
     return {"type": "object"}

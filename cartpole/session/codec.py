@@ -31,6 +31,7 @@ from cartpole.session.channels import (
     TickLine,
     Trajectory,
 )
+from cartpole.session.packing import unpack_array
 
 if TYPE_CHECKING:
     from cartpole.messages import FloatArray, Plan, TickRecord
@@ -232,6 +233,9 @@ def _reader(hint: Any) -> Reader:
         fields = _field_readers(hint)
         return lambda value: _build(hint, fields, frozenset(), value)
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is np.ndarray:
+        wanted: np.dtype[Any] = np.dtype(get_args(arguments[1])[0])
+        return lambda value: unpack_array(value, wanted)
     if origin is tuple:
         inner, accepted = _reader(arguments[0]), _PLAIN.get(arguments[0], frozenset())
         length = None if arguments[-1] is Ellipsis else len(arguments)

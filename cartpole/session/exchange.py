@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.messages import FloatArray
     from cartpole.session.reader import RecordedTick, Session
-    from cartpole.session.replay import CoreFactory
+    from cartpole.session.resume import CoreFactory
 
 FORMATS = ("plain", "physical_cartpole")
 LARGEST_BYTES = 256 << 20
@@ -151,7 +151,7 @@ def import_table(
 ) -> Consistency:
     """Write ``table`` as a recording and say how consistent the estimator found it."""
     from cartpole.session.provenance import provenance
-    from cartpole.session.replay import controller
+    from cartpole.session.resume import controller
 
     homed = HomingResult(0.0, 0.0)
     core = (make_core or controller)(config, homed)

@@ -83,6 +83,8 @@ class Invariants:
             yield "I1", f"the drive is off but commanded {u:.6g} m/s"
         if not command.enable:
             return
+        if self._previous is None and record.index > 0:
+            return  # begun in mid-run: what went before is unknown
         before = self._previous.command.velocity_m_s if self._previous is not None else 0.0
         if abs(u - before) > self._slew + _ROUNDING:
             yield "I1", f"command steps by {u - before:.6g} m/s, {self._slew:.6g} allowed"

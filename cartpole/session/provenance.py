@@ -53,11 +53,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance(config: Config) -> dict[str, str]:
-    """What a recording says of its making."""
+def provenance(config: Config, git: str | None = None) -> dict[str, str]:
+    """What a recording says of its making; ``git`` saves asking for the revision."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": git_revision(),
+        "git": git_revision() if git is None else git,
         "config_sha256": config_sha256(config),
         "seed": str(config.sim.seed),
         **versions(),

@@ -40,14 +40,17 @@ from cartpole.session.channels import (
 )
 from cartpole.session.codec import decoder, trajectory_arrays
 from cartpole.session.mcap_stream import Contents, Message, messages
+from cartpole.session.packing import check_size
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.control.state import CoreState
     from cartpole.vision.frame import Pixels
 
 _DECODE = {topic: decoder(kind) for topic, kind in CHANNELS.items()}
 _MEASUREMENTS = ("/encoder", "/detection", "/board", "/link")
-_NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event"})
+_NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event", "/state"})
+_STATELESS = frozenset(CHANNELS) - {"/tick", "/state"}
 _MOST_IN_A_TICK = 100_000
 Vector4 = tuple[float, float, float, float]
 
@@ -185,6 +188,21 @@ class Session:
             return HomingResult(*(float(start[name]) for name in HomingResult.__slots__))
         except (KeyError, ValueError):
             raise SessionError(f"{self.path} has a bad start record") from None
+
+    @cached_property
+    def state(self) -> CoreState | None:
+        """What the controller remembered before the first tick, if that was not the run's first.
+
+        SessionError if it is not what a controller remembers.
+        """
+        for topic, _, _, data in self.messages(_STATELESS):
+            if topic == "/tick":
+                return None
+            if topic == "/state":
+                check_size(data)
+                state: CoreState = _DECODE[topic](data)
+                return state
+        return None
 
     @property
     def first_number(self) -> int:

@@ -24,7 +24,7 @@ from cartpole.messages import (
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.session.reader import RawPiece, RecordedFrame, RecordedTick, Session
-    from cartpole.session.replay import Core
+    from cartpole.session.resume import Core
     from cartpole.vision.tracker import Tracker
 
 MOST_PICTURE_BYTES = 512 << 20

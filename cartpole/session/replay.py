@@ -12,16 +12,17 @@ import math
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cartpole.errors import SessionError
 from cartpole.messages import NANOSECONDS, Request, TickInput
 from cartpole.session.codec import encode, plan_line
+from cartpole.session.resume import FAILURES, Core, CoreFactory, begin, controller
 from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.messages import DetectionHint, HomingResult, TickRecord
+    from cartpole.messages import TickRecord
     from cartpole.session.reader import RecordedTick, Session
 
 STATE_SIGNALS = ("p_m", "v_m_s", "theta_rad", "omega_rad_s")
@@ -29,29 +30,9 @@ READ_AHEAD = 100  # ticks
 SIGNALS = (*STATE_SIGNALS, "u_m_s", "plan_cost", "newton_steps")
 
 
-class Core(Protocol):
-    """What is replayed."""
-
-    def tick(self, tick: TickInput) -> TickRecord:
-        """One tick."""
-        ...
-
-    def hint(self, t_ns: int) -> DetectionHint | None:
-        """Where the tracker should look."""
-        ...
-
-
-CoreFactory = Callable[["Config", "HomingResult | None"], Core]
 Change = Callable[["Config"], "Config"]
 # Given the controller, the recorded ticks with the inputs to feed instead.
 Inputs = Callable[[Core], "Iterator[tuple[RecordedTick, TickInput]]"]
-
-
-def controller(config: Config, homed: HomingResult | None) -> Core:
-    """The controller itself."""
-    from cartpole.control.core import ControlCore
-
-    return ControlCore(config, homed=homed)
 
 
 @dataclass(slots=True)
@@ -127,23 +108,26 @@ def replay(
 
     ``change`` maps recorded settings to those to try, also where the recording changes them on the
     way. Times are seconds from the first tick; the window limits what is compared, the controller
-    always starts from the beginning. ``inputs`` replaces the recorded inputs, tick by tick;
-    ``keep_series`` keeps every signal's values for a plot.
-    Raises SessionError if the recording does not begin with the controller's first tick.
+    always starts from the recording's beginning. ``inputs`` replaces the recorded inputs, tick by
+    tick; ``keep_series`` keeps every signal's values for a plot.
+    Raises SessionError if the recording begins neither with the controller's first tick nor with
+    what the controller remembered before.
     """
     from cartpole.config.load import config_sha256
 
-    if session.first_number != 1:
-        first = session.metadata["part"].get("first", "its first file")
-        raise SessionError(f"{session.path.name} continues a recording: replay {first} instead")
+    if inputs is not None and session.state is not None:
+        raise SessionError(
+            f"{session.path} was begun in mid-run: what the codecs knew before is not in it; "
+            "replay its inputs"
+        )
     config = session.config if change is None else change(session.config)
-    core = make_core(config, session.homed)
+    core, first = begin(session, config, make_core)
     result = ReplayResult(changed=change is not None or inputs is not None)
     builder = SummaryBuilder(config, git, config_sha256(config))
     start_ns: int | None = None
     pairs = inputs(core) if inputs is not None else _recorded_inputs(session)
     for tick, given in pairs:
-        if tick.line.index != result.ticks:
+        if tick.line.index != first + result.ticks:
             _check_beginning(session, result, tick.line.index)
             result.gap_at = tick.line.index
             break
@@ -151,7 +135,7 @@ def replay(
         t_s = (given.now_ns - start_ns) / NANOSECONDS
         if t_s > to_s:
             break
-        record = core.tick(_changed(given, change))
+        record = _tick(core, _changed(given, change), session)
         result.ticks += 1
         result.duration_s = t_s
         builder.add(record, tick.truth, tick.timing)
@@ -165,6 +149,17 @@ def replay(
         raise SessionError(f"{session.path} holds no whole tick")
     result.summary = builder.result(str(session.path), bitwise_equal=result.bitwise_equal)
     return result
+
+
+def _tick(core: Core, given: TickInput, session: Session) -> TickRecord:
+    if session.state is None:
+        return core.tick(given)
+    try:
+        return core.tick(given)
+    except FAILURES as error:  # a core raises nothing on inputs: the state is no core's
+        raise SessionError(
+            f"{session.path}: no controller goes on from its state ({error})"
+        ) from None
 
 
 def _recorded_inputs(session: Session) -> Iterator[tuple[RecordedTick, TickInput]]:

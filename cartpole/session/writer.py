@@ -27,10 +27,12 @@ from cartpole.session.channels import Event, Truth
 from cartpole.session.codec import Line, encode, encode_tick, picture_line, raw_line
 from cartpole.session.container import Container
 from cartpole.session.frames import FORMAT, FlightRecorder, compress
+from cartpole.session.packing import pack
 from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.control.state import CoreState
     from cartpole.messages import HomingResult, TickRecord, TickTiming
     from cartpole.vision.frame import Pixels
 
@@ -94,6 +96,7 @@ class SessionWriter:
 
         self._first_path = self._path = path
         self._live, self._managed, self._opener = live, managed, opener
+        self.config = config
         self._session = config.session
         self._part = 1
         self._attachments = {
@@ -138,6 +141,11 @@ class SessionWriter:
     def put_start(self, homed: HomingResult | None) -> None:
         """What the controller was started with; call before anything else is put."""
         self._put(self._take_start, homed)
+
+    def put_state(self, t_ns: int, state: CoreState) -> None:
+        """What the controller remembers before the first tick that is put: a recording begun in
+        mid-run. Written down in the recorder's thread."""
+        self._put(self._take_state, t_ns, state)
 
     def put_tick(
         self,
@@ -260,6 +268,9 @@ class SessionWriter:
         self._metadata["start"] = values
         self._container.add_metadata("start", values)
 
+    def _take_state(self, t_ns: int, state: CoreState) -> None:
+        self._container.add([("/state", t_ns, pack(state))], t_ns)
+
     def _take_tick(
         self, record: TickRecord, truth: Vector4 | None, timing: TickTiming | None
     ) -> None:
@@ -361,11 +372,12 @@ def open_writer(
     *,
     live: bool = True,
     attachments: Mapping[str, bytes] | None = None,
+    git: str | None = None,
 ) -> SessionWriter:
     """A recording with this source's and machine's particulars.
 
     Without a ``path`` it gets a name by date in the configured folder, and old recordings there
-    make room.
+    make room. ``git`` is the source's revision where it is known already.
     """
     from cartpole.session.provenance import provenance
 
@@ -378,5 +390,5 @@ def open_writer(
             raise SessionError(f"cannot record to {folder}: {error.strerror}") from None
         path = folders.new_path(folder, datetime.now())
     return SessionWriter(
-        path, config, provenance(config), attachments=attachments, live=live, managed=managed
+        path, config, provenance(config, git), attachments=attachments, live=live, managed=managed
     )
