@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from calibration import procedures
 from calibration.recording import Recording, assemble, file_sha256
 from calibration.sight import KeptPicture, Picture, Pictures
-from cartpole.control.governor import govern, limits_from
+from cartpole.control.governor import govern, limits_from, slew
 from cartpole.errors import DeviceLost
 from cartpole.messages import (
     NANOSECONDS,
@@ -47,6 +47,7 @@ STILL_S = 2.0  # longer than a period of any pole
 STILL_RAD = 0.1  # swings less than this from side to side: nearly still
 SWINGING_RAD = 0.35  # more than this and the cart helps it to rest
 PATIENCE_S = 180.0
+SILENT_S = 0.5  # a busy host may be late by a tenth of a second, a lost board stays away
 
 
 class Bench(Protocol):
@@ -190,12 +191,23 @@ class Guide:
             self._writer.close()
 
     def follow(self, move: Move) -> None:
-        """Fly a motion to its end; raises DeviceLost, with the cart stopped, if it cannot."""
+        """Fly a motion to its end; raises DeviceLost, with the cart stopped, if it cannot.
+
+        While the newest sample is too old to steer by the cart brakes; soon after that it is over.
+        """
         start_ns = -1
         try:
             while True:
-                now_ns, seen = self._look(move)
+                now_ns = self._take(moving=True)
                 start_ns = now_ns if start_ns < 0 else start_ns
+                age_ns = self._age_ns(now_ns)
+                if age_ns > SILENT_S * NANOSECONDS:
+                    raise DeviceLost("the encoder board fell silent; the cart was stopped")
+                if age_ns > self._stale_ns:
+                    self._send(now_ns, slew(0.0, self._last, self._limits), move)
+                    continue
+                seen = self._see()
+                self._refuse_switch(move, seen)
                 t_s = (now_ns - start_ns) / NANOSECONDS
                 wanted = move.programme(t_s, seen)
                 self._progress(move.name, t_s)
@@ -207,19 +219,17 @@ class Guide:
             self._stop()
             raise
 
-    def _look(self, move: Move) -> tuple[int, Seen]:
-        now_ns = self._take(moving=True)
+    def _age_ns(self, now_ns: int) -> int:
         newest = (*self._before, *self._samples[-1:])[-1:]
-        if not newest or now_ns - newest[0].t_ns > self._stale_ns:
-            age = f" {(now_ns - newest[0].t_ns) / 1e6:.0f} ms ago" if newest else ""
-            raise DeviceLost(f"the encoder board fell silent{age}; the cart was stopped")
-        seen = self._see()
+        return now_ns - newest[0].t_ns if newest else round(PATIENCE_S * NANOSECONDS)
+
+    @staticmethod
+    def _refuse_switch(move: Move, seen: Seen) -> None:
         if move.guarded and (seen.limit_low or seen.limit_high):
             raise DeviceLost(
                 "the cart reached a limit switch and was stopped; put it in the middle and start "
                 "again, with `calibrate encoder` if its scale or sign is in doubt"
             )
-        return now_ns, seen
 
     def _see(self) -> Seen:
         """Position and rates from the last encoder samples, by the configured scales."""

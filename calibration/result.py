@@ -64,9 +64,9 @@ class CalibrationResult:
         return out
 
     def agrees(self, other: CalibrationResult) -> bool:
-        """Whether both say the same, to a tenth of the intervals."""
+        """Whether both say the same, to a fiftieth of the intervals."""
         return self.estimates.keys() == other.estimates.keys() and all(
-            abs(one.value - other.estimates[name].value) <= 0.05 * (one.ci95[1] - one.ci95[0])
+            abs(one.value - other.estimates[name].value) <= 0.02 * (one.ci95[1] - one.ci95[0])
             for name, one in self.estimates.items()
         )
 

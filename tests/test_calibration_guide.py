@@ -16,7 +16,7 @@ from calibration.simulated import SimulatedBench, SimulatedLead, pinned
 from cartpole.cli.recordings import load_recording
 from cartpole.config.load import load_config, with_values
 from cartpole.config.schema import Config
-from cartpole.errors import DeviceLost
+from cartpole.errors import DeviceLost, SessionError
 from cartpole.messages import (
     BoardStatus,
     Command,
@@ -122,6 +122,19 @@ def test_whatever_goes_wrong_the_cart_is_stopped(tamper: object, says: str) -> N
     assert not bench.commands[-1].enable
 
 
+def test_a_short_silence_is_waited_out_with_the_brake_on() -> None:
+    config = load_config(None)
+    bench = Watched(config)
+    guide = Guide(config, bench)
+    guide.settle(may_move=True)
+    ticks = iter(range(10**6))
+    bench.tamper = lambda found: silent(found) if 40 <= next(ticks) < 52 else found
+    guide.follow(procedures.chirp(config, 2.0))
+    speeds = [abs(one.velocity_m_s) for one in bench.commands[-101:]]
+    assert min(speeds[44:52]) == 0.0
+    assert max(speeds[60:]) > 0.1
+
+
 def test_a_stuck_cart_is_noticed() -> None:
     config = load_config(None)
     bench = Watched(config)
@@ -147,7 +160,9 @@ def test_without_samples_nothing_moves() -> None:
 def keep_in(folder: Path, config: Config, part: str) -> SessionWriter:
     frames = config.session.model_copy(update={"frames": "all"})
     config = config.model_copy(update={"session": frames})
-    return SessionWriter(folder / f"{part}.mcap", config, {"made_by": part}, live=False)
+    return SessionWriter(
+        folder / f"{part}.mcap", config, {"made_by": f"calibrate {part}"}, live=False
+    )
 
 
 @pytest.mark.parametrize("part", ["encoder", "motor", "latency"])
@@ -169,3 +184,15 @@ def test_a_recording_says_it_again(tmp_path: Path, part: str) -> None:
     invariants = Invariants(session.config)
     for tick in session.ticks():
         assert not invariants.check(tick.record(), tick.truth)
+
+
+def test_a_recording_of_a_calibration_is_no_run(tmp_path: Path) -> None:
+    from cartpole.session.replay import replay
+
+    config = pinned(load_config(None))
+    with led(config, SimulatedBench(config, 0), "x", quiet, partial(keep_in, tmp_path)) as guide:
+        guide.settle(may_move=True)
+        guide.begin()
+        guide.follow(procedures.hold(0.5))
+    with pytest.raises(SessionError, match="calibrate"):
+        replay(open_session(tmp_path / "x.mcap"))

@@ -183,6 +183,7 @@ def _recording(started: datetime, live: bool, config: Config, part: str) -> Sess
     """A part's own recording, in the folder of sessions; never removed to make room."""
     from cartpole.errors import SessionError
     from cartpole.session.provenance import provenance
+    from cartpole.session.resume import MADE_BY
     from cartpole.session.writer import SessionWriter
 
     frames = config.session.model_copy(update={"frames": "all", "frame_every": 1})
@@ -197,8 +198,9 @@ def _recording(started: datetime, live: bool, config: Config, part: str) -> Sess
     while path.exists():
         count += 1
         path = folder / f"{stem}-{count}.mcap"
-    made_by = {"made_by": f"calibrate {part}"}
-    return SessionWriter(path, config, {**provenance(config), **made_by}, live=live)
+    return SessionWriter(
+        path, config, {**provenance(config), MADE_BY: f"calibrate {part}"}, live=live
+    )
 
 
 def _show(result: CalibrationResult) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cartpole.messages import DetectionHint, HomingResult, TickInput, TickRecord
     from cartpole.session.reader import Session
 
+MADE_BY = "made_by"  # in the provenance of what another command than `run` or `simulate` recorded
 # What arithmetic on a state that no controller has may end in.
 FAILURES = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
@@ -53,8 +54,15 @@ def begin(session: Session, config: Config, make_core: CoreFactory) -> tuple[Cor
 
     ``config`` may differ from the recorded settings. In a recording that was begun in mid-run only
     in what may change while running: the state is one of the recorded settings. SessionError
-    otherwise, for a continuation, and for a state that cannot be.
+    otherwise, for a continuation, for a recording of something else than a run, and for a state
+    that cannot be.
     """
+    made_by = session.provenance.get(MADE_BY)
+    if made_by is not None:
+        raise SessionError(
+            f"{session.path.name} is a recording of `{made_by}`, not of a run: fit it again with "
+            f"`cartpole {made_by} --session {session.path.name}`"
+        )
     if session.first_number != 1:
         first = session.metadata["part"].get("first", "its first file")
         raise SessionError(f"{session.path.name} continues a recording: replay {first} instead")
