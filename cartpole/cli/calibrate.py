@@ -181,6 +181,7 @@ class Teller:
 
 def _recording(started: datetime, live: bool, config: Config, part: str) -> SessionWriter:
     """A part's own recording, in the folder of sessions; never removed to make room."""
+    from calibration.run import PARTS
     from cartpole.errors import SessionError
     from cartpole.session.provenance import provenance
     from cartpole.session.resume import MADE_BY
@@ -198,9 +199,8 @@ def _recording(started: datetime, live: bool, config: Config, part: str) -> Sess
     while path.exists():
         count += 1
         path = folder / f"{stem}-{count}.mcap"
-    return SessionWriter(
-        path, config, {**provenance(config), MADE_BY: f"calibrate {part}"}, live=live
-    )
+    made_by = {MADE_BY: f"calibrate {part if part in PARTS else 'camera'}"}
+    return SessionWriter(path, config, {**provenance(config), **made_by}, live=live)
 
 
 def _show(result: CalibrationResult) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cartpole.cli.common import JsonOption, write_json
+from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
 
 if TYPE_CHECKING:
     from cartpole.session.invariants import Violation
@@ -21,10 +21,14 @@ def register(app: typer.Typer) -> None:
 
     @app.command(help="List the recordings of a folder: date, length, outcome, size.")
     def sessions(
-        folder: Annotated[Path, typer.Argument(help="folder of recordings")] = Path("sessions"),
+        folder: Annotated[
+            Path | None, typer.Argument(help="folder of recordings; default: session.folder")
+        ] = None,
+        config: ConfigOption = None,
+        override: SetOption = None,
         json_path: JsonOption = None,
     ) -> None:
-        _sessions(folder, json_path)
+        _sessions(folder or Path(load(config, override).session.folder), json_path)
 
     @app.command(help="Show in which settings, versions and figures two recordings differ.")
     def diff(
