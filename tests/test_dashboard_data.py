@@ -10,7 +10,10 @@ import pytest
 
 from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import PLANS, SAMPLES, WINDOW_S, History
+from cartpole.dashboard.look import MODE_COLOURS
 from cartpole.dashboard.operator import Operator
+from cartpole.dashboard.page import is_recording, recording_text
+from cartpole.messages import Mode
 
 
 def _status(t_s: float, **more: Any) -> dict[str, Any]:
@@ -91,3 +94,31 @@ def test_sliders_stay_inside_the_bounds(field: dict[str, Any]) -> None:
     assert scale.at(scale.position(field["value"])) == pytest.approx(
         field["value"], rel=0.03, abs=1
     )
+
+
+def test_a_hanging_pole_does_not_cross_the_plot() -> None:
+    history = History()
+    for tick, angle in enumerate((3.1, -3.1, -3.0, 3.1)):
+        history.add(_status(1.0 + 0.05 * tick, from_upright_rad=angle))
+    pole = next(chart for chart in charts(0.4, 1.0) if chart.plan == "theta_rad")
+    curve = series(pole, list(history.samples), [])[0]
+    shown = [None if value is None else round(value) for _, value in curve]
+    assert shown == [178, None, -178, -172, None, 178]
+
+
+def test_what_the_page_says_of_a_recording() -> None:
+    going = {"name": "a.mcap", "seconds": 75.2, "bytes": 3_400_000, "dropped": 0, "error": ""}
+    assert recording_text({"recording": going}) == "recording a.mcap  1:15  3.4 MB"
+    assert is_recording({"recording": going})
+    assert "2 lost" in recording_text({"recording": {**going, "dropped": 2}})
+    full = {"recording": {**going, "error": "No space left on device"}}
+    assert recording_text(full) == "recording a.mcap ended: No space left on device"
+    assert not is_recording(full)
+    assert recording_text({"recording": None, "mode": "READY"}) == "not recording"
+    assert recording_text({}) == ""
+
+
+def test_every_mode_has_a_colour_of_its_own() -> None:
+    assert {mode.value for mode in Mode} <= MODE_COLOURS.keys()
+    driven = [MODE_COLOURS[mode.value] for mode in Mode]
+    assert len(set(driven)) == len(driven)

@@ -54,8 +54,10 @@ def rig(tmp_path: Path) -> Iterator[Path]:
     weight = f"controller:\n  weights:\n    position: 1.0  {COMMENT}\n"
     text = text.replace("controller:\n", weight)
     text += (
-        f"\nsession: {{folder: {tmp_path}/sessions}}\n"
+        f"\nsession: {{record: false, folder: {tmp_path}/sessions}}\n"
         f"service: {{socket: {tmp_path}/rig.sock}}\n"
+        # A test machine may be busy: its simulated devices answer late.
+        "safety: {stale_state_s: 0.5, lag_error_s: 1.0, homing_speed_m_s: 0.4}\n"
         f"dashboard: {{enabled: true, commands: true, port: {_free_port()}}}\n"
     )
     settings.write_text(text)
@@ -122,6 +124,7 @@ def test_operate_by_the_page(rig: Path) -> None:
         assert len(plotted) == 6
         assert all(0 < points <= LARGEST for points in plotted)
 
+        _record_by_the_button(page, rig)
         slider = page.get_by_test_id("controller.weights.position")
         slider.scroll_into_view_if_needed()
         box = slider.bounding_box()
@@ -135,6 +138,7 @@ def test_operate_by_the_page(rig: Path) -> None:
 
         page.keyboard.press("Space")
         _until_page(page, lambda: not _status(rig)["armed"], 20.0, "stopped by the space bar")
+        _limits_are_followed(page, rig)
         browser.close()
     assert complaints == []
     assert elsewhere == []
@@ -155,6 +159,49 @@ def _swing_up_by_the_buttons(page: Any, rig: Path) -> None:
         page.wait_for_timeout(200)
 
 
+def _record_by_the_button(page: Any, rig: Path) -> None:
+    """Begin and end a recording of the balancing rig; it replays bit for bit."""
+    from cartpole.session.reader import open_session
+    from cartpole.session.replay import replay
+
+    told, dot = page.get_by_test_id("recording"), page.locator(".cp-dot")
+    assert told.inner_text() == "not recording"
+    assert not dot.is_visible()
+    page.get_by_role("button", name="Record", exact=True).click()
+    _until_page(page, lambda: "0:02" in told.inner_text(), 60.0, "two seconds are recorded")
+    assert told.inner_text().startswith("recording 2")
+    assert dot.is_visible()
+    page.get_by_role("button", name="Stop recording").click()
+    _until_page(page, lambda: told.inner_text() == "not recording", 20.0, "the recording's end")
+    assert not dot.is_visible()
+    page.get_by_role("button", name="Record", exact=True).wait_for()
+    (path,) = (rig / "sessions").glob("*.mcap")
+    session = open_session(path)
+    assert session.state is not None
+    result = replay(session)
+    assert result.bitwise_equal, result.first
+    assert result.ticks > 50
+
+
+def _limits_are_followed(page: Any, rig: Path) -> None:
+    """Limits change once the rig is disarmed, and the plots' ranges with them."""
+    from cartpole.daemon.control_socket import call
+
+    def settled() -> bool:
+        if _status(rig)["mode"] == "FAULT":
+            call(rig / "rig.sock", {"do": "reset"})
+        return bool(_status(rig)["mode"] == "DISARMED")
+
+    _until_page(page, settled, 20.0, "disarmed")
+    values = {"rig.velocity_limit_m_s": 0.5, "rig.position_limit_m": 0.2}
+    answer = call(rig / "rig.sock", {"do": "set", "values": values})
+    assert answer["ok"], answer
+    wanted = [pytest.approx(0.22), pytest.approx(0.55)]
+    _until_page(page, lambda: page.evaluate(RANGES) == wanted, 20.0, "the ranges follow")
+
+
+RANGES = """() => [0, 2].map(k => getElement(Number(
+    document.querySelectorAll('.nicegui-echart')[k].id.slice(1))).chart.getOption().yAxis[0].max)"""
 LARGEST = 2000  # points a plot may hold: a fixed window, however long the page is open
 POINTS = """() => [...document.querySelectorAll('.nicegui-echart')].map(
     place => getElement(Number(place.id.slice(1))).chart.getOption().series.reduce(

@@ -13,7 +13,7 @@ AHEAD_S = 2.0
 INK, FAINT, GRID = "#c9d1db", "#7d8896", "#2b323d"
 BLUE, ORANGE, GREEN, RED = "#58a6ff", "#f0a04b", "#56d39b", "#ff6b6b"
 
-Points = list[list[float]]
+Points = list[list[float | None]]  # None: the curve is broken here
 Get = Callable[[Status], float | None]
 
 
@@ -26,6 +26,7 @@ class Line:
     get: Get
     dashed: bool = False
     step: bool = False
+    turn: float = 0.0  # an angle: this much is nothing, and half of it no way for a curve to go
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def charts(position_limit_m: float, velocity_limit_m_s: float) -> tuple[Chart, .
         Chart(
             "Pole, from upright",
             "°",
-            (Line("pole", ORANGE, _upright),),
+            (Line("pole", ORANGE, _upright, turn=360.0),),
             plan="theta_rad",
             plan_value=lambda theta: math.degrees(math.remainder(theta - math.pi, math.tau)),
             low=-180,
@@ -203,20 +204,28 @@ def series(chart: Chart, samples: list[Status], plans: list[tuple[float, Status]
 
 
 def _past(line: Line, samples: list[Status], now_s: float) -> Points:
-    points = []
+    points: Points = []
+    before: float | None = None
     for sample in samples:
         value = line.get(sample)
-        if value is not None and now_s - sample["t_s"] <= WINDOW_S:
-            points.append([round(sample["t_s"] - now_s, 3), round(value, 4)])
+        if value is None or now_s - sample["t_s"] > WINDOW_S:
+            continue
+        at_s = round(sample["t_s"] - now_s, 3)
+        if line.turn and before is not None and abs(value - before) > line.turn / 2:
+            points.append([at_s, None])  # past the bottom: not across the whole plot
+        points.append([at_s, round(value, 4)])
+        before = value
     return points
 
 
 def _ahead(chart: Chart, offset_s: float, plan: Status) -> Points:
     pairs = zip(plan["t_s"], plan[chart.plan], strict=False)
     points: Points = []
+    before: float | None = None
     for t_s, value in pairs:
         shown = chart.plan_value(value)
-        if chart.plan == "theta_rad" and points and abs(shown - points[-1][1]) > 180.0:
+        if chart.plan == "theta_rad" and before is not None and abs(shown - before) > 180.0:
             break  # past the bottom the curve would cross the whole plot
         points.append([round(offset_s + t_s, 3), round(shown, 4)])
+        before = shown
     return points

@@ -21,12 +21,16 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 .nicegui-content { padding: 0; gap: 0; align-items: stretch; }
 .cp-header { display: flex; align-items: center; gap: 12px; padding: 10px 16px; flex-wrap: wrap;
   background: #1a1f27; border-bottom: 1px solid #2b323d; position: sticky; top: 0; z-index: 5; }
-.cp-name { min-width: 170px; }
+.cp-name { width: 318px; }
 .cp-title { font-size: 16px; font-weight: 600; line-height: 1.2; }
 .cp-faint { color: #7d8896; font-size: 12px; }
-.cp-recording { display: flex; align-items: center; gap: 6px; min-height: 18px; }
+.cp-recording { display: flex; align-items: center; gap: 6px; min-height: 18px; white-space: pre; }
+.cp-recording .cp-faint { overflow: hidden; text-overflow: ellipsis;
+  font-variant-numeric: tabular-nums; }
+.cp-record { min-width: 138px; }
+.cp-actions { display: flex; gap: 12px; flex-wrap: wrap; }
 .cp-dot { width: 9px; height: 9px; border-radius: 50%; background: #ff4d4d;
-  animation: cp-pulse 1.6s ease-in-out infinite; }
+  flex: none; animation: cp-pulse 1.6s ease-in-out infinite; }
 @keyframes cp-pulse { 50% { opacity: .35; } }
 .cp-mode { min-width: 128px; text-align: center; padding: 6px 14px; border-radius: 6px;
   font-weight: 600; letter-spacing: .04em; color: #fff; }
@@ -34,11 +38,13 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 .cp-button { color: #c9d1db !important; min-height: 36px; border-radius: 6px; }
 .cp-stop { color: #fff !important; min-width: 110px;
   min-height: 40px; font-weight: 700; border-radius: 6px; }
-.cp-main { display: grid; grid-template-columns: 340px 1fr; gap: 12px; padding: 12px 16px; }
+.cp-main { display: grid; grid-template-columns: 340px minmax(0, 1fr); gap: 12px;
+  padding: 12px 16px; }
 .cp-side { display: flex; flex-direction: column; gap: 12px; }
 .cp-card { background: #1a1f27; border: 1px solid #2b323d; border-radius: 8px; padding: 12px; }
-.cp-plots { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; align-content: start; }
-.cp-plot { width: 100%; height: 236px; padding: 8px; }
+.cp-plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 12px;
+  align-content: start; min-width: 0; }
+.cp-plot { width: 100%; min-width: 0; height: 236px; padding: 8px; }
 .cp-camera { padding: 0; overflow: hidden; min-height: 60px; background: #000; }
 .cp-camera img { display: block; width: 100%; image-rendering: pixelated; }
 .cp-camera img:not([src]) { visibility: hidden; height: 240px; }
@@ -60,7 +66,8 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 .cp-slider { display: grid; grid-template-columns: 1fr auto; align-items: baseline; }
 .cp-slider .q-slider { grid-column: 1 / -1; }
 .cp-key { font-size: 13px; color: #a9b3c0; }
-@media (max-width: 1100px) { .cp-plots { grid-template-columns: 1fr; } }
+@media (max-width: 1280px) { .cp-actions { order: 1; flex-basis: 100%; } }
+@media (max-width: 1100px) { .cp-plots { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 760px) { .cp-main { grid-template-columns: 1fr; } }
 """
 

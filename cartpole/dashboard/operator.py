@@ -7,6 +7,8 @@ from typing import Any
 
 from cartpole.errors import CartpoleError
 
+SLOW_WORDS = frozenset({"record", "stop-record"})  # answered when a file is open, or whole
+SLOW_S = 15.0
 ALWAYS = frozenset({"stop", "status", "fields"})
 
 
@@ -23,6 +25,8 @@ class Operator:
         if not self._commands and message.get("do") not in ALWAYS:
             return {"ok": False, "error": "commands are off: set dashboard.commands to true"}
         try:
+            if message.get("do") in SLOW_WORDS:
+                return call(self._socket, message, SLOW_S)
             return call(self._socket, message)
         except (CartpoleError, ValueError) as error:
             return {"ok": False, "error": str(error)}

@@ -83,12 +83,20 @@ class Page:
         with ui.element("header").classes("cp-header"):
             with ui.element("div").classes("cp-name"):
                 ui.label(self._setup.rig).classes("cp-title")
-                self._session = ui.label("").classes("cp-faint")
+                with ui.element("div").classes("cp-recording"):
+                    self._dot = ui.element("span").classes("cp-dot")
+                    self._session = ui.label("").classes("cp-faint")
+                    self._session.props('data-testid="recording"')
+            # Beside what it is about, and far from Stop.
+            self._record = ui.button("Record", on_click=self._toggle_recording)
+            self._record.props("outline no-caps").classes("cp-button cp-record")
+            self._only_with_commands(self._record)
             self._mode = ui.label("…").classes("cp-mode").props('data-testid="mode"')
             self._age = ui.label("").classes("cp-faint")
             ui.element("div").classes("cp-space")
-            for word, text in WORDS.items():
-                self._button(text, word)
+            with ui.element("div").classes("cp-actions"):
+                for word, text in WORDS.items():
+                    self._button(text, word)
             stop = ui.button("Stop", on_click=self._stop, color=STOP_COLOUR)
             stop.props("unelevated no-caps")
             stop.classes("cp-stop").tooltip("space bar")
@@ -196,6 +204,14 @@ class Page:
     async def _stop(self) -> None:
         await self._do({"do": "stop"})
 
+    async def _toggle_recording(self) -> None:
+        going = is_recording(self._feed.status)
+        self._record.disable()  # a file is opened, or finished
+        try:
+            await self._do({"do": "stop-record" if going else "record"})
+        finally:
+            self._record.enable()
+
     async def _keep(self, word: str) -> None:
         await self._do({"do": word})
         await self._fill_sliders()
@@ -266,7 +282,10 @@ class Page:
         self._mode.set_text(mode.replace("_", " "))
         self._mode.style(f"background: {MODE_COLOURS.get(mode, MODE_COLOURS['NO DAEMON'])}")
         self._age.set_text(self._feed.trouble)
-        self._session.set_text(_recording(status))
+        going = is_recording(status)
+        self._dot.set_visibility(going)
+        self._record.set_text("Stop recording" if going else "Record")
+        self._session.set_text(recording_text(status))
         self._show_faults(status.get("faults", []))
         for name, text in _values(status).items():
             self._values[name].set_text(text)
@@ -327,14 +346,33 @@ class Scale:
         return f"{value:.4g}"
 
 
-def _recording(status: Status) -> str:
-    session = status.get("session")
-    return f"recording {Path(session).name}" if session else "not recording"
+def is_recording(status: Status) -> bool:
+    """Whether a recording grows."""
+    recording = status.get("recording")
+    return recording is not None and not recording["error"]
+
+
+def recording_text(status: Status) -> str:
+    """Name, time and size of the recording in force, or why there is none."""
+    recording = status.get("recording")
+    if recording is None:
+        return "not recording" if status else ""
+    if recording["error"]:
+        return f"recording {recording['name']} ended: {recording['error']}"
+    minutes, seconds = divmod(int(recording["seconds"]), 60)
+    lost = f", {recording['dropped']} lost" if recording["dropped"] else ""
+    return (
+        f"recording {recording['name']}  {minutes}:{seconds:02d}  "
+        f"{recording['bytes'] / 1e6:.1f} MB{lost}"
+    )
 
 
 def _values(status: Status) -> dict[str, str]:
     shown: dict[str, str] = {}
     state = status.get("state")
+    if state is None:
+        unknown = "–" if status.get("homed", True) else "unknown before homing"
+        shown |= {"cart": unknown, "pole": unknown, "measured": "–"}
     if state is not None:
         angle = math.degrees(status["from_upright_rad"])
         shown["cart"] = f"{state['p_m']:+.3f} m   {state['v_m_s']:+.2f} m/s"
