@@ -82,9 +82,9 @@ def watchdog_period_ns() -> int:
 class Herald:
     """Shown every tick, it reports ready, feeds the watchdog and describes the state.
 
-    Ready: the motor's link is up and every configured device has measured something. The watchdog is fed by a completed tick,
-    and while the drive is armed only if something was measured since the last feed; a cable pulled
-    on a disarmed rig is a fault to show, not a reason to start again.
+    Ready: the motor's link is up and every configured device has measured something. The watchdog
+    is fed by a completed tick, and while the drive is armed only if something was measured since
+    the last feed; a cable pulled on a disarmed rig is a fault to show, not a reason to start again.
     """
 
     def __init__(self, notifier: Notifier, config: Config, watchdog_ns: int) -> None:
