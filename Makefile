@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.current
 
-.PHONY: help setup run test lint types unit format test-long test-drivers bench install clean
+.PHONY: help setup run test lint types unit format test-long test-drivers bench page-hour rehearsal \
+  install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, for 20 s"
@@ -13,6 +14,8 @@ help:
 	@echo "make bench         the benchmarks, figures into build/"
 	@echo "make test-drivers  real Linux drivers against emulated USB devices (QEMU)"
 	@echo "make test-long     the long campaigns behind docs/results.md"
+	@echo "make rehearsal     calibrate the simulated rig by the clock, as a real one"
+	@echo "make page-hour     an hour with the live page open"
 	@echo "make install       install the systemd service on this machine (asks before it acts)"
 
 setup: $(STAMP)
@@ -48,10 +51,21 @@ unit: setup
 	$(BIN)/pytest -n 2 -m "not realtime"
 	$(BIN)/pytest -m realtime --reruns 2
 
+# All but the hour with an open page, which has a target of its own.
 bench: setup
 	mkdir -p build
-	for name in benchmarks/*.py; do \
+	for name in $(filter-out benchmarks/page_hour.py, $(wildcard benchmarks/*.py)); do \
 	  $(BIN)/python $$name --json build/$$(basename $$name .py).json || exit 1; done
+
+page-hour: setup
+	mkdir -p build
+	$(BIN)/python benchmarks/page_hour.py --json build/page_hour.json
+
+# Every guided motion on the simulated rig by the clock, over its serial ports: about four minutes.
+rehearsal: setup
+	mkdir -p build
+	$(BIN)/cartpole calibrate all --real-time --config config/sim.yaml \
+	  --set session.folder=build/rehearsal --json build/rehearsal.json --plot build/rehearsal.png
 
 # The long forms of what the tests do in short; figures go into docs/results.md.
 test-long: setup

@@ -304,7 +304,7 @@ def test_somebody_else_is_refused(running: Machine) -> None:
     assert code == 1
     assert line.count("\n") == 1
     assert f"{SOCKET}" in line
-    assert "Permission denied" in line
+    assert "you may not command this rig" in line
 
     running.path("/run/cartpole").chmod(0o755)
     running.path(SOCKET).chmod(0o666)

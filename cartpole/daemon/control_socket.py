@@ -145,6 +145,15 @@ def refuse_peer(connection: socket.socket, path: Path) -> str:
     return f"user {user} may not command this rig: not in the group of {path}"
 
 
+def _admission(path: Path) -> str:
+    """What lets a user in."""
+    try:
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        return "its folder is closed to you; join the group that owns it, or ask with sudo"
+    return f"join its group (sudo usermod -aG {group} NAME, then log in anew), or ask with sudo"
+
+
 def _remove_stale(path: Path) -> None:
     """Remove a socket nobody listens at; DeviceBusy if somebody does."""
     if not path.exists():
@@ -172,6 +181,11 @@ class Client:
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(str(path))
+        except PermissionError:
+            self._socket.close()
+            raise CartpoleError(
+                f"{path}: you may not command this rig: {_admission(path)}"
+            ) from None
         except OSError as error:
             self._socket.close()
             raise CartpoleError(

@@ -106,12 +106,13 @@ def run(setup: RigSetup, ring: FrameRing | None, truth: Any, orders: Connection)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_kernel_cache()
-    # Real hardware is not starved by a busy host: where allowed, neither is this.
+    world = _World(setup, ring, truth)
+    # Real hardware is not starved by a busy host: where allowed, neither is this. Only once all is
+    # imported and compiled, which at this priority would starve everybody else.
     priority = setup.config.service.priority
     if priority > 0:
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(min(priority + 10, 99)))
-    world = _World(setup, ring, truth)
     orders.send("ready")
     try:
         while os.getppid() == setup.parent:

@@ -88,9 +88,11 @@ def run(setup: WorkerSetup, channel: socket.socket) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_TERM_GRACE_S))
     threading.Thread(target=_end_with_parent, args=(channel, setup.parent), daemon=True).start()
     channel.setblocking(False)
-    _take_scheduling(setup.priority, setup.avoid_cpu)
+    _take_scheduling(0, setup.avoid_cpu)
     try:
         worker = _Worker(setup, channel)
+        # Only now: importing and compiling at this priority would starve the rest of the machine.
+        _take_scheduling(setup.priority, setup.avoid_cpu)
     except Exception as error:
         wire.send(channel, Word.FAILED, f"{type(error).__name__}: {error}")
         raise
