@@ -21,6 +21,7 @@ SWEEP_GIVES_UP_S = 60.0
 STUCK_S = 0.7  # told to move for so long ...
 STUCK_COUNTS = 10  # ... and this far at most: it does not move
 CENTRE_GAIN_1_S = 1.5
+KEPT_HEIGHT = 1.5  # 120 degrees
 CALM_RAD = 0.2  # swings up to this need no help
 CALM_S = 15.0
 OVER_RAD = 1.25 * math.pi  # past the top, though a turn be a fifth off
@@ -126,13 +127,11 @@ def swing_then_rest(config: Config, height: float, rest_s: float) -> Move:
 
     ``height`` is 1 - cos of the angle that it then reaches; beyond 2 the pole turns over.
     """
-    length = config.pole.length_m
-    coupling_gravity = 1.5 / length * 9.81
     speed = 0.8 * config.rig.velocity_limit_m_s
     state = {"released": -1.0}
 
     def programme(t: float, seen: View) -> float | None:
-        energy = 0.5 * seen.omega_rad_s**2 / coupling_gravity + 1.0 - math.cos(seen.theta_rad)
+        energy = height_of(config, seen)
         if state["released"] < 0.0 and (energy > height or t > 20.0):
             state["released"] = t
         if state["released"] >= 0.0:
@@ -150,7 +149,10 @@ def swing_then_rest(config: Config, height: float, rest_s: float) -> Move:
 
 
 def swing_and_drive(config: Config, duration_s: float) -> Move:
-    """The cart to and fro over the track while the pole swings: for lens and homography."""
+    """The cart to and fro over the track while the pole swings: for lens and homography.
+
+    The cart keeps the pole swinging far, and below the top: a pole that turns gathers speed.
+    """
     reach = 0.6 * config.rig.position_limit_m
     speed = min(0.5 * config.rig.velocity_limit_m_s, 1.2)
 
@@ -159,9 +161,16 @@ def swing_and_drive(config: Config, duration_s: float) -> Move:
             return None
         goal = reach * math.copysign(1.0, math.sin(math.pi * t / 1.3))
         drive = min(max(3.0 * (goal - seen.p_m), -speed), speed)
-        return drive - 0.3 * speed * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s)
+        push = 0.3 * speed * min(max(4.0 * (KEPT_HEIGHT - height_of(config, seen)), -1.0), 1.0)
+        return drive - push * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s)
 
     return Move("pole swings, cart drives", programme, duration_s)
+
+
+def height_of(config: Config, seen: View) -> float:
+    """The pole's energy as 1 - cos of the angle that it can reach; beyond 2 it turns over."""
+    coupling_gravity = 1.5 / config.pole.length_m * 9.81
+    return 0.5 * seen.omega_rad_s**2 / coupling_gravity + 1.0 - math.cos(seen.theta_rad)
 
 
 def turn_over(config: Config, rest_s: float) -> Move:
@@ -184,13 +193,11 @@ def turn_over(config: Config, rest_s: float) -> Move:
 
 def calm(config: Config) -> Move:
     """Take the pole's swing away with the cart, down to CALM_RAD."""
-    coupling_gravity = 1.5 / config.pole.length_m * 9.81
     speed = 0.6 * config.rig.velocity_limit_m_s
     enough = 1.0 - math.cos(CALM_RAD)
 
     def programme(t: float, seen: View) -> float | None:
-        energy = 0.5 * seen.omega_rad_s**2 / coupling_gravity + 1.0 - math.cos(seen.theta_rad)
-        if energy < enough or t > CALM_S:
+        if height_of(config, seen) < enough or t > CALM_S:
             return None
         # v = k sin theta takes away k (omega cos theta)^2, on either side and over the top.
         return speed * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s) - seen.p_m
