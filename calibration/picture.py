@@ -17,19 +17,17 @@ import numpy as np
 from calibration.result import CalibrationResult, Estimate
 from cartpole.errors import IdentificationError
 from cartpole.messages import Detection, DetectionStatus
-from cartpole.vision.frame import Pixels
-from cartpole.vision.levels import (
+from cartpole.vision.exposure import (
     KEEP_DN,
     MUCH_WHITE,
-    Levels,
     Proposal,
-    Reflection,
     bounds,
     exposure_limit,
-    measure_levels,
     propose,
     setting_for,
 )
+from cartpole.vision.frame import Pixels
+from cartpole.vision.levels import Levels, Reflection, measure_levels
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Camera

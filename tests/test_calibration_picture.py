@@ -19,13 +19,13 @@ from cartpole.config.schema import Camera, Config
 from cartpole.errors import IdentificationError
 from cartpole.messages import Detection, DetectionStatus
 from cartpole.sim.render import Renderer
-from cartpole.vision.levels import (
+from cartpole.vision.exposure import (
     brightness,
     exposure_limit,
     fastest_tip_m_s,
     gain_factor,
-    measure_levels,
 )
+from cartpole.vision.levels import measure_levels
 from cartpole.vision.tracker import Tracker
 
 SHOTS = 40

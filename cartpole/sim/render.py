@@ -20,8 +20,8 @@ from numba import njit
 
 from cartpole.config.schema import Camera
 from cartpole.messages import FloatArray
+from cartpole.vision.exposure import brightness, gain_factor
 from cartpole.vision.geometry import CameraGeometry, project, unproject_grid
-from cartpole.vision.levels import brightness, gain_factor
 
 GROUND_DN = 12.0  # dark ground in the middle of the picture
 TAPE_DN = 205.0

@@ -18,8 +18,9 @@ import numpy as np
 from cartpole.config.schema import Camera
 from cartpole.errors import IdentificationError
 from cartpole.messages import Detection, DetectionStatus
+from cartpole.vision.exposure import advice, propose
 from cartpole.vision.frame import Frame, Pixels
-from cartpole.vision.levels import MAX_PICTURES, advice, measure_levels, propose
+from cartpole.vision.levels import MAX_PICTURES, measure_levels
 from cartpole.vision.sources import CameraSource, SourceCounters
 from cartpole.vision.warm_up import FrameTracker
 
