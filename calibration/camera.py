@@ -40,7 +40,7 @@ CORRELATION_S = 0.1
 MIN_TRAVEL_M = 0.25
 SIGMA_PX = 0.1
 LENS = "camera.lens_k1"
-TRACKER_BIAS = 6e-4  # of the lens term, by what the tracker errs with angle and place
+TRACKER_BIAS = 1e-3  # of the lens term, by what the tracker errs with angle and place
 WORST_PX = 0.15
 RECORD = "let the pole swing far while the cart moves over the track, camera and encoders on"
 

@@ -25,8 +25,8 @@ from cartpole.vision.geometry import CameraGeometry
 
 CORRELATION_S = 0.3
 # A tenth of a milliradian that the tracker errs by with the angle, at the rates of a swing.
-TRACKER_BIAS_S = 2e-5
-ENCODER_CLOCK_S = 5e-6  # how well the running minimum of arrivals tells the latch
+TRACKER_BIAS_S = 2.5e-5
+ENCODER_CLOCK_S = 7e-6  # how well the running minimum of arrivals tells the latch
 RECORD = "record a free swing of at least 150 degrees for 10 s with encoder and camera on"
 
 

@@ -21,7 +21,7 @@ SWEEP_GIVES_UP_S = 60.0
 STUCK_S = 0.7  # told to move for so long ...
 STUCK_COUNTS = 10  # ... and this far at most: it does not move
 CENTRE_GAIN_1_S = 1.5
-KEPT_HEIGHT = 1.5  # 120 degrees
+KEPT_HEIGHT = 1.94  # 160 degrees
 CALM_RAD = 0.2  # swings up to this need no help
 CALM_S = 15.0
 OVER_RAD = 1.25 * math.pi  # past the top, though a turn be a fifth off
@@ -159,7 +159,8 @@ def swing_and_drive(config: Config, duration_s: float) -> Move:
     def programme(t: float, seen: View) -> float | None:
         if t > duration_s:
             return None
-        goal = reach * math.copysign(1.0, math.sin(math.pi * t / 1.3))
+        # At a rate that grows, lest cart and pole go in step and a place always mean an angle.
+        goal = reach * math.copysign(1.0, math.sin(2.0 * math.pi * t * (0.25 + 0.006 * t)))
         drive = min(max(3.0 * (goal - seen.p_m), -speed), speed)
         push = 0.3 * speed * min(max(4.0 * (KEPT_HEIGHT - height_of(config, seen)), -1.0), 1.0)
         return drive - push * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s)
