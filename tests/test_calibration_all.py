@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibration.run import calibrate_rig
@@ -14,7 +15,7 @@ from cartpole.daemon.virtual import run_virtual
 from cartpole.session.summary import SummaryBuilder
 
 ROOT = Path(__file__).resolve().parents[1]
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 
 
 def wrong(truth: Config, factor: float) -> Config:
@@ -64,7 +65,8 @@ def test_wrong_everywhere_ends_as_good_as_the_truth(factor: float) -> None:
     for found in calibrate_rig("all", config, SimulatedLead(3)):
         assert not found.refused
         config = with_values(config, found.settings())
-    for seed in SEEDS:
-        with_truth, with_found = upright_at(truth, seed), upright_at(config, seed)
-        assert with_truth is not None
-        assert with_found == pytest.approx(with_truth, abs=0.1)
+    times = {"truth": [upright_at(truth, seed) for seed in SEEDS]}
+    times["found"] = [upright_at(config, seed) for seed in SEEDS]
+    assert None not in times["truth"] + times["found"], times
+    assert np.median(times["found"]) == pytest.approx(np.median(times["truth"]), abs=0.15), times
+    assert max(times["found"]) < 2.1  # with the truth, over 200 seeds: 2.14
