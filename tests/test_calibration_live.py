@@ -45,10 +45,10 @@ def test_motor_over_serial_ports(rig: tuple[SimulatedRig, Config]) -> None:
     assert done == [1]
 
 
-def test_encoder_over_serial_ports_with_a_reversed_motor(
-    rig: tuple[SimulatedRig, Config],
-) -> None:
-    (result,) = calibrate_rig("encoder", rig[1], LiveLead())
+def test_encoder_with_a_reversed_motor() -> None:
+    """The ports are opened anew once the motor's sign is known."""
+    config = pinned(load_config(None, ["camera.source=none", "sim.motor_sign=-1"]))
+    (result,) = calibrate_rig("encoder", config, LiveLead())
     assert result.settings()["motor.sign"] == -1
     assert result.settings()["encoder.pole_counts_per_turn"] == 1200.0
     assert result.settings()["encoder.cart_sign"] == 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from calibration.guide import Guide, Keep, Progress, led, quiet
 from calibration.run import WITH_PICTURES
 from cartpole.daemon import realtime
 from cartpole.daemon.pacing import Pacer
-from cartpole.errors import DeviceError
 from cartpole.messages import Command, Measurement
 from firmware_bridge.rig_links import RigLinks, open_links
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from cartpole.vision.process import CameraProcess
 
 CAMERA_READY_S = 180.0  # the first start compiles kernels
-REOPEN_S = 1.5
 
 
 class LiveBench:
@@ -78,29 +75,15 @@ class LiveLead:
             camera = _camera(config, rig, stack) if seeing else None
             realtime.enter(config.service)
             stack.callback(realtime.leave)
-            links = _started_links(config, rig)
+            links = open_links(
+                config,
+                encoder_port=rig.encoder_port if rig is not None else None,
+                motor_port=rig.motor_port if rig is not None else None,
+            )
             stack.callback(links.close)
+            links.start()
             bench = LiveBench(config, links, camera)
             yield stack.enter_context(led(config, bench, part, self._progress, self._keep))
-
-
-def _started_links(config: Config, rig: SimulatedRig | None) -> RigLinks:
-    """Open links; a board whose port was just closed may take a moment to be there again."""
-    end_s = time.monotonic() + REOPEN_S
-    while True:
-        links = open_links(
-            config,
-            encoder_port=rig.encoder_port if rig is not None else None,
-            motor_port=rig.motor_port if rig is not None else None,
-        )
-        try:
-            links.start()
-            return links
-        except DeviceError:
-            links.close()
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(0.1)
 
 
 def _rehearsal(config: Config, stack: contextlib.ExitStack, seeing: bool) -> SimulatedRig:
