@@ -47,6 +47,7 @@ STILL_S = 2.0  # longer than a period of any pole
 STILL_RAD = 0.1  # swings less than this from side to side: nearly still
 SWINGING_RAD = 0.35  # more than this and the cart helps it to rest
 PATIENCE_S = 180.0
+READY_TICKS = 5
 SILENT_S = 0.5  # a busy host may be late by a tenth of a second, a lost board stays away
 
 
@@ -182,6 +183,15 @@ class Guide:
         if self._open_writer is not None:
             self._writer = self._open_writer()
             self._writer.put_start(HomingResult(*self._zero))
+        self.ready()
+
+    def ready(self) -> None:
+        """After a pause (a file was opened, a fit was made) make the drive willing again.
+
+        A board that heard nothing for its time-out takes no command before it was told to be off.
+        """
+        for _ in range(READY_TICKS):
+            self._tick(0.0, enable=False)
 
     def end(self) -> None:
         """Stop the cart and finish the recording."""

@@ -252,7 +252,9 @@ def _turn_over(guide: Guide) -> None:
     """With what the sweep has shown, swing the pole over the top and let it turn."""
     from calibration.encoder import known_so_far
 
+    guide.ready()  # off while this thinks
     known = known_so_far(guide.recording(), guide.config)
     if known:
         guide.believe(with_values(guide.config, known))
+        guide.ready()
         guide.follow(procedures.turn_over(guide.config, COAST_S))
