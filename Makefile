@@ -61,7 +61,7 @@ page-hour: setup
 	mkdir -p build
 	$(BIN)/python benchmarks/page_hour.py --json build/page_hour.json
 
-# Every guided motion on the simulated rig by the clock, over its serial ports: about four minutes.
+# Every guided motion on the simulated rig by the clock, over its serial ports: a few minutes.
 rehearsal: setup
 	mkdir -p build
 	$(BIN)/cartpole calibrate all --real-time --config config/sim.yaml \
