@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.current
 
 .PHONY: help setup run test lint types unit format test-long test-drivers bench page-hour rehearsal \
-  install clean
+  golden install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, for 20 s"
 	@echo "make test          set-up, format and lint, strict types, tests"
 	@echo "make setup         only prepare $(VENV)"
 	@echo "make bench         the benchmarks, figures into build/"
+	@echo "make golden        fly the kept flights again, say what changed, keep them"
 	@echo "make test-drivers  real Linux drivers against emulated USB devices (QEMU)"
 	@echo "make test-long     the long campaigns behind docs/results.md"
 	@echo "make rehearsal     calibrate the simulated rig by the clock, as a real one"
@@ -71,6 +72,10 @@ rehearsal: setup
 test-long: setup
 	CARTPOLE_MUTATIONS=1000000 $(BIN)/pytest tests/test_firmware_protocol.py -k mutants
 	CARTPOLE_SESSIONS=100 $(BIN)/pytest tests/test_session_real_core.py
+
+# After a change of behaviour that is meant: the flights that the tests hold every change against.
+golden: setup
+	PYTHONPATH=tests $(BIN)/python -m golden.scenes
 
 test-drivers: setup
 	$(BIN)/python tests/drivers/run.py
