@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from golden.scenes import SCENES, Scene, compare, fly, same_build
 
 from cartpole.messages import Mode
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay
-from golden.scenes import SCENES, Scene, compare, fly, same_build
 
 # Largest difference of a replay on another build: state [m, m/s, rad, rad/s] and command [m/s].
 STATE, COMMAND = 2e-3, 2e-2

@@ -1,6 +1,6 @@
 """Three short flights that prove a redesign: recorded once, flown again after every change.
 
-``PYTHONPATH=tests python -m golden.scenes`` (``make golden``) records them anew and says what changed.
+``make golden`` records them anew and says what changed.
 """
 
 from __future__ import annotations
