@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cartpole.daemon.control_socket import Client
 from cartpole.dashboard.process import NICE
 from cartpole.errors import CartpoleError
+from cartpole.remote.socket import Client
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY_S = 10.0

@@ -30,9 +30,9 @@ from page_visitor import FLAGS, Operator, chromium, free_port
 
 from cartpole.config.load import load_config
 from cartpole.daemon.assembly import Assembly, assemble
-from cartpole.daemon.control_socket import Client, call
 from cartpole.dashboard.process import PageProcess
 from cartpole.messages import Mode, TickRecord, TickTiming
+from cartpole.remote.socket import Client, call
 
 PIECE_S = 8.0
 SETTLE_S = 4.0  # a browser's start is no part of the question

@@ -18,8 +18,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from cartpole.daemon.control_socket import call
 from cartpole.errors import CartpoleError
+from cartpole.remote.socket import call
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "pictures" / "page.png"

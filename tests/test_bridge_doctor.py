@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cartpole.cli import checks, checks_rig, flash
-from cartpole.cli.checks import Level
-from cartpole.cli.jog import Jog, JogLeg, speed_at, verdict
+from cartpole.cli import flash
 from cartpole.config.schema import Config, Service
+from cartpole.doctor import devices, machine
+from cartpole.doctor.jog import Jog, JogLeg, speed_at, verdict
+from cartpole.doctor.machine import Level
 from cartpole.errors import DeviceError, UsageError
 from cartpole.messages import Command, EncoderSample, Link, LinkEvent, LinkState, Measurement
 from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
@@ -32,13 +33,13 @@ class TestMachine:
         path = tmp_path / "rig.yaml"
         path.write_text("pole:\n  length_m: 0.5\n")
         now = datetime(2026, 3, 1, tzinfo=UTC)
-        assert checks.calibration(path, now).found == "never"
+        assert machine.calibration(path, now).found == "never"
         (tmp_path / "rig.yaml.20260219T101010.bak").touch()
-        assert checks.calibration(path, now).found == "10 days ago"
+        assert machine.calibration(path, now).found == "10 days ago"
         path.write_text("# Calibrated from a session on 2025-01-01\npole:\n  length_m: 0.5\n")
-        assert checks.calibration(path, now).level is Level.OK
+        assert machine.calibration(path, now).level is Level.OK
         (tmp_path / "rig.yaml.20260219T101010.bak").unlink()
-        old = checks.calibration(path, now)
+        old = machine.calibration(path, now)
         assert (old.level, old.found) == (Level.WARN, "424 days ago")
         assert "calibrate all" in old.advice
 
@@ -46,29 +47,29 @@ class TestMachine:
         folder = tmp_path / "devices/system/cpu"
         folder.mkdir(parents=True)
         (folder / "isolated").write_text("0,3-5\n")
-        assert checks.processor(Service(cpu=0), tmp_path).level is Level.OK
+        assert machine.processor(Service(cpu=0), tmp_path).level is Level.OK
         (folder / "isolated").write_text("\n")
-        assert checks.processor(Service(cpu=0), tmp_path).advice == (
+        assert machine.processor(Service(cpu=0), tmp_path).advice == (
             "add isolcpus=0 to the kernel's command line"
         )
-        assert checks.processor(Service(cpu=1000), tmp_path).level is Level.FAIL
+        assert machine.processor(Service(cpu=1000), tmp_path).level is Level.FAIL
 
     def test_clock(self, tmp_path: Path) -> None:
         folder = tmp_path / "devices/system/clocksource/clocksource0"
         folder.mkdir(parents=True)
         for name, level in (("tsc", Level.OK), ("hpet", Level.WARN)):
             (folder / "current_clocksource").write_text(name)
-            assert checks.clock(tmp_path).level is level
+            assert machine.clock(tmp_path).level is level
 
     def test_disk_leaves_nothing_behind(self, tmp_path: Path) -> None:
-        found = checks.disk(tmp_path / "sessions/here", 1)
+        found = machine.disk(tmp_path / "sessions/here", 1)
         assert found[0].level is Level.OK
         assert list(tmp_path.iterdir()) == []
-        assert checks.disk(tmp_path, 10**12)[0].level is Level.WARN
+        assert machine.disk(tmp_path, 10**12)[0].level is Level.WARN
 
     def test_the_table_as_figures(self) -> None:
-        rows = [checks.Check("a", Level.OK, "x"), checks.Check("b", Level.FAIL, "y", "do z")]
-        figures = checks.figures(rows)
+        rows = [machine.Check("a", Level.OK, "x"), machine.Check("b", Level.FAIL, "y", "do z")]
+        figures = machine.figures(rows)
         assert figures["ok"] is False
         assert json.loads(json.dumps(figures))["checks"][1]["advice"] == "do z"
 
@@ -77,7 +78,7 @@ class TestRig:
     def test_devices_that_are_not_there(self, tmp_path: Path) -> None:
         found = {
             check.name: check
-            for check in checks_rig.rig_checks(
+            for check in devices.rig_checks(
                 config_with(
                     motor={"port": str(tmp_path / "none")},
                     encoder={"port": "usb:1234:5678"},
@@ -91,7 +92,7 @@ class TestRig:
         assert "boards" not in found
 
     def test_a_driver_too_weak_for_the_speed_limit(self) -> None:
-        check = checks_rig.motor_range(config_with(motor={"counts_per_m_s": 3000.0}))[0]
+        check = devices.motor_range(config_with(motor={"counts_per_m_s": 3000.0}))[0]
         assert check.level is Level.WARN
         assert "0.65" in check.advice
 

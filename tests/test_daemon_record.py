@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cartpole.daemon.control_socket import call
 from cartpole.messages import Mode
+from cartpole.remote.socket import call
 from cartpole.session.listing import describe, list_sessions
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay

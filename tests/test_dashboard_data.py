@@ -11,9 +11,9 @@ import pytest
 from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import PLANS, SAMPLES, WINDOW_S, History
 from cartpole.dashboard.look import MODE_COLOURS
-from cartpole.dashboard.operator import Operator
 from cartpole.dashboard.page import is_recording, recording_text
 from cartpole.messages import Mode
+from cartpole.remote.operator import Operator
 
 
 def _status(t_s: float, **more: Any) -> dict[str, Any]:

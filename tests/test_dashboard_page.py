@@ -82,7 +82,7 @@ def rig(tmp_path: Path) -> Iterator[Path]:
 
 
 def _status(rig: Path) -> dict[str, Any]:
-    from cartpole.daemon.control_socket import call
+    from cartpole.remote.socket import call
 
     status = call(rig / "rig.sock", {"do": "status"})["status"]
     assert isinstance(status, dict)
@@ -185,7 +185,7 @@ def _record_by_the_button(page: Any, rig: Path) -> None:
 
 def _limits_are_followed(page: Any, rig: Path) -> None:
     """Limits change once the rig is disarmed, and the plots' ranges with them."""
-    from cartpole.daemon.control_socket import call
+    from cartpole.remote.socket import call
 
     def settled() -> bool:
         if _status(rig)["mode"] == "FAULT":
@@ -220,7 +220,7 @@ def _answers(page: Any, url: str) -> bool:
 
 
 def _position_weight(rig: Path) -> float:
-    from cartpole.daemon.control_socket import call
+    from cartpole.remote.socket import call
 
     fields = call(rig / "rig.sock", {"do": "fields"})["fields"]
     return float(fields["controller.weights.position"]["value"])
@@ -228,7 +228,7 @@ def _position_weight(rig: Path) -> float:
 
 def test_refusals_are_one_line(rig: Path) -> None:
     """Out of range, unknown, frozen, nonsense, and somebody else: refused, and nothing changed."""
-    from cartpole.daemon.control_socket import call
+    from cartpole.remote.socket import call
 
     path = rig / "rig.sock"
     before = _position_weight(rig)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cartpole.cli import checks, checks_rig
-from cartpole.cli.checks import Level
 from cartpole.config.load import load_config
 from cartpole.config.schema import Config, Service
+from cartpole.doctor import devices, machine
+from cartpole.doctor.machine import Level
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,37 +18,37 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_a_refused_scheduler_names_what_stands_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     refused = "SCHED_FIFO 50: Operation not permitted"
-    by_limit = checks.refused_scheduler(Service(), refused, 0)
+    by_limit = machine.refused_scheduler(Service(), refused, 0)
     assert by_limit.found == f"{refused} (the limit rtprio is 0)"
     assert "limits.d" in by_limit.advice
-    by_group = checks.refused_scheduler(Service(), refused, 99)
+    by_group = machine.refused_scheduler(Service(), refused, 99)
     assert "cpu.rt_runtime_us" in by_group.advice
 
 
 def test_locked_memory_must_be_there() -> None:
-    few = checks.memory_room("MemTotal: 1000000 kB\nMemAvailable:  600000 kB\n")
+    few = machine.memory_room("MemTotal: 1000000 kB\nMemAvailable:  600000 kB\n")
     assert few.level is Level.WARN
     assert "585 MiB" in few.found
     assert "service.lock_memory" in few.advice
-    assert checks.memory_room("MemAvailable:  4000000 kB\n").level is Level.OK
-    assert checks.memory_room("").level is Level.OK
+    assert machine.memory_room("MemAvailable:  4000000 kB\n").level is Level.OK
+    assert machine.memory_room("").level is Level.OK
 
 
 def test_a_spare_processor_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    spare = checks.processor(Service(), tmp_path)
+    spare = machine.processor(Service(), tmp_path)
     assert spare.level is Level.WARN
     assert "service.cpu to 3" in spare.advice
     assert "isolcpus=3" in spare.advice
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert checks.processor(Service(), tmp_path).level is Level.OK
+    assert machine.processor(Service(), tmp_path).level is Level.OK
 
 
 def test_a_simulated_rig_needs_no_calibration() -> None:
     path = ROOT / "config" / "sim.yaml"
-    assert checks.calibration_age(load_config(path, []), path).level is Level.SKIP
+    assert machine.calibration_age(load_config(path, []), path).level is Level.SKIP
     path = ROOT / "config" / "rig.yaml"
-    age = checks.calibration_age(load_config(path, []), path)
+    age = machine.calibration_age(load_config(path, []), path)
     assert (age.level, age.found) == (Level.WARN, "never")
     assert str(path) in age.advice
 
@@ -63,7 +63,7 @@ def test_every_line_is_there_without_a_rig() -> None:
             "camera": {"source": "v4l2", "device": names[1]},
         }
     )
-    found = {check.name: check for check in checks_rig.rig_checks(config)}
+    found = {check.name: check for check in devices.rig_checks(config)}
     for name in ("motor port", "encoder port", "camera"):
         assert found[name].level is Level.FAIL
         assert found[name].advice
@@ -75,8 +75,8 @@ def test_every_line_is_there_without_a_rig() -> None:
 
 
 def test_cameras_are_named(tmp_path: Path) -> None:
-    assert checks_rig.cameras(tmp_path) == "none"
+    assert devices.cameras(tmp_path) == "none"
     folder = tmp_path / "class/video4linux/video0"
     folder.mkdir(parents=True)
     (folder / "name").write_text("USB Camera-B4.09.24.1\n")
-    assert checks_rig.cameras(tmp_path) == "/dev/video0: USB Camera-B4.09.24.1"
+    assert devices.cameras(tmp_path) == "/dev/video0: USB Camera-B4.09.24.1"

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from systemd_machine import CAP_SYS_NICE, CAP_SYS_RESOURCE, Machine, machine, need_machine
 
-from cartpole.daemon.control_socket import call
 from cartpole.kernel_cache import ENVIRONMENT, MARKER, cache_root, kernel_fingerprint
 from cartpole.messages import Mode
+from cartpole.remote.socket import call
 from cartpole.session.reader import open_session
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
         if commands:
             overrides.append("dashboard.commands=true")
         settings = load(config, overrides)
-        from cartpole.dashboard.process import page_setup
         from cartpole.dashboard.serve import serve
+        from cartpole.dashboard.setup import page_setup
 
         setup = page_setup(settings)
         print(f"page: {setup.url}", flush=True)

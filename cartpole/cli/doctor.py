@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +13,10 @@ import typer
 from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
 
 if TYPE_CHECKING:
-    from cartpole.cli.checks import Check
-    from cartpole.cli.jog import JogLeg
     from cartpole.config.schema import Config
+    from cartpole.doctor.jog import JogLeg
+    from cartpole.doctor.machine import Check
     from cartpole.messages import Measurement
-    from cartpole.sim.process import SimulatedRig
     from firmware_bridge.rig_links import RigLinks
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
@@ -48,8 +47,8 @@ def doctor(
     """Check machine and rig; exit 1 if something must be mended. Stop the daemon first."""
     if context.invoked_subcommand is not None:
         return
-    from cartpole.cli.checks import figures, machine_checks
-    from cartpole.cli.checks_rig import rig_checks
+    from cartpole.doctor.devices import rig_checks
+    from cartpole.doctor.machine import figures, machine_checks
 
     settings = load(config, overrides)
     checks = machine_checks(settings, config)
@@ -62,41 +61,17 @@ def doctor(
 
 
 @contextmanager
-def _simulated(config: Config) -> Iterator[SimulatedRig | None]:
-    """The simulated rig if the settings name one, started; ended afterwards."""
-    if "sim" not in (config.motor.port, config.camera.source):
-        yield None
-        return
-    import tempfile
-
-    from cartpole.sim.process import SimulatedRig
-
-    with tempfile.TemporaryDirectory(prefix="cartpole-rig-") as folder:
-        rig = SimulatedRig(config, config.sim.seed, Path(folder))
-        try:
-            rig.start()
-            yield rig
-        finally:
-            rig.close()
-
-
-@contextmanager
 def _links(config: Config) -> Iterator[RigLinks]:
     """The rig's started links; of a simulated rig if the settings name one. Closed afterwards."""
-    from firmware_bridge.rig_links import open_links
+    from cartpole import devices
 
-    blind = config.camera.model_copy(update={"source": "none"})
-    with _simulated(config.model_copy(update={"camera": blind})) as rig:
-        links = open_links(
-            config,
-            encoder_port=rig.encoder_port if rig else None,
-            motor_port=rig.motor_port if rig else None,
-        )
-        try:
-            links.start()
-            yield links
-        finally:
-            links.close()
+    with ExitStack() as stack:
+        rig = devices.simulated_rig(devices.blind(config), stack)
+        if rig is not None:
+            rig.start()
+        links = devices.rig_links(config, rig, stack)
+        links.start()
+        yield links
 
 
 def board(
@@ -109,8 +84,8 @@ def board(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask before moving")] = False,
 ) -> None:
     """Show the boards: version, loop time, counters, switches; move a little if asked to."""
-    from cartpole.cli.checks import figures
-    from cartpole.cli.checks_rig import answers, board_line, listen
+    from cartpole.doctor.devices import answers, board_line, listen
+    from cartpole.doctor.machine import figures
 
     settings = load(config, overrides)
     with _links(settings) as links:
@@ -157,7 +132,7 @@ def _jog(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from cartpole.cli.jog import Jog, verdict
+    from cartpole.doctor.jog import Jog, verdict
 
     way_mm = 1000 * speed_m_s * duration_s
     question = f"The cart will move {way_mm:.0f} mm to the right and back. Is the track clear?"
@@ -200,6 +175,7 @@ def _watch_camera(config: Config, folder: Path, seconds: float, json_file: Path 
     if not 0.1 <= seconds <= 600.0:
         raise UsageError(f"--seconds {seconds:g} must be from 0.1 to 600")
     use_kernel_cache()
+    from cartpole import devices
     from cartpole.vision.alignment import watch
     from cartpole.vision.sources import make_source
     from cartpole.vision.tracker import Tracker
@@ -207,7 +183,10 @@ def _watch_camera(config: Config, folder: Path, seconds: float, json_file: Path 
 
     tracker = Tracker(config.camera)
     warm_up(tracker, config.camera)
-    with _simulated(config) as rig:
+    with ExitStack() as stack:
+        rig = devices.simulated_rig(config, stack)
+        if rig is not None:
+            rig.start()
         source = make_source(config.camera, rig.ring if rig else None)
         try:
             typer.echo(f"camera     {source.open()}")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from calibration.guide import Guide, Keep, Progress, led, quiet
 from calibration.run import WITH_PICTURES
-from cartpole.daemon import realtime
-from cartpole.daemon.pacing import Pacer
+from cartpole import realtime
 from cartpole.messages import Command, Measurement
+from cartpole.pacing import Pacer
 from firmware_bridge.rig_links import RigLinks, open_links
 
 if TYPE_CHECKING:

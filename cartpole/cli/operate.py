@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         follow: Annotated[bool, typer.Option("--follow", "-f", help="keep showing")] = False,
         json_path: JsonOption = None,
     ) -> None:
-        from cartpole.daemon.control_socket import Client
+        from cartpole.remote.socket import Client
 
         with Client(_socket(config, override)) as client:
             if follow:
@@ -100,8 +100,8 @@ def _tell(
     message: dict[str, Any],
     timeout_s: float = 5.0,
 ) -> None:
-    from cartpole.daemon.control_socket import call
     from cartpole.errors import CartpoleError
+    from cartpole.remote.socket import call
 
     answer = call(_socket(config, override), message, timeout_s)
     if not answer["ok"]:

@@ -82,7 +82,7 @@ def _replay(
     import time
 
     from cartpole.cli.progress import announce_compilation
-    from cartpole.daemon.realtime import freeze_garbage, thaw_garbage
+    from cartpole.realtime import freeze_garbage, thaw_garbage
     from cartpole.session.provenance import git_revision
     from cartpole.session.reader import open_session
     from cartpole.session.replay import replay

@@ -265,9 +265,9 @@ def _is_hidden(folder: str) -> bool:
 
 def service_settings(config: Path | None, processors: int) -> str:
     """The rig's settings with the service's own places written in."""
-    from cartpole.cli.checks import SPARE_PROCESSORS
     from cartpole.config.edit import edited
     from cartpole.config.load import loads_config, read_text
+    from cartpole.doctor.machine import SPARE_PROCESSORS
 
     text = read_text(config) if config is not None else source("rig.yaml")
     values: dict[str, object] = {

@@ -8,38 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cartpole import devices, realtime
 from cartpole.config.load import config_sha256
-from cartpole.daemon import realtime
-from cartpole.daemon.control_socket import ControlSocket
 from cartpole.daemon.daemon import Daemon, Devices, Listener
-from cartpole.daemon.desk import Desk
 from cartpole.daemon.notify import Herald, Notifier, watchdog_period_ns
 from cartpole.daemon.recorder import Recorder
 from cartpole.daemon.reload import SettingsWatch
+from cartpole.daemon.requests import Desk
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.status_line import StatusLine
-from cartpole.errors import UsageError
 from cartpole.kernel_cache import mark_warm
 from cartpole.messages import TickRecord, TickTiming
+from cartpole.remote.socket import ControlSocket
 from cartpole.session.provenance import git_revision
 from cartpole.session.summary import SummaryBuilder
-from firmware_bridge.rig_links import open_links
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.sim.camera import State
-    from cartpole.sim.process import SimulatedRig
     from cartpole.vision.process import CameraProcess
 
 WARM_TICKS = 60
-CAMERA_READY_S = 180.0  # the first start compiles kernels
 
 
 class SummaryListener:
@@ -80,8 +75,8 @@ def assemble(
     with contextlib.ExitStack() as stack:
         notifier = Notifier()
         notifier.send(STATUS="starting")
-        rig = _simulated_rig(config, stack)
-        camera = _camera(config, rig, stack)
+        rig = devices.simulated_rig(config, stack)
+        camera = devices.camera_process(config, rig, stack)
         # Both processes import and warm their kernels while this one does.
         if camera is not None:
             camera.start()
@@ -91,7 +86,7 @@ def assemble(
         if rig is not None:
             rig.wait_ready()
         if camera is not None:
-            camera.wait_ready(CAMERA_READY_S)
+            camera.wait_ready(devices.CAMERA_READY_S)
         mark_warm()
         if config.dashboard.enabled:
             # Before real-time priority is taken, which a child would inherit.
@@ -102,13 +97,7 @@ def assemble(
         git = git_revision()
         recorder = Recorder(config, record, git)
         stack.callback(recorder.close)
-        links = open_links(
-            config,
-            recorder.put_raw,
-            encoder_port=rig.encoder_port if rig is not None else None,
-            motor_port=rig.motor_port if rig is not None else None,
-        )
-        stack.callback(links.close)
+        links = devices.rig_links(config, rig, stack, recorder.put_raw)
         for line in realtime.enter(config.service):
             print(f"real time: {line}", file=sys.stderr)
         links.start()
@@ -148,41 +137,6 @@ def _teller(daemon: Daemon, recorder: Recorder) -> Callable[[str, str], None]:
         recorder.put_event(time.monotonic_ns(), name, detail)
 
     return tell
-
-
-def _simulated_rig(config: Config, stack: contextlib.ExitStack) -> SimulatedRig | None:
-    """The simulated rig if any device is ``sim``; all of them must be then."""
-    camera_sim = config.camera.source in ("sim", "none")
-    encoder_sim = config.encoder.port == "sim" or config.encoder.protocol != "arduino_ascii"
-    if config.motor.port != "sim":
-        if config.camera.source == "sim":
-            raise UsageError("camera.source is sim but motor.port is not: set both or neither")
-        return None
-    if not (camera_sim and encoder_sim):
-        raise UsageError("motor.port is sim, so encoder.port and camera.source must be sim too")
-    from cartpole.sim.process import SimulatedRig
-
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cartpole-rig-"))
-    rig = SimulatedRig(config, config.sim.seed, Path(folder))
-    stack.callback(rig.close)
-    return rig
-
-
-def _camera(
-    config: Config, rig: SimulatedRig | None, stack: contextlib.ExitStack
-) -> CameraProcess | None:
-    if config.camera.source == "none":
-        return None
-    from cartpole.vision.process import CameraProcess
-
-    camera = CameraProcess(
-        config.camera,
-        rig.ring if rig is not None else None,
-        priority=max(config.service.priority - 10, 0),
-        avoid_cpu=config.service.cpu,
-    )
-    stack.callback(camera.close)
-    return camera
 
 
 def warm_up(config: Config) -> None:

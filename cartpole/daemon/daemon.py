@@ -11,10 +11,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from cartpole import realtime
 from cartpole.control.core import ControlCore
-from cartpole.control.stopwatch import TimedPlanner
-from cartpole.daemon import realtime
-from cartpole.daemon.pacing import Pacer, Wake
+from cartpole.control.timed_planner import TimedPlanner
 from cartpole.errors import CartpoleError
 from cartpole.messages import (
     NANOSECONDS,
@@ -28,6 +27,7 @@ from cartpole.messages import (
     TickRecord,
     TickTiming,
 )
+from cartpole.pacing import Pacer, Wake
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config

@@ -76,7 +76,7 @@ class Feed:
             return list(self._history.samples), list(self._history.plans)
 
     def _run(self) -> None:
-        from cartpole.daemon.control_socket import Client
+        from cartpole.remote.socket import Client
 
         while not self._done.is_set():
             try:

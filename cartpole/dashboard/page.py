@@ -16,9 +16,9 @@ from cartpole.control.reference import ROOM_SHARE
 from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import Feed, Status
 from cartpole.dashboard.look import BROWSER, CSS, MODE_COLOURS, STOP_COLOUR
-from cartpole.dashboard.operator import Operator
 from cartpole.dashboard.picture import Pictures
-from cartpole.dashboard.process import PageSetup
+from cartpole.dashboard.setup import PageSetup
+from cartpole.remote.operator import Operator
 
 if TYPE_CHECKING:
     from cartpole.vision.ring import FrameRing

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import secrets
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from cartpole.dashboard.setup import PageSetup, page_setup
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -18,42 +18,6 @@ if TYPE_CHECKING:
 
 END_WITHIN_S = 1.0
 NICE = 5
-
-
-@dataclass(frozen=True, slots=True)
-class PageSetup:
-    """What the page is told at its start; everything else it asks the control socket."""
-
-    socket: str
-    host: str
-    port: int
-    commands: bool
-    token: str
-    rig: str
-    position_limit_m: float
-    velocity_limit_m_s: float
-    parent: int = 0  # ends with this process; 0: with its own
-
-    @property
-    def url(self) -> str:
-        """The page's address, with the token."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/?token={self.token}"
-
-
-def page_setup(config: Config, parent: int = 0) -> PageSetup:
-    """From the settings, with a fresh token."""
-    return PageSetup(
-        socket=config.service.socket,
-        host=config.dashboard.host,
-        port=config.dashboard.port,
-        commands=config.dashboard.commands,
-        token=secrets.token_urlsafe(16),
-        rig=config.rig.name,
-        position_limit_m=config.rig.position_limit_m,
-        velocity_limit_m_s=config.rig.velocity_limit_m_s,
-        parent=parent,
-    )
 
 
 class PageProcess:
@@ -97,8 +61,8 @@ class PageProcess:
 
 def run(setup: PageSetup, pictures: FrameRing | None) -> None:
     """The child: an ordinary process that never competes with the control thread."""
-    from cartpole.daemon.realtime import leave
     from cartpole.dashboard.serve import serve
+    from cartpole.realtime import leave
 
     leave()
     with contextlib.suppress(OSError):

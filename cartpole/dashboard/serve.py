@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cartpole.dashboard.feed import Feed
-from cartpole.dashboard.process import PageSetup
+from cartpole.dashboard.setup import PageSetup
 
 if TYPE_CHECKING:
     from cartpole.vision.ring import FrameRing

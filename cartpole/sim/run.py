@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cartpole.control.core import ControlCore
-from cartpole.control.stopwatch import TimedPlanner
+from cartpole.control.timed_planner import TimedPlanner
 from cartpole.messages import (
     NANOSECONDS,
     HomingResult,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cartpole.daemon.control_socket import Answer, parse_request
 from cartpole.daemon.recorder import Recorder
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.snapshot import snapshot
 from cartpole.errors import UsageError
+from cartpole.remote.socket import Answer, parse_request
 
 if TYPE_CHECKING:
     from cartpole.daemon.daemon import Daemon

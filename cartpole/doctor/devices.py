@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cartpole.cli.checks import Check, Level
+from cartpole.doctor.machine import Check, Level
 from cartpole.errors import CartpoleError, DeviceBusy
 from cartpole.messages import BoardStatus, EncoderSample, Link, LinkEvent, LinkState
 

@@ -20,7 +20,7 @@ class Operator:
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """One request over a connection of its own; failures are answers too."""
-        from cartpole.daemon.control_socket import call
+        from cartpole.remote.socket import call
 
         if not self._commands and message.get("do") not in ALWAYS:
             return {"ok": False, "error": "commands are off: set dashboard.commands to true"}
