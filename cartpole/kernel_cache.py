@@ -1,33 +1,64 @@
 """Where compiled kernels are kept between starts.
 
-numba invalidates a cached kernel when its own file changes, but not when a kernel it inlines from
-another file does. So the cache folder is named after the content of every file with kernels: a
-changed source is a new folder. Call ``use_kernel_cache`` before numba is imported.
+numba invalidates a cached kernel when its own file changes, but not when a kernel it inlines or a
+constant it reads from another file does. So the cache folder is named after the content of every
+file with kernels and of all that those import, directly or not: a changed source is a new folder.
+Call ``use_kernel_cache`` before numba is imported.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 ENVIRONMENT = "NUMBA_CACHE_DIR"
 MARKER = "warm"
+PACKAGES = ("cartpole", "firmware_bridge", "calibration")
+# At the start of a line only. Parsing the sources would take every command a tenth of a second.
+IMPORT = re.compile(r"^(?:from|import) ([\w.]+)(?: import (\([^)]*\)|[^\n]+))?", re.MULTILINE)
 KEEP = 3  # folders of older sources
 
 
-def kernel_fingerprint() -> str:
-    """Short hash of all sources with kernels, and of numba's and Python's versions."""
-    package = Path(__file__).parent
+def kernel_sources(top: Path) -> list[Path]:
+    """The files under ``top`` with kernels, and those whose constants may reach one; sorted."""
+    files = {
+        _module(path.relative_to(top)): path
+        for package in PACKAGES
+        for path in (top / package).rglob("*.py")
+    }
+    reached: set[str] = set()
+    waiting = [name for name, path in files.items() if b"njit" in path.read_bytes()]
+    while waiting:
+        name = waiting.pop()
+        if name in files and name not in reached:
+            reached.add(name)
+            waiting.extend(_imports(files[name].read_bytes()))
+    return sorted(files[name] for name in reached)
+
+
+def _module(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(source: bytes) -> Iterator[str]:
+    """What a module imports when it is loaded: what stands in functions or is for types is not."""
+    for module, names in IMPORT.findall(source.decode()):
+        yield module
+        yield from (f"{module}.{name}" for name in re.findall(r"\w+", names))
+
+
+def kernel_fingerprint(top: Path = Path(__file__).parent.parent) -> str:
+    """Short hash of all sources that reach a kernel, and of numba's and Python's versions."""
     digest = hashlib.sha256(f"{version('numba')} {sys.version}".encode())
-    for root in (package, package.parent / "firmware_bridge", package.parent / "calibration"):
-        for path in sorted(root.rglob("*.py")):
-            content = path.read_bytes()
-            if b"njit" in content:
-                digest.update(path.name.encode() + content)
+    for path in kernel_sources(top):
+        digest.update(f"{path.relative_to(top)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
