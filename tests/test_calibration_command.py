@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.sessions import load_recording
 from cartpole import cli
-from cartpole.cli.recordings import load_recording
 from cartpole.config.load import load_config
 from cartpole.errors import SessionError
 

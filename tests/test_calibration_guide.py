@@ -12,8 +12,8 @@ import pytest
 from calibration import procedures
 from calibration.guide import Guide, led, quiet
 from calibration.run import calibrate_recording, calibrate_rig, moves
+from calibration.sessions import load_recording
 from calibration.simulated import SimulatedBench, SimulatedLead, pinned
-from cartpole.cli.recordings import load_recording
 from cartpole.config.load import load_config, with_values
 from cartpole.config.schema import Config
 from cartpole.errors import DeviceLost, SessionError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from calibration.live import LiveLead
 from calibration.run import calibrate_rig
 from calibration.simulated import pinned
-from cartpole.cli.live_rig import LiveLead
 from cartpole.config.load import load_config, with_values
 from cartpole.config.schema import Config
 from cartpole.errors import DeviceError, DeviceLost

@@ -97,8 +97,8 @@ def _fit_sessions(what: str, paths: list[Path], settings: Config) -> list[Calibr
     """Fits of one recording, or the medians of several."""
     from calibration.result import combined
     from calibration.run import calibrate_recording
+    from calibration.sessions import load_recording
     from cartpole.cli.progress import progress
-    from cartpole.cli.recordings import load_recording
     from cartpole.errors import UsageError
 
     if len(paths) > 1 and what == "all":
@@ -139,7 +139,7 @@ def _move(
     with progress(f"calibrate {what}", len(parts)) as bar:
         teller = Teller(bar, parts, settings)
         if real_time:
-            from cartpole.cli.live_rig import LiveLead
+            from calibration.live import LiveLead
 
             lead: Lead = LiveLead(teller.motion, keep)
         else:

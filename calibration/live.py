@@ -6,25 +6,21 @@ A simulated rig can be led this way too (a rehearsal): its process stands behind
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.guide import Guide, Keep, Progress, led, quiet
 from calibration.run import WITH_PICTURES
 from cartpole import realtime
+from cartpole.devices import CAMERA_READY_S, blind, camera_process, rig_links, simulated_rig
 from cartpole.messages import Command, Measurement
 from cartpole.pacing import Pacer
-from firmware_bridge.rig_links import RigLinks, open_links
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.sim.process import SimulatedRig
     from cartpole.vision.frame import Frame
     from cartpole.vision.process import CameraProcess
-
-CAMERA_READY_S = 180.0  # the first start compiles kernels
+    from firmware_bridge.rig_links import RigLinks
 
 
 class LiveBench:
@@ -69,48 +65,20 @@ class LiveLead:
     @contextlib.contextmanager
     def __call__(self, config: Config, part: str) -> Iterator[Guide]:
         """Lead a part; raises DeviceError if a device does not answer."""
+        if part not in WITH_PICTURES:
+            config = blind(config)
         with contextlib.ExitStack() as stack:
-            seeing = part in WITH_PICTURES
-            rig = _rehearsal(config, stack, seeing) if config.motor.port == "sim" else None
-            camera = _camera(config, rig, stack) if seeing else None
+            rig = simulated_rig(config, stack)
+            if rig is not None:
+                rig.start()
+                rig.wait_ready()
+            camera = camera_process(config, rig, stack)
+            if camera is not None:
+                camera.start()
+                camera.wait_ready(CAMERA_READY_S)
             realtime.enter(config.service)
             stack.callback(realtime.leave)
-            links = open_links(
-                config,
-                encoder_port=rig.encoder_port if rig is not None else None,
-                motor_port=rig.motor_port if rig is not None else None,
-            )
-            stack.callback(links.close)
+            links = rig_links(config, rig, stack)
             links.start()
             bench = LiveBench(config, links, camera)
             yield stack.enter_context(led(config, bench, part, self._progress, self._keep))
-
-
-def _rehearsal(config: Config, stack: contextlib.ExitStack, seeing: bool) -> SimulatedRig:
-    """A simulated rig in a process of its own; it keeps its truth whatever the settings believe."""
-    from cartpole.sim.process import SimulatedRig
-
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cartpole-rig-"))
-    if not seeing:
-        blind = config.camera.model_copy(update={"source": "none"})
-        config = config.model_copy(update={"camera": blind})
-    rig = SimulatedRig(config, config.sim.seed, Path(folder))
-    stack.callback(rig.close)
-    rig.start()
-    rig.wait_ready()
-    return rig
-
-
-def _camera(config: Config, rig: SimulatedRig | None, stack: contextlib.ExitStack) -> CameraProcess:
-    from cartpole.vision.process import CameraProcess
-
-    camera = CameraProcess(
-        config.camera,
-        rig.ring if rig is not None else None,
-        priority=max(config.service.priority - 10, 0),
-        avoid_cpu=config.service.cpu,
-    )
-    stack.callback(camera.close)
-    camera.start()
-    camera.wait_ready(CAMERA_READY_S)
-    return camera
