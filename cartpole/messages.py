@@ -157,12 +157,13 @@ class BoardStatus:
 
 
 class Link(StrEnum):
-    """A device the core depends on."""
+    """A device the core depends on, or somebody who depends on it."""
 
     ENCODER = "encoder"
     MOTOR = "motor"
     CAMERA = "camera"
     RECORDER = "recorder"
+    LISTENER = "listener"  # somebody who was shown every tick
 
 
 class LinkState(StrEnum):
@@ -271,8 +272,17 @@ class TickInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a request: whether it was done, and one line for whoever asked."""
+
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TickRecord:
-    """Everything a tick produced."""
+    """Everything a tick produced; ``answers`` are one for each of the input's requests, in order
+    (none in a recording from before there were any)."""
 
     index: int
     input: TickInput
@@ -285,6 +295,7 @@ class TickRecord:
     target_m: float = 0.0
     faults: tuple[Fault, ...] = ()
     events: tuple[str, ...] = field(default=())
+    answers: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def test_two_recordings_of_a_running_rig(rig: Path) -> None:
     assert status(rig)["recording"] is None
     assert ask(rig, {"do": "stop-record"}) == {"ok": False, "error": "not recording"}
 
-    (told,) = ask(rig, {"do": "record"})["events"]  # disarmed
+    told = ask(rig, {"do": "record"})["text"]  # disarmed
     names.append(told.removeprefix("recording "))
     assert "recording already" in ask(rig, {"do": "record"})["error"]
     balance(rig)
@@ -94,7 +94,7 @@ def test_two_recordings_of_a_running_rig(rig: Path) -> None:
     assert shown["session"] == shown["recording"]["path"]
     assert shown["recording"]["seconds"] > 1.0
     assert shown["recording"]["bytes"] > 0
-    assert ask(rig, {"do": "stop-record"})["events"][0].startswith(f"recorded {names[0]}: ")
+    assert ask(rig, {"do": "stop-record"})["text"].startswith(f"recorded {names[0]}: ")
     assert status(rig)["recording"] is None
 
     balance(rig)

@@ -10,7 +10,7 @@ from cartpole.config.load import load_config
 from cartpole.config.schema import Config
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.errors import ConfigError
-from cartpole.messages import Mode, Request
+from cartpole.messages import Answer, Mode, Request
 
 
 class Core:
@@ -21,12 +21,12 @@ class Core:
         self.path = path
         self.config: Config = load_config(path)
         self.mode = Mode.DISARMED
-        self.answer: tuple[str, ...] = ("settings changed: something",)
+        self.answer = Answer(True, "settings changed: something")
         self.keeper = SettingsKeeper(path, [], lambda: self.config, self.ask, lambda: self.mode)
 
-    def ask(self, request: Request) -> tuple[str, ...]:
+    def ask(self, request: Request) -> Answer:
         assert request.config is not None
-        if not any("refused" in event for event in self.answer):
+        if self.answer.ok:
             self.config = request.config
         return self.answer
 
@@ -73,8 +73,8 @@ def test_a_frozen_field_holds_back_the_others(core: Core) -> None:
 
 def test_the_core_has_the_last_word(core: Core) -> None:
     """Armed between the question and the tick: nothing of it is kept for a later save."""
-    core.answer = ("armed", "settings refused: rig.velocity_limit_m_s: only while disarmed: stop")
+    core.answer = Answer(False, "rig.velocity_limit_m_s: only while disarmed: stop")
     with pytest.raises(ConfigError, match=r"^rig\.velocity_limit_m_s: only while disarmed: stop$"):
         core.keeper.set_values({"rig.velocity_limit_m_s": 0.8})
-    core.answer = ("settings changed: x",)
+    core.answer = Answer(True, "settings changed: x")
     assert core.keeper.save() == ""

@@ -106,8 +106,8 @@ def _tell(
     answer = call(_socket(config, override), message, timeout_s)
     if not answer["ok"]:
         raise CartpoleError(answer["error"])
-    for event in answer.get("events", []):
-        print(event)
+    if "text" in answer:
+        print(answer["text"])
 
 
 def _follow(client: Any) -> None:

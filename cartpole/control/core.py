@@ -27,6 +27,7 @@ from cartpole.control.watch import Watch
 from cartpole.errors import SessionError
 from cartpole.messages import (
     NANOSECONDS,
+    Answer,
     Command,
     DetectionHint,
     Estimate,
@@ -109,8 +110,7 @@ class ControlCore:
         self._index += 1
         self._events = []
         now = tick.now_ns
-        for request in tick.requests:
-            self._handle(request, now)
+        answers = tuple(self._handle(request, now) for request in tick.requests)
         for measurement in tick.measurements:
             self._absorb(measurement)
         estimate = self._observer.estimate(now)
@@ -131,6 +131,7 @@ class ControlCore:
             target_m=self._target.at(now),
             faults=self._latch.latched,
             events=tuple(self._events),
+            answers=answers,
         )
 
     def after_tick(self) -> None:
@@ -179,98 +180,109 @@ class ControlCore:
 
     # Requests
 
-    def _handle(self, request: Request, now_ns: int) -> None:
+    def _handle(self, request: Request, now_ns: int) -> Answer:
         kind = request.kind
         if kind is RequestKind.ARM:
-            self._arm(now_ns)
-        elif kind in (RequestKind.STOP, RequestKind.DISARM):
-            self._stop(now_ns, kind.value)
-        elif kind is RequestKind.SWING_UP:
-            self._want_swing_up()
-        elif kind is RequestKind.HOME:
-            self._want_homing(now_ns)
-        elif kind is RequestKind.RESET:
-            self._reset()
-        elif kind is RequestKind.TARGET:
-            self._note(self._target.hold(request.value))
-        elif kind is RequestKind.REFERENCE and request.reference is not None:
-            self._note(self._target.follow(request.reference, now_ns))
-        elif kind is RequestKind.CONFIG and request.config is not None:
-            self._reconfigure(request.config, now_ns)
+            return self._arm(now_ns)
+        if kind in (RequestKind.STOP, RequestKind.DISARM):
+            return self._stop(now_ns, kind.value)
+        if kind is RequestKind.SWING_UP:
+            return self._want_swing_up()
+        if kind is RequestKind.HOME:
+            return self._want_homing(now_ns)
+        if kind is RequestKind.RESET:
+            return self._reset()
+        if kind is RequestKind.TARGET:
+            return self._tell(self._target.hold(request.value))
+        if kind is RequestKind.REFERENCE and request.reference is not None:
+            return self._tell(self._target.follow(request.reference, now_ns))
+        if kind is RequestKind.CONFIG and request.config is not None:
+            return self._reconfigure(request.config, now_ns)
+        return self._refuse(f"{kind.value} refused: it came without what it asks for")
 
     def _note(self, text: str) -> None:
         self._events.append(text)
 
-    def _arm(self, now_ns: int) -> None:
+    def _tell(self, answer: Answer) -> Answer:
+        """An answer is an event, too."""
+        self._note(answer.text)
+        return answer
+
+    def _done(self, text: str) -> Answer:
+        return self._tell(Answer(True, text))
+
+    def _refuse(self, text: str) -> Answer:
+        return self._tell(Answer(False, text))
+
+    def _arm(self, now_ns: int) -> Answer:
         if self._mode is not Mode.DISARMED:
-            self._note(f"arm refused: {self._mode.value}" + (
-                ", reset first" if self._mode is Mode.FAULT else ""))  # fmt: skip
-            return
+            reset = ", reset first" if self._mode is Mode.FAULT else ""
+            return self._refuse(f"arm refused: {self._mode.value}{reset}")
         obstacles = self._watch.obstacles(now_ns)
         if obstacles:
-            self._note(f"arm refused: {'; '.join(obstacles)}")
-            return
+            return self._refuse(f"arm refused: {'; '.join(obstacles)}")
         self._armed = True
         self._watch.rest(now_ns)
-        self._note("armed")
-        if self._observer.is_homed:
-            self._mode = Mode.READY
-        else:
-            self._begin_homing(now_ns)
+        armed = self._done("armed")
+        if not self._observer.is_homed:
+            return Answer(True, f"{armed.text}, {self._begin_homing(now_ns).text}")
+        self._mode = Mode.READY
+        return armed
 
-    def _begin_homing(self, now_ns: int) -> None:
+    def _begin_homing(self, now_ns: int) -> Answer:
         self._observer.forget()
         self._homing_state = self._homing.start(now_ns)
         self._mode = Mode.HOMING
-        self._note("homing")
+        return self._done("homing")
 
-    def _stop(self, now_ns: int, why: str) -> None:
+    def _stop(self, now_ns: int, why: str) -> Answer:
         self._swing_up_wanted = False
         self._armed = False
         if self._mode in DRIVEN:
             self._mode = Mode.SAFE_STOP
             self._stopping_since_ns = now_ns
-        self._note(f"{why}: braking" if self._mode is Mode.SAFE_STOP else why)
+        return self._done(f"{why}: braking" if self._mode is Mode.SAFE_STOP else why)
 
-    def _want_swing_up(self) -> None:
+    def _want_swing_up(self) -> Answer:
         if self._mode is Mode.READY:
             self._pilot.reset()
             self._flight = Flight(0.0, None, "none")
             self._mode = Mode.SWING_UP
-        elif self._mode is Mode.HOMING:
+            return Answer(True, "swinging up")
+        if self._mode is Mode.HOMING:
             self._swing_up_wanted = True
-        else:
-            self._note(f"swing-up refused: {self._mode.value}, arm first")
+            return Answer(True, "swing-up follows homing")
+        return self._refuse(f"swing-up refused: {self._mode.value}, arm first")
 
-    def _want_homing(self, now_ns: int) -> None:
+    def _want_homing(self, now_ns: int) -> Answer:
         if self._observer.camera_only:
-            self._note("homing is not needed: the camera sees the position")
-        elif self._mode is Mode.READY:
-            self._begin_homing(now_ns)
-        elif self._mode is Mode.DISARMED:
+            return self._done("homing is not needed: the camera sees the position")
+        if self._mode is Mode.READY:
+            return self._begin_homing(now_ns)
+        if self._mode is Mode.DISARMED:
             self._observer.homed = None
-            self._arm(now_ns)
-        else:
-            self._note(f"homing refused: {self._mode.value}")
+            return self._arm(now_ns)
+        return self._refuse(f"homing refused: {self._mode.value}")
 
-    def _reset(self) -> None:
+    def _reset(self) -> Answer:
         if self._mode is not Mode.FAULT:
-            self._note("reset: no fault is latched")
-            return
+            return self._done("reset: no fault is latched")
         self._latch.clear()
         self._observer.forget()
         self._pilot.reset()
         self._mode = Mode.DISARMED
-        self._note("reset: home again before use")
+        return self._done("reset: home again before use")
 
-    def _reconfigure(self, config: Config, now_ns: int) -> None:
+    def _reconfigure(self, config: Config, now_ns: int) -> Answer:
         """All of ``config`` or nothing of it (I9)."""
         why = refusal(self._config, config, self._mode)
         if why:
             self._note(f"settings refused: {why}")
-            return
+            return Answer(False, why)
         changed = sorted(changed_keys(self._config, config))
-        self._note(f"settings changed: {', '.join(changed)}" if changed else "settings unchanged")
+        answer = self._done(
+            f"settings changed: {', '.join(changed)}" if changed else "settings unchanged"
+        )
         limits = limits_changed(self._config, config)
         self.adopt(config)
         homed = self._observer.homed
@@ -279,6 +291,7 @@ class ControlCore:
             self._note("homing is outside the new tolerances: home again")
         if limits and config.motor.protocol == "bridge":
             self._watch.expect_limits(now_ns)
+        return answer
 
     def adopt(self, config: Config) -> None:
         """Take over settings in every part, whatever the mode; asks nobody."""
@@ -286,8 +299,8 @@ class ControlCore:
         self._observer.update(config)
         self._pilot.update(config)
         moved = self._target.update(config)
-        if moved:
-            self._note(moved)
+        if moved is not None:
+            self._tell(moved)
         self._limits = limits_from(config)
         self._watch.update(config)
         self._homing = Homing(config)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cartpole.messages import NANOSECONDS, FloatArray, Reference, ReferenceShape
+from cartpole.messages import NANOSECONDS, Answer, FloatArray, Reference, ReferenceShape
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -34,11 +34,11 @@ class Target:
         self._from_config_m = config.controller.target_m
         self._start_ns = 0
 
-    def update(self, config: Config) -> str:
+    def update(self, config: Config) -> Answer | None:
         """Take over a changed ``controller.target_m`` and the room for targets.
 
         A reference in force stays unless it leaves a smaller room: then its centre is held, or
-        what comes nearest to it. Answers what happened to it; "" if nothing did.
+        what comes nearest to it. Answers what happened to it; ``None`` if nothing did.
         """
         before_m, self._room_m = self._room_m, ROOM_SHARE * config.rig.position_limit_m
         if config.controller.target_m != self._from_config_m:
@@ -46,7 +46,7 @@ class Target:
             self.hold(config.controller.target_m)
         now = self._reference
         if self._room_m >= before_m or abs(now.centre_m) + abs(now.amplitude_m) <= self._room_m:
-            return ""
+            return None
         return self.hold(min(max(now.centre_m, -self._room_m), self._room_m))
 
     def state(self) -> TargetState:
@@ -58,23 +58,25 @@ class Target:
         self._reference, self._start_ns = state.reference, state.start_ns
         self._from_config_m = state.from_config_m
 
-    def hold(self, position_m: float) -> str:
+    def hold(self, position_m: float) -> Answer:
         """Hold the cart at a position [m]; answers what happened."""
         if not math.isfinite(position_m) or abs(position_m) > self._room_m:
-            return f"target refused: {position_m} m is outside ±{self._room_m:.3f} m"
+            return Answer(False, f"target refused: {position_m} m is outside ±{self._room_m:.3f} m")
         self._reference = Reference(centre_m=position_m)
-        return f"target {position_m:.3f} m"
+        return Answer(True, f"target {position_m:.3f} m")
 
-    def follow(self, reference: Reference, now_ns: int) -> str:
+    def follow(self, reference: Reference, now_ns: int) -> Answer:
         """Follow a moving target from now on; answers what happened."""
         numbers = (reference.centre_m, reference.amplitude_m, reference.period_s)
         if not all(math.isfinite(x) for x in numbers) or reference.period_s < 0.5:
-            return "reference refused: numbers must be finite, the period at least 0.5 s"
+            return Answer(
+                False, "reference refused: numbers must be finite, the period at least 0.5 s"
+            )
         if abs(reference.centre_m) + abs(reference.amplitude_m) > self._room_m:
-            return f"reference refused: it leaves ±{self._room_m:.3f} m"
+            return Answer(False, f"reference refused: it leaves ±{self._room_m:.3f} m")
         self._reference = reference
         self._start_ns = now_ns
-        return f"reference {reference.shape.value}"
+        return Answer(True, f"reference {reference.shape.value}")
 
     def at(self, t_ns: int) -> float:
         """The target [m] at a time."""

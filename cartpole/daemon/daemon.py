@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cartpole import realtime
 from cartpole.control.core import ControlCore
+from cartpole.control.governor import limits_from, slew
 from cartpole.control.timed_planner import TimedPlanner
 from cartpole.errors import CartpoleError
 from cartpole.messages import (
     NANOSECONDS,
+    Answer,
+    Command,
     Detection,
     EncoderSample,
+    Link,
+    LinkEvent,
+    LinkState,
     Measurement,
     Mode,
     Request,
@@ -36,13 +42,18 @@ if TYPE_CHECKING:
     from firmware_bridge.rig_links import RigLinks
 
 T = TypeVar("T")
+Asked = tuple[Request, "Future[Answer]"]
+STOPPING = (RequestKind.STOP, RequestKind.DISARM)
 STOP_WITHIN_S = 1.5
 QUIET_TICKS = 25  # with all devices up, before a configured start by itself
 COLLECT_EVERY = 50  # ticks
 
 
 class Listener(Protocol):
-    """Anybody who is shown every tick: recorder, summary, page. Must not wait."""
+    """Anybody who is shown every tick: recorder, summary, page. Must not wait.
+
+    One that raises is shown no more.
+    """
 
     def put_tick(
         self, record: TickRecord, truth: State | None = None, timing: TickTiming | None = None
@@ -65,17 +76,18 @@ class Daemon:
     def __init__(self, config: Config, devices: Devices, listeners: tuple[Listener, ...]) -> None:
         self._config = config
         self._devices = devices
-        self._listeners = listeners
+        self._listeners = list(listeners)
+        self._lost: list[LinkEvent] = []  # listeners, since the last tick
         self._threshold = config.camera.threshold
         self._planner = TimedPlanner(config)
         self._core = ControlCore(config, planner=self._planner)
         self._told = config  # what the links know
-        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Asked] = queue.SimpleQueue()
         self._errands: queue.SimpleQueue[Callable[[ControlCore], None]] = queue.SimpleQueue()
         self._period_ns = round(config.controller.period_s * NANOSECONDS)
         self._seen_encoder = config.encoder.protocol == "none"
         self._seen_camera = config.camera.source == "none"
-        self._asked: dict[int, tuple[Request, threading.Event, list[str]]] = {}
+        self._sent: Command | None = None
         self._stopping = False
         self.latest: TickRecord | None = None
         self.latest_timing: TickTiming | None = None
@@ -93,18 +105,25 @@ class Daemon:
         """The core's present mode."""
         return self._core.mode
 
-    def submit(self, request: Request) -> None:
-        """Ask for something; it is done in the next tick."""
-        self._requests.put(request)
+    def submit(self, request: Request) -> Future[Answer]:
+        """Ask for something; it is done, and answered, in the next tick."""
+        answer: Future[Answer] = Future()
+        self._requests.put((request, answer))
+        return answer
 
-    def ask(self, request: Request, timeout_s: float = 2.0) -> tuple[str, ...]:
-        """Submit and wait for the tick that handled it; returns its events."""
-        done = threading.Event()
-        self._asked[id(request)] = (request, done, [])
-        self.submit(request)
-        handled = done.wait(timeout_s)
-        _, _, events = self._asked.pop(id(request))
-        return tuple(events) if handled else ("no answer: the loop does not run",)
+    def ask(self, request: Request, timeout_s: float = 2.0) -> Answer:
+        """Submit and wait for the answer.
+
+        What no tick took in time is withdrawn, so that it does not happen later; a stop never is.
+        """
+        answer = self.submit(request)
+        with contextlib.suppress(FutureTimeout):
+            return answer.result(timeout_s)
+        withdrawn = request.kind not in STOPPING and answer.cancel()
+        if not withdrawn:  # or a tick has it this very moment
+            with contextlib.suppress(FutureTimeout):
+                return answer.result(timeout_s)
+        return Answer(False, "no answer: the loop does not run")
 
     def between_ticks(self, work: Callable[[ControlCore], T], timeout_s: float = 2.0) -> T:
         """Have ``work`` done by the control thread once the next command is out; it must be quick.
@@ -138,27 +157,31 @@ class Daemon:
         a run of limited duration; then brake. Returns the last record before braking."""
         realtime.freeze_garbage()
         pacer = Pacer(self._config.controller.period_s)
+        try:
+            return self._loop(pacer, duration_s)
+        finally:
+            try:
+                self._brake(pacer)
+            finally:
+                realtime.thaw_garbage()
+
+    def _loop(self, pacer: Pacer, duration_s: float | None) -> TickRecord | None:
         started_ns: int | None = None
         autostart = self._config.startup.action == "swing_up"
         quiet_ticks = 0
-        try:
-            while not self._stopping:
-                record = self._tick(pacer.wait(), listen=True)
-                now_ns = record.input.now_ns
-                quiet_ticks += self._devices_ready
-                if autostart and quiet_ticks >= QUIET_TICKS:
-                    autostart = False
-                    self.submit(Request(RequestKind.ARM))
-                    self.submit(Request(RequestKind.SWING_UP))
-                if started_ns is None and record.mode is Mode.SWING_UP:
-                    started_ns = now_ns
-                if duration_s is not None and self._over(record, started_ns, duration_s):
-                    break
-            last = self.latest
-            self._brake(pacer)
-            return last
-        finally:
-            realtime.thaw_garbage()
+        while not self._stopping:
+            record = self._tick(pacer.wait(), self._take_requests(), listen=True)
+            now_ns = record.input.now_ns
+            quiet_ticks += self._devices_ready
+            if autostart and quiet_ticks >= QUIET_TICKS:
+                autostart = False
+                self.submit(Request(RequestKind.ARM))
+                self.submit(Request(RequestKind.SWING_UP))
+            if started_ns is None and record.mode is Mode.SWING_UP:
+                started_ns = now_ns
+            if duration_s is not None and self._over(record, started_ns, duration_s):
+                break
+        return self.latest
 
     @property
     def _devices_ready(self) -> bool:
@@ -173,19 +196,37 @@ class Daemon:
         return elapsed_ns >= duration_s * NANOSECONDS - self._period_ns // 2
 
     def _brake(self, pacer: Pacer) -> None:
-        """Bring the cart to rest under the governor, however long it takes within reason."""
-        self.submit(Request(RequestKind.STOP))
-        until_ns = time.monotonic_ns() + round(STOP_WITHIN_S * NANOSECONDS)
-        while time.monotonic_ns() < until_ns:
-            record = self._tick(pacer.wait(), listen=False)
-            if record.mode in (Mode.DISARMED, Mode.FAULT):
-                return
+        """Bring the cart to rest under the governor, however long it takes within reason.
 
-    def _tick(self, wake: Wake, *, listen: bool) -> TickRecord:
-        tick = TickInput(
-            wake.now_ns, self._measurements(), self._take_requests(), self._budget(wake)
-        )
+        Whatever ended the loop may end this, too: then the command is ramped down without a core.
+        """
+        until_ns = time.monotonic_ns() + round(STOP_WITHIN_S * NANOSECONDS)
+        asked: list[Asked] = [(Request(RequestKind.STOP), Future())]
+        try:
+            while time.monotonic_ns() < until_ns:
+                record = self._tick(pacer.wait(), asked, listen=False)
+                if record.mode in (Mode.DISARMED, Mode.FAULT):
+                    return
+                asked = []
+        except Exception as error:
+            self.events.put(f"braking without the controller: {error!r}")
+        self._ramp_down(pacer)
+
+    def _ramp_down(self, pacer: Pacer) -> None:
+        """From the last command that went out to zero, by the governor's steps; then drive off."""
+        limits, last = limits_from(self._config), self._sent
+        while last is not None and last.enable:
+            velocity = slew(0.0, last.velocity_m_s, limits)
+            now_ns = pacer.wait().now_ns
+            last = Command(now_ns, last.sequence + 1, velocity, velocity != 0.0, 0.0)
+            with contextlib.suppress(Exception):  # the link's own close sends zero, too
+                self._devices.links.send(last)
+
+    def _tick(self, wake: Wake, asked: list[Asked], *, listen: bool) -> TickRecord:
+        requests = tuple(request for request, _ in asked)
+        tick = TickInput(wake.now_ns, self._measurements(), requests, self._budget(wake))
         record = self._core.tick(tick)
+        self._sent = record.command
         self._devices.links.send(record.command)
         if self._core.config is not self._told:
             self._told = self._core.config
@@ -202,13 +243,11 @@ class Daemon:
         )
         self.latest, self.latest_timing = record, timing
         if listen:
-            truth = self._devices.truth(wake.now_ns) if self._devices.truth is not None else None
-            for listener in self._listeners:
-                listener.put_tick(record, truth, timing)
+            self._show(record, timing)
         for event in record.events:
             self.events.put(event)
-        for request in tick.requests:
-            self._answer(request, record)
+        for (_, answer), told in zip(asked, record.answers, strict=True):
+            answer.set_result(told)
         self.on_tick(record)
         while not self._errands.empty():
             self._errands.get()(self._core)
@@ -216,14 +255,21 @@ class Daemon:
             realtime.collect_young()
         return record
 
-    def _answer(self, request: Request, record: TickRecord) -> None:
-        waiting = self._asked.get(id(request))
-        if waiting is not None:
-            waiting[2].extend(record.events)
-            waiting[1].set()
+    def _show(self, record: TickRecord, timing: TickTiming) -> None:
+        """The tick to every listener; who raises is dropped, and the next tick says so."""
+        now_ns = record.input.now_ns
+        truth = self._devices.truth(now_ns) if self._devices.truth is not None else None
+        for listener in tuple(self._listeners):
+            try:
+                listener.put_tick(record, truth, timing)
+            except Exception as error:
+                self._listeners.remove(listener)
+                told = f"{type(listener).__name__} is dropped: {error!r}"
+                self._lost.append(LinkEvent(now_ns, Link.LISTENER, LinkState.DOWN, told))
 
     def _measurements(self) -> tuple[Measurement, ...]:
-        found: list[Measurement] = list(self._devices.links.poll())
+        found: list[Measurement] = [*self._devices.links.poll(), *self._lost]
+        self._lost.clear()
         if self._devices.camera is not None:
             seen = self._devices.camera.poll()
             found.extend(seen)
@@ -235,11 +281,13 @@ class Daemon:
             self._seen_camera |= any(isinstance(item, Detection) for item in found)
         return tuple(found)
 
-    def _take_requests(self) -> tuple[Request, ...]:
-        taken: list[Request] = []
+    def _take_requests(self) -> list[Asked]:
+        taken: list[Asked] = []
         while not self._requests.empty() and len(taken) < 32:
-            taken.append(self._requests.get())
-        return tuple(taken)
+            request, answer = self._requests.get()
+            if answer.set_running_or_notify_cancel():
+                taken.append((request, answer))
+        return taken
 
     def _budget(self, wake: Wake) -> int:
         """Newton steps that fit into what is left of the period."""

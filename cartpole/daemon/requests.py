@@ -8,7 +8,9 @@ from cartpole.daemon.recorder import Recorder
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.snapshot import snapshot
 from cartpole.errors import UsageError
-from cartpole.remote.socket import Answer, parse_request
+from cartpole.messages import Answer
+from cartpole.remote import socket
+from cartpole.remote.socket import parse_request
 
 if TYPE_CHECKING:
     from cartpole.daemon.daemon import Daemon
@@ -22,7 +24,7 @@ class Desk:
         self._settings = settings
         self._recorder = recorder
 
-    def answer(self, message: dict[str, Any]) -> Answer:
+    def answer(self, message: dict[str, Any]) -> socket.Answer:
         """One message; raises CartpoleError with one line for the asker."""
         word = message.get("do")
         if word == "status":
@@ -55,14 +57,10 @@ class Desk:
             raise UsageError(f"unknown request {word!r}")
         return self._told(self._daemon.ask(request))
 
-    def _recorded(self, told: str) -> Answer:
+    def _recorded(self, told: str) -> socket.Answer:
         self._daemon.events.put(told)
-        return {"ok": True, "events": [told]}
+        return self._told(Answer(True, told))
 
     @staticmethod
-    def _told(events: tuple[str, ...]) -> Answer:
-        """Refusals are failures; everything else is told as it is."""
-        refusals = [event for event in events if "refused" in event]
-        if refusals:
-            return {"ok": False, "error": "; ".join(refusals)}
-        return {"ok": True, "events": list(events)}
+    def _told(answer: Answer) -> socket.Answer:
+        return {"ok": answer.ok, "text" if answer.ok else "error": answer.text}

@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 from cartpole.config.load import live_fields, load_config
 from cartpole.control.change import refusal
 from cartpole.errors import ConfigError
-from cartpole.messages import Mode, Request, RequestKind
+from cartpole.messages import Answer, Mode, Request, RequestKind
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-
-REFUSED = "settings refused: "  # as the core says it
 
 
 def get_value(config: Config, key: str) -> Any:
@@ -39,33 +37,33 @@ class SettingsKeeper:
         path: Path | None,
         overrides: list[str],
         current: Callable[[], Config],
-        ask: Callable[[Request], tuple[str, ...]],
+        ask: Callable[[Request], Answer],
         mode: Callable[[], Mode] = lambda: Mode.DISARMED,
     ) -> None:
-        """``current`` and ``mode`` are the core's; ``ask`` returns the events of its tick."""
+        """``current``, ``mode`` and what ``ask`` answers are the core's."""
         self._path, self._overrides = path, list(overrides)
         self._current, self._ask, self._mode = current, ask, mode
         self._changed: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def reload(self) -> tuple[str, ...]:
+    def reload(self) -> Answer:
         """Read the file again and apply it; raises ConfigError and leaves all as it was."""
         with self._lock:
             if self._path is None:
                 raise ConfigError("started without a file: there is nothing to reload")
             wanted = load_config(self._path, self._overrides)
-            events = self._apply(wanted)
+            answer = self._apply(wanted)
             self._changed.clear()
-            return events
+            return answer
 
-    def set_values(self, values: dict[str, Any]) -> tuple[str, ...]:
+    def set_values(self, values: dict[str, Any]) -> Answer:
         """Change fields now; raises ConfigError naming key and what is allowed."""
         with self._lock:
             overrides = [*self._overrides]
             overrides += [f"{k}={v}" for k, v in {**self._changed, **values}.items()]
-            events = self._apply(load_config(self._path, overrides))
+            answer = self._apply(load_config(self._path, overrides))
             self._changed.update(values)
-            return events
+            return answer
 
     def save(self) -> str:
         """Write the live fields that differ from the file into it; returns the backup's name."""
@@ -79,10 +77,6 @@ class SettingsKeeper:
             backup = write_values(self._path, self._changed)
             self._changed.clear()
             return str(backup)
-
-    def revert(self) -> tuple[str, ...]:
-        """Back to what the file says."""
-        return self.reload()
 
     def describe(self) -> dict[str, Any]:
         """Live fields with value, bounds and meaning, for sliders."""
@@ -106,16 +100,15 @@ class SettingsKeeper:
             }
         return shown
 
-    def _apply(self, wanted: Config) -> tuple[str, ...]:
+    def _apply(self, wanted: Config) -> Answer:
         why = refusal(self._current(), wanted, self._mode())
         if why:
             raise ConfigError(why)
         _design(wanted)
-        events = self._ask(Request(RequestKind.CONFIG, config=wanted))
-        refused = [event for event in events if event.startswith(REFUSED)]
-        if refused:  # armed between the question above and the core's tick
-            raise ConfigError(refused[0].removeprefix(REFUSED))
-        return events
+        answer = self._ask(Request(RequestKind.CONFIG, config=wanted))
+        if not answer.ok:  # armed between the question above and the core's tick
+            raise ConfigError(answer.text)
+        return answer
 
 
 def _design(config: Config) -> None:

@@ -225,7 +225,7 @@ class Page:
         if not answer["ok"]:
             ui.notify(answer["error"], type="negative", position="bottom-right", multi_line=True)
             return
-        told = list(answer.get("events", []))
+        told = [answer["text"]] if "text" in answer else []
         if "backup" in answer:
             told.append(f"saved, before: {answer['backup']}" if answer["backup"] else "no change")
         for line in told:

@@ -5,8 +5,9 @@ Requests: ``{"do": "status"}``, ``{"do": "arm"}`` and the other operator words, 
 ``{"do": "set", "values": {...}}``, ``{"do": "save"}``, ``{"do": "revert"}``, ``{"do": "reload"}``,
 ``{"do": "record"}`` (begin a recording, in any mode) and ``{"do": "stop-record"}`` (end it; answers
 when the file is whole).
-Answers: ``{"ok": true, ...}`` or ``{"ok": false, "error": "one line"}``. A peer must be root, the
-daemon's own user, or a member of the socket's group.
+Answers: ``{"ok": true, "text": "one line"}``, or with what was asked for in place of the text, or
+``{"ok": false, "error": "one line"}``. A peer must be root, the daemon's own user, or a member of
+the socket's group.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 
 from cartpole.control.state import CoreState
 from cartpole.messages import (
+    Answer,
     BoardStatus,
     Command,
     Detection,
@@ -50,6 +51,7 @@ class TickLine:
     estimate: bool
     plan: bool
     events: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -146,6 +146,7 @@ def _tick_line(record: TickRecord) -> TickLine:
         record.estimate is not None,
         record.plan is not None,
         record.events,
+        record.answers,
     )
 
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from cartpole.control.change import refusal
 from cartpole.messages import NANOSECONDS, Fault, Mode, RequestKind, Severity
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.messages import TickRecord
 
-CHANGED = "settings changed"  # as the core says that it took over a request's
 INVARIANTS = ("I1", "I2", "I4", "I6", "I7")
 _ROUNDING = 1e-9
 # A filter's velocity is not the truth: so much way to the stop may be missing by its error alone.
@@ -44,10 +45,11 @@ class Invariants:
     """Holds records against the invariants, one after the other."""
 
     def __init__(self, config: Config) -> None:
-        self._take_limits(config)
         self._previous: TickRecord | None = None
+        self._take_limits(config)
 
     def _take_limits(self, config: Config) -> None:
+        self._config = config
         self._velocity = config.rig.velocity_limit_m_s
         self._acceleration = min(config.rig.acceleration_limit_m_s2, config.motor.acceleration_m_s2)
         self._slew = config.rig.acceleration_limit_m_s2 * config.controller.period_s
@@ -60,9 +62,8 @@ class Invariants:
 
     def check(self, record: TickRecord, truth: Vector4 | None = None) -> list[Violation]:
         """What the next record violates; ``truth`` is a simulated rig's state at its time."""
-        changes = [r.config for r in record.input.requests if r.config is not None]
-        if changes and any(event.startswith(CHANGED) for event in record.events):
-            self._take_limits(changes[-1])
+        for config in self._taken_over(record):
+            self._take_limits(config)
         found = [
             *self._wire(record),
             *self._way_to_stop(record, truth),
@@ -73,6 +74,16 @@ class Invariants:
         self._previous = record
         now = record.input.now_ns
         return [Violation(name, record.index, now, why) for name, why in found]
+
+    def _taken_over(self, record: TickRecord) -> Iterable[Config]:
+        """The settings that the core took over in this tick."""
+        mode = Mode.DISARMED if self._previous is None else self._previous.mode
+        for request, answer in zip_longest(record.input.requests, record.answers):
+            if request.config is None:
+                continue
+            # A recording from before there were answers: what the core decides by.
+            if answer.ok if answer else not refusal(self._config, request.config, mode):
+                yield request.config
 
     def _wire(self, record: TickRecord) -> Iterable[tuple[str, str]]:
         command = record.command

@@ -97,6 +97,7 @@ class RecordedTick:
             line.target_m,
             self.faults,
             line.events,
+            line.answers,
         )
 
     def _plan(self, trajectory: Trajectory | None) -> Plan | None:
@@ -283,6 +284,7 @@ class _Gathered:
         whole = (
             len(self.measurements) == line.measurements
             and len(self.requests) == line.requests
+            and len(line.answers) in (0, line.requests)
             and len(self.faults) == line.faults
             and ("/estimate" in found) == line.estimate
             and ("/plan" in found) == line.plan
