@@ -78,6 +78,7 @@ class BrokenPlanner:
     def __init__(self, config: Config) -> None:
         self._inner = make_planner(config)
         self.problem = self._inner.problem
+        self.model = None
         self.status: PlanStatus | None = None
 
     def plan(self, state: FloatArray, reference: FloatArray, budget: int, start_ns: int) -> Plan:

@@ -415,6 +415,7 @@ class ControlCore:
         state = np.array([*predicted, self._sent_m_s])
         reference = self._target.over(acts_ns, self._pilot.times_s)
         self._flight = self._pilot.fly(state, reference, tick.newton_budget, acts_ns)
+        self._observer.believe(self._pilot.model)
         if self._flight.source == "none":
             self._raise(tick.now_ns, "no control", "")
         return self._flight.plan, self._flight.velocity_m_s

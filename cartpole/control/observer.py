@@ -17,6 +17,7 @@ from cartpole.messages import (
     HomingResult,
     Measurement,
 )
+from cartpole.model.parameters import ModelParameters
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -35,6 +36,7 @@ class ObserverState:
     homed: HomingResult | None = None
     sample: EncoderSample | None = None
     residual_m: float | None = None
+    model: ModelParameters | None = None
 
 
 class Observer:
@@ -44,6 +46,7 @@ class Observer:
         self.homed = homed
         self.sample: EncoderSample | None = None  # the newest
         self.residual_m: float | None = None  # the newest frame's position less the estimate's
+        self._model: ModelParameters | None = None  # as found in flight
         self.camera_only = config.encoder.protocol == "none"
         self._config = config
         self._filter = StateFilter(config)
@@ -61,21 +64,32 @@ class Observer:
     def update(self, config: Config) -> None:
         """Take over changed settings."""
         self._config = config
+        self._model = None
         self._filter.update(config)
+
+    def believe(self, model: ModelParameters | None) -> None:
+        """Predict with this model from now on; ``None`` leaves the model as it is."""
+        if model is not None and model != self._model:
+            self._model = model
+            self._filter.believe(model)
 
     def state(self) -> ObserverState:
         """All that is remembered, copied."""
-        return ObserverState(self._filter.state(), self.homed, self.sample, self.residual_m)
+        return ObserverState(
+            self._filter.state(), self.homed, self.sample, self.residual_m, self._model
+        )
 
     def restore(self, state: ObserverState) -> None:
         """Go on from a state under the same settings; SessionError if it is none."""
         self.homed, self.sample, self.residual_m = state.homed, state.sample, state.residual_m
+        self.believe(state.model)
         self._filter.restore(state.filter)
 
     def forget(self) -> None:
         """The counts mean nothing until the next homing, nor does the estimate."""
         self.homed = None
         self._filter = StateFilter(self._config)
+        self._model = None
 
     def _take_encoder(self, sample: EncoderSample) -> None:
         """Counts of both encoders."""

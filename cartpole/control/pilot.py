@@ -15,7 +15,7 @@ import numpy as np
 from cartpole.control import energy, lqr
 from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
-from cartpole.model.parameters import from_config
+from cartpole.model.parameters import ModelParameters, from_config
 from cartpole.optimizer.planner import PlannerState
 from cartpole.recall import require
 
@@ -63,6 +63,11 @@ class Pilot:
         self._period_s = config.controller.period_s
         self._period_ns = round(1e9 * config.controller.period_s)
         self._feed_back_only = config.controller.feed_back_only
+
+    @property
+    def model(self) -> ModelParameters | None:
+        """The rig as the planner found it in flight; ``None`` if it does not learn."""
+        return self._planner.model
 
     def update(self, config: Config) -> None:
         """Take over changed settings; plans of another length mean that all are forgotten."""

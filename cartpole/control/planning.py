@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cartpole.errors import SessionError
 from cartpole.messages import FloatArray, Plan
-from cartpole.model.parameters import from_config
+from cartpole.model.parameters import ModelParameters, from_config
 from cartpole.optimizer.planner import Planner, PlannerState, make_planner
 from cartpole.optimizer.problem import horizon_steps
 
@@ -21,6 +21,10 @@ class PlanMaker(Protocol):
     @property
     def problem(self) -> Problem:
         """Horizon, costs and limits."""
+
+    @property
+    def model(self) -> ModelParameters | None:
+        """The rig as it was found in flight; ``None`` if nothing is learned."""
 
     def plan(
         self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
@@ -57,6 +61,11 @@ class RigPlanner:
     def problem(self) -> Problem:
         """See ``PlanMaker``."""
         return self._planner.problem
+
+    @property
+    def model(self) -> ModelParameters | None:
+        """See ``PlanMaker``; the penalty method does not learn."""
+        return self._planner.model if isinstance(self._planner, Planner) else None
 
     def plan(
         self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int

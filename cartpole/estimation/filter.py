@@ -29,7 +29,7 @@ from cartpole.messages import (
     P,
     V,
 )
-from cartpole.model.parameters import from_config
+from cartpole.model.parameters import ModelParameters, from_config
 from cartpole.recall import refill, require
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ class StateFilter:
         """Take over new settings; they hold for everything not yet worked in."""
         self._config = config
         model, noise, par = from_config(config), config.estimator, self._par
-        par[at.COUPLING], par[at.GRAVITY] = model.coupling_1_m, model.gravity_m_s2
-        par[at.DAMPING], par[at.COULOMB] = model.damping_1_s, model.coulomb_rad_s2
-        par[at.TAU], par[at.LIMIT] = model.tau_s, model.motor_acceleration_m_s2
+        self.believe(model)
         par[at.CART_POWER] = noise.cart_noise_m_s2**2
         par[at.POLE_POWER] = noise.pole_noise_rad_s**2
         par[at.OFFSET_POWER] = noise.offset_noise_rad**2
@@ -117,6 +115,13 @@ class StateFilter:
         self._half_p = 0.5 / config.encoder.cart_counts_per_m
         self._half_theta = math.pi / config.encoder.pole_counts_per_turn
         self._history_ns = int(par[at.HISTORY_NS])
+
+    def believe(self, model: ModelParameters) -> None:
+        """Predict with this model; it holds for everything not yet worked in."""
+        par = self._par
+        par[at.COUPLING], par[at.GRAVITY] = model.coupling_1_m, model.gravity_m_s2
+        par[at.DAMPING], par[at.COULOMB] = model.damping_1_s, model.coulomb_rad_s2
+        par[at.TAU], par[at.LIMIT] = model.tau_s, model.motor_acceleration_m_s2
 
     def reset(self, t_ns: int, state: Four, sigma: Four) -> None:
         """Start from a known state (p, v, theta, omega); commands in flight stay."""

@@ -16,7 +16,7 @@ class ModelParameters:
     """What the equations of motion need; SI.
 
     ``motor_acceleration_m_s2`` is the clip inside the drive; ``delay_s`` the time from sending a
-    command to its first effect.
+    command to its first effect; ``gain`` the speed that a command of 1 m/s leads to.
     """
 
     length_m: float = 0.5
@@ -26,6 +26,7 @@ class ModelParameters:
     motor_acceleration_m_s2: float = 8.0
     delay_s: float = 0.008
     gravity_m_s2: float = GRAVITY_M_S2
+    gain: float = 1.0
 
     @property
     def coupling_1_m(self) -> float:

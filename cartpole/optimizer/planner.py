@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
-from cartpole.model.parameters import from_config
+from cartpole.model.parameters import ModelParameters, from_config
 from cartpole.optimizer.adapt import ModelTracker, TrackerState
 from cartpole.optimizer.bank import (
     STARTS,
@@ -90,6 +90,11 @@ class Planner:
         self._last_ns = 0
         self._seen_ns = 0
         self._turn = 0
+
+    @property
+    def model(self) -> ModelParameters:
+        """The rig as far as it is known by now: the configured one, corrected in flight."""
+        return self._tracker.model
 
     @property
     def cold(self) -> bool:
