@@ -12,7 +12,6 @@ import pytest
 from session_fakes import FakeCore, write_session
 
 from cartpole.config.schema import Config
-from cartpole.errors import SessionError, UsageError
 from cartpole.messages import (
     Command,
     Estimate,
@@ -24,72 +23,34 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
+from cartpole.session.columns import LAYOUTS
 from cartpole.session.exchange import (
     COLUMNS,
-    Table,
     export_csv,
     import_settings,
     import_table,
-    read_table,
 )
 from cartpole.session.invariants import Invariants
 from cartpole.session.listing import compare, describe, list_sessions
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay
+from cartpole.session.tables import Run, Table, read_table
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "physical_cartpole"
 
 
-def test_plain_table(tmp_path: Path) -> None:
-    path = tmp_path / "run.csv"
-    path.write_text("# a comment\nt_s, theta_rad ,p_m\n\n10.0,3.1,0.1\n10.02,3.2,-0.1\n")
-    table = read_table(path, "plain")
-    assert table.t_s.tolist() == pytest.approx([0.0, 0.02])
-    assert table.p_m.tolist() == [0.1, -0.1]
-    assert table.theta_rad.tolist() == [3.1, 3.2]
-
-
-@pytest.mark.parametrize(
-    ("text", "where"),
-    [
-        ("t_s,p_m,theta_rad\n0,0,0\n0.1,zero,0\n", ":3:"),
-        ("t_s,p_m,theta_rad\n0,0,0\n0.1,0\n", ":3:"),
-        ("t_s,p_m,theta_rad\n0,0,0\n0.1,nan,0\n", ":3:"),
-        ("t_s,p_m\n0,0\n", ":1:"),
-        ("t_s,p_m,theta_rad\n", "no rows"),
-        ("t_s,p_m,theta_rad\n0,0,0\n0,0,0\n", "time"),
-        ("t_s,p_m,theta_rad\n0,0,0\n1,1500,0\n", "metres"),
-    ],
-)
-def test_bad_tables_name_the_place(tmp_path: Path, text: str, where: str) -> None:
-    path = tmp_path / "run.csv"
-    path.write_text(text)
-    with pytest.raises(SessionError, match=where):
-        read_table(path, "plain")
-
-
-def test_unknown_format(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="physical_cartpole"):
-        read_table(tmp_path / "x.csv", "excel")
-
-
-def test_foreign_angle_becomes_ours(tmp_path: Path) -> None:
-    path = tmp_path / "run.csv"
-    path.write_text("time,angle,position\n1,3.1,0\n1.02,-3.1,0\n1.04,0.0,0\n")
-    theta = read_table(path, "physical_cartpole").theta_rad
-    assert theta[0] == pytest.approx(math.pi + 3.1)
-    assert theta[1] == pytest.approx(3 * math.pi - 3.1)  # unwrapped: hanging is 2 pi here
-    assert math.remainder(theta[2] - math.pi, 2 * math.pi) == pytest.approx(0, abs=1e-12)
-
-
 def test_import_through_a_core_and_back_out(tmp_path: Path) -> None:
-    table = Table(np.arange(50) * 0.02, np.linspace(-0.1, 0.1, 50), np.linspace(0, 7, 50))
+    run = Run(np.arange(50) * 0.02, np.linspace(-0.1, 0.1, 50), np.linspace(0, 7, 50))
+    table = Table("folder/x.csv", "", LAYOUTS["plain"], (run, run))
     path = tmp_path / "run.mcap"
     config = import_settings("plain", None)
-    found = import_table(table, config, path, "x.csv", original=b"abc", make_core=FakeCore)
-    assert found.samples == 50
+    found = import_table(table, config, path, original=b"abc", make_core=FakeCore)
+    assert [one.samples for _, one in found] == [50, 50]
+    assert found[1][0].name == "run-run2.mcap"
+    assert open_session(found[1][0]).provenance["imported_run"] == "2"
     session = open_session(path)
     assert session.provenance["imported"] == "x.csv"
+    assert session.provenance["imported_layout"] == LAYOUTS["plain"].text()
     assert replay(session, make_core=FakeCore).bitwise_equal
     assert session.contents.attachments["source.csv"] == b"abc"
     rows_at = tmp_path / "out.csv"
@@ -98,7 +59,7 @@ def test_import_through_a_core_and_back_out(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
     counts = [int(row["cart_counts"]) for row in rows]
-    assert np.allclose(np.array(counts) / config.encoder.cart_counts_per_m, table.p_m, atol=3e-5)
+    assert np.allclose(np.array(counts) / config.encoder.cart_counts_per_m, run.p_m, atol=3e-5)
     ticks = list(session.ticks())
     assert ticks[7].estimate is not None
     assert float(rows[7]["omega_rad_s"]) == ticks[7].estimate.state[3]
@@ -111,9 +72,10 @@ def test_all_real_recordings_import_and_are_consistent(tmp_path: Path) -> None:
     config = import_settings("physical_cartpole", None)
     nis = []
     for number, path in enumerate(files):
-        table = read_table(path, "physical_cartpole")
+        table = read_table(path)
+        (run,) = table.runs
         output = tmp_path / f"{path.stem}.mcap"
-        found = import_table(table, config, output, path.name)
+        ((_, found),) = import_table(table, config, output)
         nis.append(found.nis_mean)
         assert found.rejected < 0.1 * 2 * found.samples
         if number % 8 == 0:
@@ -121,8 +83,8 @@ def test_all_real_recordings_import_and_are_consistent(tmp_path: Path) -> None:
             assert replay(session).bitwise_equal
             last = list(session.ticks())[-1].estimate
             assert last is not None
-            assert abs(last.state[0] - table.p_m[-1]) < 0.002
-            assert abs(last.state[2] - table.theta_rad[-1]) < 0.02
+            assert abs(last.state[0] - run.p_m[-1]) < 0.002
+            assert abs(last.state[2] - run.theta_rad[-1]) < 0.02
     assert 0.5 < float(np.median(nis)) < 1.6
 
 

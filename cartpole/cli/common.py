@@ -20,6 +20,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="dotted.key=value, repeatable", metavar="KEY=VALUE"),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="overwrite what is there")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the figures here")]
 
 

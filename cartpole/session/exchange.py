@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cartpole.errors import SessionError, UsageError
+from cartpole.errors import SessionError
 from cartpole.messages import NANOSECONDS, Detection, EncoderSample, HomingResult, TickInput
 from cartpole.session.writer import SessionWriter
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.messages import FloatArray
     from cartpole.session.reader import RecordedTick, Session
     from cartpole.session.resume import CoreFactory
+    from cartpole.session.tables import Run, Table
 
-FORMATS = ("plain", "physical_cartpole")
-LARGEST_BYTES = 256 << 20
 START_NS = NANOSECONDS
-IMPORTED = "imported"
+IMPORTED, IMPORTED_LAYOUT, IMPORTED_RUN = "imported", "imported_layout", "imported_run"
+SOURCE = "source.csv"  # the attachment
+LARGEST_SOURCE = 16 << 20
+MOST_REJECTED = 0.5  # of the samples: more, and the filter believes nothing that it is shown
 
 # What a foreign rig's settings become unless the user says otherwise.
 PHYSICAL_CARTPOLE = {
@@ -53,15 +55,6 @@ UNKNOWN_DRIVE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A foreign recording in the signs used here: theta 0 hanging, unwrapped; all (n,)."""
-
-    t_s: FloatArray
-    p_m: FloatArray
-    theta_rad: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
 class Consistency:
     """Whether the estimator believes what it sees; 1 is perfect, for the angle's innovations."""
 
@@ -71,72 +64,12 @@ class Consistency:
     duration_s: float
 
 
-def read_table(path: Path, form: str) -> Table:
-    """Read a CSV; raises SessionError naming the line, UsageError for an unknown format."""
-    if form == "plain":
-        t, p, theta = _read_columns(path, ("t_s", "p_m", "theta_rad"))
-        return _checked(path, t, p, np.unwrap(theta))
-    if form == "physical_cartpole":
-        # The angle is zero upright and wrapped. Its sign fits ours as it stands: in all of their
-        # recordings the pole's acceleration goes with +cos(angle) times the cart's.
-        t, p, angle = _read_columns(path, ("time", "position", "angle"))
-        return _checked(path, t, p, np.unwrap(angle) + math.pi)
-    raise UsageError(f"--format {form}: one of {', '.join(FORMATS)}")
-
-
-def _read_columns(path: Path, names: tuple[str, ...]) -> list[FloatArray]:
-    try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise SessionError(f"{path} is larger than {LARGEST_BYTES >> 20} MB")
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = _rows(path, file.readlines(), names)
-    except OSError as error:
-        raise SessionError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SessionError(f"{path} is not a text file") from None
-    if len(rows) < 2:
-        raise SessionError(f"{path} has no rows")
-    table = np.array(rows, dtype=np.float64)
-    return [table[:, place] for place in range(len(names))]
-
-
-def _rows(path: Path, lines: list[str], names: tuple[str, ...]) -> list[list[float]]:
-    places: list[int] | None = None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            cells = next(csv.reader([line]))
-            if places is None:
-                places = [[cell.strip() for cell in cells].index(name) for name in names]
-                continue
-            row = [float(cells[place]) for place in places]
-        except (ValueError, IndexError, csv.Error):
-            wanted = ", ".join(names)
-            raise SessionError(f"{path}:{number}: columns {wanted} with numbers expected") from None
-        if not all(map(math.isfinite, row)):
-            raise SessionError(f"{path}:{number}: a value is not finite")
-        rows.append(row)
-    return rows
-
-
-def _checked(path: Path, t_s: FloatArray, p_m: FloatArray, theta_rad: FloatArray) -> Table:
-    steps = np.diff(t_s)
-    if np.any(steps <= 0):
-        row = int(np.argmax(steps <= 0)) + 2
-        raise SessionError(f"{path}: time does not grow at row {row} of the data")
-    if t_s[-1] - t_s[0] > 7 * 86400 or np.abs(p_m).max() > 100 or np.abs(theta_rad).max() > 1e5:
-        raise SessionError(f"{path}: seconds, metres and radians expected, these values are absurd")
-    return Table(t_s - t_s[0], p_m, theta_rad)
-
-
-def import_settings(form: str, config: Config | None) -> Config:
-    """The settings an import runs with: the user's, or those known of the format; drive unknown."""
+def import_settings(layout: str, config: Config | None) -> Config:
+    """The settings an import runs with: the user's, or those known of the layout; drive unknown."""
     from cartpole.config.load import with_values
     from cartpole.config.schema import Config
 
-    values = {} if config is not None or form == "plain" else PHYSICAL_CARTPOLE
+    values = PHYSICAL_CARTPOLE if config is None and layout == "physical_cartpole" else {}
     return with_values(config or Config(), {**values, **UNKNOWN_DRIVE})
 
 
@@ -144,28 +77,60 @@ def import_table(
     table: Table,
     config: Config,
     output: Path,
-    source: str,
     *,
     original: bytes = b"",
     make_core: CoreFactory | None = None,
+) -> list[tuple[Path, Consistency]]:
+    """Write each run of ``table`` as a recording of its own: ``NAME.mcap``, ``NAME-run2.mcap``…
+
+    ``original`` is kept in each, with the layout and the run's number, so that its own numbers can
+    be read again. Raises SessionError for a run of which the estimator rejects most.
+    """
+    found = []
+    for number, run in enumerate(table.runs, 1):
+        where = run_path(output, number)
+        origin = {
+            IMPORTED: Path(table.name).name,
+            IMPORTED_LAYOUT: table.layout.text(),
+            IMPORTED_RUN: str(number),
+        }
+        found.append((where, import_run(run, config, where, origin, original, make_core)))
+    return found
+
+
+def run_path(output: Path, number: int) -> Path:
+    """Where the ``number``-th run of a table goes."""
+    return output if number == 1 else output.with_name(f"{output.stem}-run{number}{output.suffix}")
+
+
+def import_run(
+    run: Run,
+    config: Config,
+    output: Path,
+    origin: Mapping[str, str],
+    original: bytes = b"",
+    make_core: CoreFactory | None = None,
 ) -> Consistency:
-    """Write ``table`` as a recording and say how consistent the estimator found it."""
+    """Write ``run`` as a recording and say how consistent the estimator found it.
+
+    Raises SessionError if the estimator rejects most of it.
+    """
     from cartpole.session.provenance import provenance
     from cartpole.session.resume import controller
 
     homed = HomingResult(0.0, 0.0)
     core = (make_core or controller)(config, homed)
     encoder = config.encoder
-    cart = np.round(table.p_m * encoder.cart_counts_per_m * encoder.cart_sign)
-    turns = table.theta_rad / (2 * math.pi)
+    cart = np.round(run.p_m * encoder.cart_counts_per_m * encoder.cart_sign)
+    turns = run.theta_rad / (2 * math.pi)
     pole = np.round(turns * encoder.pole_counts_per_turn * encoder.pole_sign)
     nis: list[float] = []
     rejected = 0
-    origin = {**provenance(config), IMPORTED: source}
-    attachments = {"source.csv": original} if original else {}
-    with SessionWriter(output, config, origin, attachments=attachments, live=False) as writer:
+    made = {**provenance(config), **origin}
+    attachments = {SOURCE: original} if 0 < len(original) <= LARGEST_SOURCE else {}
+    with SessionWriter(output, config, made, attachments=attachments, live=False) as writer:
         writer.put_start(homed)
-        for t_s, cart_counts, pole_counts in zip(table.t_s, cart, pole, strict=True):
+        for t_s, cart_counts, pole_counts in zip(run.t_s, cart, pole, strict=True):
             now_ns = START_NS + round(t_s * NANOSECONDS)
             sample = EncoderSample(now_ns, now_ns, int(cart_counts), int(pole_counts))
             record = core.tick(TickInput(now_ns, (sample,)))
@@ -175,7 +140,12 @@ def import_table(
                 rejected = record.estimate.rejected
     settled = nis[min(20, len(nis) // 2) :]
     mean = sum(settled) / len(settled) if settled else math.nan
-    return Consistency(len(table.t_s), mean, rejected, float(table.t_s[-1]))
+    if rejected > MOST_REJECTED * 2 * len(run.t_s):
+        raise SessionError(
+            f"the filter rejects {rejected} of {2 * len(run.t_s)} values: this is no motion of a "
+            f"pole of {config.pole.length_m:g} m (name the rig's settings with --config)"
+        )
+    return Consistency(len(run.t_s), mean, rejected, float(run.t_s[-1]))
 
 
 COLUMNS = (

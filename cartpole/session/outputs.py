@@ -1,0 +1,85 @@
+"""Files that commands write: beside, then renamed; never over an input or over what others made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from cartpole.errors import SessionError, UsageError
+
+HEAD_BYTES = 4096
+Ours = Callable[[bytes], bool]
+
+
+def begins_with(*heads: bytes) -> Ours:
+    """A file of our own making is known by how it begins."""
+    return lambda head: head.startswith(heads)
+
+
+def nothing_of_ours(_head: bytes) -> bool:
+    """Whatever is there stays."""
+    return False
+
+
+@contextlib.contextmanager
+def written(
+    path: Path,
+    *,
+    inputs: Iterable[Path] = (),
+    ours: Ours = nothing_of_ours,
+    force: bool = False,
+) -> Iterator[Path]:
+    """A path of the same name to write to; it takes the place of ``path`` if all goes well.
+
+    Folders are made. Raises UsageError where ``path`` is an input, or exists and is not ``ours``
+    (by its first bytes) unless ``force``; SessionError where nothing can be written. An input is
+    never overwritten, whatever ``force``.
+    """
+    check_output(path, inputs=inputs, ours=ours, force=force)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
+    except OSError as error:
+        raise SessionError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        yield beside / path.name
+        # A recording may have gone on in further files.
+        for made in sorted(beside.iterdir(), reverse=True):
+            os.replace(made, path.with_name(made.name))
+    except OSError as error:
+        raise SessionError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_output(
+    path: Path,
+    *,
+    inputs: Iterable[Path] = (),
+    ours: Ours = nothing_of_ours,
+    force: bool = False,
+) -> None:
+    """Raises UsageError, as :func:`written` does, if ``path`` must not be written."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file")
+    if not os.path.lexists(path):
+        return
+    for one in inputs:
+        if one.exists() and path.exists() and path.samefile(one):
+            raise UsageError(f"{path} is what is read: name another file for the output")
+    if force:
+        return
+    if not path.is_file() or not ours(_head(path)):
+        raise UsageError(f"{path} is there already, and not of this command's making: --force")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError as error:
+        raise SessionError(f"cannot read {path}: {error.strerror}") from None
