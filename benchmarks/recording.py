@@ -16,6 +16,7 @@ from pathlib import Path
 from cartpole.config.load import load_config
 from cartpole.control.core import ControlCore
 from cartpole.messages import NANOSECONDS, HomingResult, TickInput
+from cartpole.rules.control import settings_of
 from cartpole.session.provenance import provenance
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay
@@ -53,7 +54,7 @@ def fly(
 ) -> None:
     """Run the controller on the clock, as the daemon does."""
     config = load_config(Path("config/sim.yaml"), [])
-    core = ControlCore(config, homed=homed)
+    core = ControlCore(settings_of(config), homed=homed)
     period_ns = round(config.controller.period_s * NANOSECONDS)
     due_ns = time.monotonic_ns() + period_ns
     for tick in inputs:

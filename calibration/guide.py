@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from calibration import procedures
 from calibration.recording import Recording, assemble, file_sha256
 from calibration.sight import KeptPicture, Picture, Pictures
-from cartpole.control.governor import govern, limits_from, slew
+from cartpole.control.governor import govern, slew
 from cartpole.errors import DeviceLost
 from cartpole.messages import (
     NANOSECONDS,
@@ -34,6 +34,7 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
+from cartpole.rules.control import governor_limits
 
 if TYPE_CHECKING:
     from calibration.procedures import Move
@@ -117,7 +118,7 @@ class Guide:
         """Go on by other settings (scales, signs, a pole's length)."""
         self.config = config
         self._limits = replace(
-            limits_from(config), acceleration_m_s2=config.rig.acceleration_limit_m_s2
+            governor_limits(config), acceleration_m_s2=config.rig.acceleration_limit_m_s2
         )
         self._stale_ns = round(config.safety.stale_state_s * NANOSECONDS)
 

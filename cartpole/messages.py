@@ -10,15 +10,13 @@ p positive to the right, 0 in the middle of the track.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -86,7 +84,7 @@ class RequestKind(StrEnum):
     RESET = "reset"
     TARGET = "target"  # hold the cart at value [m]
     REFERENCE = "reference"  # follow a moving target
-    CONFIG = "config"  # replace the live fields
+    CONFIG = "config"  # take over other settings
 
 
 class ReferenceShape(StrEnum):
@@ -189,13 +187,29 @@ Measurement = EncoderSample | Detection | BoardStatus | LinkEvent
 
 
 @dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings as a core takes them over, whole; made by ``cartpole.rules``.
+
+    ``values`` are all settings by dotted key, ``rules`` the core's (``control.rules.CoreRules``),
+    ``live`` and ``disarmed`` the keys that may change at any time, or only while disarmed.
+    ``source`` is the tree they were made from: for shells, no core looks into it.
+    """
+
+    values: Mapping[str, Any]
+    rules: Any = field(repr=False, compare=False)
+    live: frozenset[str] = field(repr=False, compare=False)
+    disarmed: frozenset[str] = field(repr=False, compare=False)
+    source: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Something an operator asked for."""
 
     kind: RequestKind
     value: float = 0.0
     reference: Reference | None = None
-    config: Config | None = None
+    settings: Settings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,84 @@
-"""Putting back what a part remembered: the small check that every ``restore`` needs."""
+"""What parts remember, as values: one copy and one check for every memory.
+
+A part is rules over memory. Rules are a frozen record, made from settings; memory is a record that
+changes, of plain values, enums, frozen records, arrays and other memories, so that it can be
+copied, written down exactly, and read back by its types alone. New settings are new rules over the
+same memory.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
+import numpy as np
 import numpy.typing as npt
 
 from cartpole.errors import SessionError
 
+T = TypeVar("T")
 
-def refill(own: npt.NDArray[Any], kept: npt.NDArray[Any], what: str) -> None:
-    """Copy ``kept`` into ``own``; SessionError unless shape and type are the same."""
-    if own.shape != kept.shape or own.dtype != kept.dtype:
+
+@runtime_checkable
+class Particular(Protocol):
+    """A memory that must fulfil more than its types and shapes say."""
+
+    def check(self, own: Any) -> None:
+        """SessionError unless a part whose memory is ``own`` may go on from this one."""
+
+
+def copied(memory: T) -> T:
+    """A memory that shares nothing that changes with the original."""
+    return cast(T, _copied(memory))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, tuple):
+        return tuple(map(_copied, value))
+    if not _changes(value):
+        return value
+    fields = dataclasses.fields(value)
+    return type(value)(**{field.name: _copied(getattr(value, field.name)) for field in fields})
+
+
+def check(kept: Any, own: Any, name: str = "") -> None:
+    """SessionError unless ``kept`` is built like ``own``: as many parts, arrays of equal shapes."""
+    if kept is None or own is None:
+        return
+    if isinstance(own, np.ndarray):
+        _check_array(kept, own, name)
+    elif isinstance(own, tuple) and any(map(_changes, own)):
+        require(len(kept) == len(own), f"{name} are {len(kept)}, {len(own)} are needed")
+        for number, (theirs, mine) in enumerate(zip(kept, own, strict=True)):
+            check(theirs, mine, f"{name} {number}")
+    elif _changes(own):
+        for field in dataclasses.fields(own):
+            inner = f"{name}.{field.name}" if name else field.name
+            check(getattr(kept, field.name), getattr(own, field.name), inner)
+        if isinstance(kept, Particular):
+            kept.check(own)
+
+
+def _changes(value: Any) -> bool:
+    """Whether it is a memory: a record that is not frozen."""
+    if not dataclasses.is_dataclass(value):
+        return False
+    return not cast(Any, value).__dataclass_params__.frozen
+
+
+def _check_array(kept: npt.NDArray[Any], own: npt.NDArray[Any], what: str) -> None:
+    if kept.shape != own.shape or kept.dtype != own.dtype:
         raise SessionError(
             f"a recorded state has {what} of the shape {kept.shape}, {own.shape} is needed: "
             "it was made with other settings or another version"
         )
+
+
+def refill(own: npt.NDArray[Any], kept: npt.NDArray[Any], what: str) -> None:
+    """Copy ``kept`` into ``own``; SessionError unless shape and type are the same."""
+    _check_array(kept, own, what)
     own[...] = kept
 
 

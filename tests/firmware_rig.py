@@ -16,6 +16,7 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
+from cartpole.rules.control import settings_of
 from cartpole.sim.avr_board import AvrBoard
 from cartpole.sim.plant import Plant
 from firmware_bridge.bridge_codec import BridgeCodec
@@ -36,7 +37,7 @@ class FirmwareRun:
         # The board counts from its boot on, and the plant began a hair from its zero.
         here = self.plant.counts(self.now_ns)
         homed = HomingResult(-float(here[0]), -float(here[1])) if config.sim.homed else None
-        self.core = ControlCore(config, homed=homed)
+        self.core = ControlCore(settings_of(config), homed=homed)
         self.received = bytearray()
         self._up = False
         self._index = 0

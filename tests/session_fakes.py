@@ -34,6 +34,7 @@ from cartpole.messages import (
     TickRecord,
     TickTiming,
 )
+from cartpole.rules.control import change, config_of
 from cartpole.session.writer import SessionWriter
 
 PERIOD_NS = 20_000_000
@@ -56,8 +57,8 @@ class FakeCore:
         for measurement in tick.measurements:
             self._absorb(measurement)
         for request in tick.requests:
-            if request.config is not None:
-                self._config = request.config
+            if request.settings is not None:
+                self._config = config_of(request.settings)
             if request.reference is not None:
                 self._state[0] += request.reference.amplitude_m
             self._state[1] += request.value / 7.0
@@ -159,7 +160,7 @@ def _requests(index: int) -> tuple[Request, ...]:
         weights = Config().controller.weights.model_copy(update={"angle": 1.5})
         controller = Config().controller.model_copy(update={"weights": weights})
         changed = Config().model_copy(update={"controller": controller})
-        return (Request(RequestKind.CONFIG, config=changed),)
+        return (change(changed),)
     return ()
 
 

@@ -27,6 +27,7 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
+from cartpole.rules.control import change, settings_of
 from cartpole.session.invariants import Invariants
 from cartpole.session.reader import open_session
 from cartpole.session.writer import SessionWriter
@@ -40,7 +41,7 @@ class Desk:
     """A homed core at rest with fresh samples."""
 
     def __init__(self, config: Config | None = None) -> None:
-        self.core = ControlCore(config or Config(), homed=HomingResult(0.0, 0.0))
+        self.core = ControlCore(settings_of(config or Config()), homed=HomingResult(0.0, 0.0))
         self.now_ns = 0
         self.tick()
 
@@ -87,8 +88,8 @@ def requests() -> list[tuple[Request, bool]]:
         (Request(RequestKind.REFERENCE, reference=far), False),
         (Request(RequestKind.REFERENCE), False),
         (Request(RequestKind.CONFIG), False),
-        (Request(RequestKind.CONFIG, config=Config()), True),
-        (Request(RequestKind.CONFIG, config=with_values(Config(), {"rig.name": "b"})), False),
+        (change(Config()), True),
+        (change(with_values(Config(), {"rig.name": "b"})), False),
         (ARM, True),
         (ARM, False),
         (Request(RequestKind.SWING_UP), True),
@@ -104,7 +105,7 @@ def test_each_request_of_a_tick_has_its_answer_in_order() -> None:
 
 
 def test_arming_that_homes_first_says_so() -> None:
-    core = ControlCore(Config())
+    core = ControlCore(settings_of(Config()))
     sample = EncoderSample(PERIOD_NS - 1, PERIOD_NS, 0, 0)
     core.tick(TickInput(PERIOD_NS, (sample,), (), 60))
     wanted = (ARM, Request(RequestKind.SWING_UP))
@@ -133,9 +134,9 @@ def test_recordings_from_before_there_were_answers_read(tmp_path: Path, answered
     slower = with_values(Config(), {"rig.velocity_limit_m_s": 0.1})
     desk, path = Desk(), tmp_path / "old.mcap"
     records = [
-        desk.tick(Request(RequestKind.CONFIG, config=slower)),
+        desk.tick(change(slower)),
         desk.tick(ARM),
-        desk.tick(Request(RequestKind.CONFIG, config=Config())),  # armed: refused
+        desk.tick(change(Config())),  # armed: refused
         desk.tick(),
     ]
     fast = dataclasses.replace(records[-1].command, velocity_m_s=0.12)

@@ -11,7 +11,6 @@ import pytest
 
 from cartpole.config.schema import Config, Controller, Sim, Weights
 from cartpole.control.core import ControlCore
-from cartpole.control.governor import limits_from
 from cartpole.messages import (
     BoardStatus,
     Detection,
@@ -30,6 +29,7 @@ from cartpole.messages import (
     TickRecord,
 )
 from cartpole.optimizer.planner import make_planner
+from cartpole.rules.control import change, config_of, governor_limits, settings_of
 from cartpole.sim.rig import VirtualRig
 
 PERIOD_NS = 20_000_000
@@ -42,7 +42,7 @@ class Bench:
         self.config = config or Config()
         self.rig = VirtualRig(self.config, 0, t_ns=PERIOD_NS)
         homed = self.rig.homing if self.config.sim.homed else None
-        self.core = ControlCore(self.config, homed=homed, planner=planner)  # type: ignore[arg-type]
+        self.core = ControlCore(settings_of(self.config), homed=homed, planner=planner)  # type: ignore[arg-type]
         self.now_ns = PERIOD_NS
         self.tamper: Callable[[tuple[Measurement, ...]], tuple[Measurement, ...]] = lambda m: m
         self.records: list[TickRecord] = []
@@ -117,7 +117,7 @@ def test_swings_up_and_balances_inside_the_limits() -> None:
     assert record.mode is Mode.BALANCE
     truth = bench.rig.truth(bench.now_ns)
     assert abs(math.remainder(truth[2] - math.pi, 2 * math.pi)) < 0.05
-    limits = limits_from(bench.config)
+    limits = governor_limits(bench.config)
     sent = [record.command.velocity_m_s for record in bench.records]
     steps = np.abs(np.diff([0.0, *sent]))
     assert max(map(abs, sent)) <= limits.velocity_m_s
@@ -348,14 +348,14 @@ def test_live_settings_change_and_others_are_refused() -> None:
     live = bench.config.model_copy(
         update={"controller": Controller(weights=Weights(position=2.0), target_m=0.1)}
     )
-    bench.tick(Request(RequestKind.CONFIG, config=live))
+    bench.tick(change(live))
     assert "settings changed" in bench.events
     bench.ticks(200)
     assert bench.rig.truth(bench.now_ns)[0] == pytest.approx(0.1, abs=0.02)
     frozen = live.model_copy(update={"rig": live.rig.model_copy(update={"name": "other"})})
-    bench.tick(Request(RequestKind.CONFIG, config=frozen))
+    bench.tick(change(frozen))
     assert "rig.name: restart needed" in bench.events
-    assert bench.core.config == live
+    assert config_of(bench.core.settings) == live
 
 
 def test_pushes_are_caught_inside_the_limits() -> None:

@@ -14,11 +14,11 @@ from cartpole.control.governor import (
     _largest_command,
     braking_travel,
     govern,
-    limits_from,
 )
 from cartpole.model.dynamics import rig_step
+from cartpole.rules.control import governor_limits
 
-LIMITS = limits_from(Config())
+LIMITS = governor_limits(Config())
 anything = st.floats(allow_nan=True, allow_infinity=True)
 
 

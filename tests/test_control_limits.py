@@ -26,6 +26,7 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
+from cartpole.rules.control import change, config_of, settings_of
 from cartpole.session.invariants import Invariants
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay
@@ -43,7 +44,7 @@ SLOW = {
 
 
 def to(config: Config, values: dict[str, Any]) -> Request:
-    return Request(RequestKind.CONFIG, config=with_values(config, values))
+    return change(with_values(config, values))
 
 
 def fly(run: VirtualRun, mode: Mode, seconds: float = 20.0) -> TickRecord:
@@ -82,7 +83,7 @@ def test_new_limits_hold_for_the_next_flight(backend: str) -> None:
         tick = next(ticks)
         records.append(tick.record)
         assert invariants.check(tick.record, tick.truth) == []
-    assert run.core.config == changed
+    assert config_of(run.core.settings) == changed
     assert any("settings changed" in event for event in records[0].events)
     assert max(abs(r.command.velocity_m_s) for r in records) == pytest.approx(0.6, abs=0.05)
     assert max(abs(r.command.velocity_m_s) for r in records) <= 0.6
@@ -94,9 +95,9 @@ def test_new_limits_hold_for_the_next_flight(backend: str) -> None:
 def refused(core: ControlCore, mode: Mode, values: dict[str, Any], now_ns: int) -> str:
     """The core's answer to new settings in a mode that the test has brought it to."""
     assert core.mode is mode
-    before = core.config
+    before = config_of(core.settings)
     record = core.tick(TickInput(now_ns, (), (to(before, values),), 60))
-    assert core.config is before
+    assert config_of(core.settings) is before
     (event,) = [event for event in record.events if "settings" in event]
     return event
 
@@ -132,7 +133,7 @@ def test_refused_in_a_fault_until_the_reset() -> None:
     ],
 )
 def test_a_mixed_change_is_all_or_nothing(values: dict[str, Any], told: str) -> None:
-    core = ControlCore(Config())
+    core = ControlCore(settings_of(Config()))
     answer = refused(core, Mode.DISARMED, values, PERIOD_NS)
     assert told in answer
     assert "rig.velocity_limit_m_s" not in answer  # names what stands against it
@@ -143,22 +144,22 @@ def test_armed_a_mixed_change_is_refused_and_disarmed_it_is_whole() -> None:
     run = VirtualRun(Config(), 0)
     now_ns = fly(run, Mode.BALANCE).input.now_ns + PERIOD_NS
     assert "only while disarmed" in refused(run.core, Mode.BALANCE, mixed, now_ns)
-    core = ControlCore(Config())
+    core = ControlCore(settings_of(Config()))
     core.tick(TickInput(PERIOD_NS, (), (to(Config(), mixed),), 60))
-    assert core.config == with_values(Config(), mixed)
+    assert config_of(core.settings) == with_values(Config(), mixed)
 
 
 def test_the_order_within_a_tick_decides() -> None:
     rig = VirtualRig(Config(), 0, t_ns=PERIOD_NS)
     arm, change = Request(RequestKind.ARM), to(Config(), SLOW)
     for requests, taken in (((arm, change), False), ((change, arm), True)):
-        core = ControlCore(Config(), homed=rig.homing)
+        core = ControlCore(settings_of(Config()), homed=rig.homing)
         for tick in range(2, 12):
             now_ns = tick * PERIOD_NS
             core.tick(TickInput(now_ns, rig.advance(now_ns) or (_sample(now_ns),), (), 60))
         core.tick(TickInput(12 * PERIOD_NS, (_sample(12 * PERIOD_NS),), requests, 60))
         assert core.mode is Mode.READY
-        assert (core.config == with_values(Config(), SLOW)) is taken
+        assert (config_of(core.settings) == with_values(Config(), SLOW)) is taken
 
 
 def _sample(now_ns: int) -> EncoderSample:
@@ -166,7 +167,7 @@ def _sample(now_ns: int) -> EncoderSample:
 
 
 def test_a_smaller_track_moves_the_target_inside() -> None:
-    core = ControlCore(Config())
+    core = ControlCore(settings_of(Config()))
     sine = Reference(ReferenceShape.SINE, 0.1, 0.1, 4.0)
     core.tick(TickInput(PERIOD_NS, (), (Request(RequestKind.REFERENCE, reference=sine),), 60))
     change = to(Config(), {"rig.position_limit_m": 0.1})
@@ -177,10 +178,10 @@ def test_a_smaller_track_moves_the_target_inside() -> None:
 
 def test_homing_beyond_a_new_tolerance_is_void() -> None:
     homed = HomingResult(0.0, 0.0, travel_m=0.9, gain=1.04)
-    core = ControlCore(Config(), homed=homed)
+    core = ControlCore(settings_of(Config()), homed=homed)
     record = core.tick(TickInput(PERIOD_NS, (), (to(Config(), {"safety.lag_error_s": 0.2}),), 60))
     assert record.homed
-    change = to(core.config, {"safety.gain_tolerance": 0.03})
+    change = to(config_of(core.settings), {"safety.gain_tolerance": 0.03})
     record = core.tick(TickInput(2 * PERIOD_NS, (), (change,), 60))
     assert not record.homed
     assert "homing is outside the new tolerances: home again" in record.events
@@ -188,7 +189,7 @@ def test_homing_beyond_a_new_tolerance_is_void() -> None:
 
 def test_no_arming_before_the_board_has_the_limits() -> None:
     config = with_values(Config(), {"motor.protocol": "bridge", "encoder.protocol": "bridge"})
-    core = ControlCore(config, homed=HomingResult(0.0, 0.0))
+    core = ControlCore(settings_of(config), homed=HomingResult(0.0, 0.0))
     now_ns = 0
 
     def tick(*found: Measurement, ask: tuple[Request, ...] = ()) -> TickRecord:
@@ -227,7 +228,7 @@ def test_a_session_with_such_changes_replays_bit_for_bit(tmp_path: Path) -> None
         for _ in range(330):
             tick = next(ticks)
             writer.put_tick(tick.record, tick.truth)
-    assert run.core.config == with_values(config, SLOW)
+    assert config_of(run.core.settings) == with_values(config, SLOW)
     session = open_session(path)
     told = [event for tick in session.ticks() for event in tick.line.events if "settings" in event]
     assert ["refused" in event for event in told] == [True, False]

@@ -15,6 +15,7 @@ from cartpole.daemon.notify import Herald, Notifier, watchdog_period_ns
 from cartpole.daemon.reload import SettingsWatch
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.messages import (
+    Answer,
     Command,
     Detection,
     DetectionStatus,
@@ -28,6 +29,7 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
+from cartpole.rules.control import config_of
 
 SECOND = 1_000_000_000
 
@@ -136,11 +138,11 @@ def test_a_changed_file_is_read_and_a_bad_one_is_told(tmp_path: Path) -> None:
     applied, told = threading.Event(), threading.Event()
     reasons: list[tuple[str, str]] = []
 
-    def ask(request: Request) -> tuple[str, ...]:
-        assert request.config is not None
-        current[0] = request.config
+    def ask(request: Request) -> Answer:
+        assert request.settings is not None
+        current[0] = config_of(request.settings)
         applied.set()
-        return ()
+        return Answer(True, "settings changed")
 
     def tell(name: str, detail: str) -> None:
         reasons.append((name, detail))

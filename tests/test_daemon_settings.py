@@ -11,6 +11,7 @@ from cartpole.config.schema import Config
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.errors import ConfigError
 from cartpole.messages import Answer, Mode, Request
+from cartpole.rules.control import config_of
 
 
 class Core:
@@ -25,9 +26,9 @@ class Core:
         self.keeper = SettingsKeeper(path, [], lambda: self.config, self.ask, lambda: self.mode)
 
     def ask(self, request: Request) -> Answer:
-        assert request.config is not None
+        assert request.settings is not None
         if self.answer.ok:
-            self.config = request.config
+            self.config = config_of(request.settings)
         return self.answer
 
 

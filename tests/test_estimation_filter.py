@@ -460,7 +460,7 @@ def test_live_settings_act_on_what_comes_after() -> None:
     deaf = Config.model_validate({"estimator": {"camera_sigma_rad": 0.1}})
     for one in (target, twin):
         one.reset(SECOND, START, SIGMA)
-    target.update(deaf)
+    target = StateFilter(deaf, target.memory)
     for one in (target, twin):
         one.add_camera(frame(SECOND + 5 * MS, 0.41))
     now = SECOND + 5 * MS

@@ -31,6 +31,7 @@ from cartpole.messages import (
     RequestKind,
     TickInput,
 )
+from cartpole.rules.control import change, settings_of
 from cartpole.session.reader import open_session
 from cartpole.session.redecode import RawInputs
 from cartpole.session.replay import replay
@@ -77,7 +78,7 @@ def ask(rng: np.random.Generator, config: Config, index: int) -> tuple[Request, 
     if kind in (RequestKind.STOP, RequestKind.DISARM) and rng.random() < 0.7:
         return ()
     if kind is RequestKind.CONFIG:
-        return (Request(kind, config=with_values(config, {WEIGHT: float(rng.uniform(0.5, 3))})),)
+        return (change(with_values(config, {WEIGHT: float(rng.uniform(0.5, 3))})),)
     if kind is RequestKind.REFERENCE:
         sine = Reference(ReferenceShape.SINE, 0.0, float(rng.uniform(0, 0.1)), 4.0)
         return (Request(kind, reference=sine),)
@@ -94,7 +95,7 @@ def fly(path: Path | None, seed: int, *, faults: bool = True) -> tuple[Config, l
     writer = SessionWriter(path, config, live=False) if path is not None else None
     tap = writer.put_raw if writer is not None else None
     rig = VirtualRig(config, seed, hint=lambda t: cores[0].hint(t), t_ns=start, tap=tap)
-    cores.append(ControlCore(config, homed=rig.homing))
+    cores.append(ControlCore(settings_of(config), homed=rig.homing))
     if writer is not None:
         writer.put_start(rig.homing)
     inputs = []
@@ -134,7 +135,7 @@ def test_faulty_sessions_replay_bit_for_bit(seed: int, tmp_path: Path) -> None:
 def first_difference(config: Config, changed: Config, inputs: list[TickInput]) -> int:
     """By a second way: both controllers side by side in memory."""
     homed = first_homing(config)
-    cores = [ControlCore(settings, homed=homed) for settings in (config, changed)]
+    cores = [ControlCore(settings_of(settings), homed=homed) for settings in (config, changed)]
     for index, tick in enumerate(inputs):
         one, other = (core.tick(tick) for core in cores)
         if one.command != other.command or repr(one.estimate) != repr(other.estimate):

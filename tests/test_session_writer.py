@@ -21,6 +21,7 @@ from session_fakes import HOMED, PERIOD_NS, FakeCore, FakeFrame, inputs, write_s
 from cartpole.config.schema import Config
 from cartpole.control.core import ControlCore
 from cartpole.messages import TickInput
+from cartpole.rules.control import settings_of
 from cartpole.session import folder
 from cartpole.session import writer as writer_module
 from cartpole.session.channels import CHANNELS
@@ -63,7 +64,7 @@ def test_every_channel_reads_plainly_and_fits_its_schema(tmp_path: Path) -> None
             writer.put_tick(core.tick(tick), (0.0, 0.0, 3.0, 0.0))
         writer.put_frame(FakeFrame(np.full((48, 64), 7, np.uint8), 5, 1))
         writer.put_event(3, "note", "text")
-        writer.put_state(4, ControlCore(Config()).state())
+        writer.put_state(4, ControlCore(settings_of(Config())).state())
     seen: set[str] = set()
     with path.open("rb") as stream:
         reader = make_reader(stream)

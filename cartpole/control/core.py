@@ -3,27 +3,29 @@
 No clock, no thread, no device, no file: the live daemon, the simulator in virtual time, the replay
 and the fault campaign all run this object. What a tick does, in order: requests, measurements,
 estimate, watch, mode, desired command, governor.
+
+It is rules over memory: what it was told (``CoreRules``) and what it remembers (``CoreMemory``).
+New settings are new rules over the same memory; a copy of the memory is a snapshot.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cartpole.config.load import changed_keys
-from cartpole.control.change import limits_changed, refusal
-from cartpole.control.faults import FaultLatch
-from cartpole.control.governor import govern, limits_from
-from cartpole.control.homing import Homing, HomingPhase, HomingState
-from cartpole.control.modes import DRIVEN, FLYING, Situation, next_mode
+from cartpole.control.change import changed, limits_changed, refusal
+from cartpole.control.faults import fault, without, worst
+from cartpole.control.governor import govern
+from cartpole.control.homing import HomingPhase
+from cartpole.control.memory import CoreMemory
+from cartpole.control.modes import DRIVEN, FLYING, TABLE, Happening, Situation, happening
 from cartpole.control.observer import Observer
-from cartpole.control.pilot import Flight, Pilot
-from cartpole.control.planning import PlanMaker
+from cartpole.control.pilot import Pilot, PilotMemory
+from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.control.reference import Target
-from cartpole.control.state import CoreState
-from cartpole.control.watch import Watch
+from cartpole.control.rules import CoreRules
+from cartpole.control.watch import Watch, WatchMemory
 from cartpole.errors import SessionError
 from cartpole.messages import (
     NANOSECONDS,
@@ -40,13 +42,12 @@ from cartpole.messages import (
     Plan,
     Request,
     RequestKind,
+    Settings,
     Severity,
     TickInput,
     TickRecord,
 )
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+from cartpole.recall import check, copied
 
 AT_REST_M_S = 0.02
 BRAKING_GIVES_UP_S = 1.0
@@ -62,39 +63,49 @@ class ControlCore:
 
     def __init__(
         self,
-        config: Config,
+        settings: Settings,
         *,
         homed: HomingResult | None = None,
         planner: PlanMaker | None = None,
     ) -> None:
-        self._config = config
-        self._observer = Observer(config, homed)
-        self._pilot = Pilot(config, planner)
-        self._watch = Watch(config)
-        self._latch = FaultLatch()
-        self._homing = Homing(config)
-        self._homing_state: HomingState | None = None
-        self._target = Target(config)
-        self._limits = limits_from(config)
-        self._delay_ns = round(config.motor.delay_s * NANOSECONDS)
-        self._mode = Mode.DISARMED
-        self._armed = False
-        self._swing_up_wanted = False
-        self._index = -1
-        self._sent_m_s = 0.0
-        self._flight = Flight(0.0, None, "none")
-        self._stopping_since_ns = -1
+        rules: CoreRules = settings.rules
+        self._planner = planner if planner is not None else RigPlanner(rules.pilot.planner)
+        self._memory = CoreMemory(
+            Target.fresh(rules.target),
+            WatchMemory(),
+            Observer.fresh(rules.observer, homed),
+            PilotMemory(),
+        )
         self._events: list[str] = []
+        self._follow(settings)
+        self._pilot.reset()
+
+    def _follow(self, settings: Settings) -> None:
+        """Rules over the memory as it is."""
+        self._settings = settings
+        rules: CoreRules = settings.rules
+        self._rules = rules
+        memory = self._memory
+        self._observer = Observer(rules.observer, memory.observer)
+        self._watch = Watch(rules.watch, memory.watch)
+        self._target = Target(rules.target, memory.target)
+        self._pilot = Pilot(rules.pilot, memory.pilot, self._planner)
+        self._delay_ns = round(rules.model.delay_s * NANOSECONDS)
 
     @property
-    def config(self) -> Config:
-        """The settings in force, live changes included."""
-        return self._config
+    def settings(self) -> Settings:
+        """What is in force, live changes included."""
+        return self._settings
+
+    @property
+    def rules(self) -> CoreRules:
+        """What the settings in force tell the parts."""
+        return self._rules
 
     @property
     def mode(self) -> Mode:
         """The present mode."""
-        return self._mode
+        return self._memory.mode
 
     @property
     def homed(self) -> HomingResult | None:
@@ -107,7 +118,8 @@ class ControlCore:
 
     def tick(self, tick: TickInput) -> TickRecord:
         """Advance to ``tick.now_ns``; raises nothing on any measurement."""
-        self._index += 1
+        memory = self._memory
+        memory.index += 1
         self._events = []
         now = tick.now_ns
         answers = tuple(self._handle(request, now) for request in tick.requests)
@@ -117,66 +129,53 @@ class ControlCore:
         self._look_after(now, estimate)
         self._advance_mode(estimate, now)
         plan, command = self._command(tick, estimate)
-        self._sent_m_s = command.velocity_m_s
+        memory.sent_m_s = command.velocity_m_s
         self._observer.add_command(now, command.velocity_m_s)
         return TickRecord(
-            index=self._index,
+            index=memory.index,
             input=tick,
-            mode=self._mode,
-            armed=self._armed,
+            mode=memory.mode,
+            armed=memory.armed,
             homed=self._observer.is_homed,
             estimate=estimate,
             plan=plan,
             command=command,
             target_m=self._target.at(now),
-            faults=self._latch.latched,
+            faults=memory.faults,
             events=tuple(self._events),
             answers=answers,
         )
 
     def after_tick(self) -> None:
         """Work that may wait until the command is out: preparing the next plan."""
-        if self._mode in FLYING:
+        if self.mode in FLYING:
             self._pilot.after()
 
-    def state(self) -> CoreState:
+    def state(self) -> CoreMemory:
         """All that is remembered, copied: to be asked between ``after_tick`` and ``tick``.
 
         SessionError in flight with a planner that cannot tell what it remembers.
         """
-        pilot = self._pilot.state()
-        if pilot.planner is None and self._mode in FLYING:
-            backend = self._config.optimizer.backend
+        state = copied(self._memory)
+        state.pilot.planner = self._planner.state()
+        if state.pilot.planner is None and state.mode in FLYING:
+            backend = self._rules.pilot.backend
             raise SessionError(f"the {backend} backend cannot be recorded from mid-flight: stop")
-        return CoreState(
-            index=self._index,
-            mode=self._mode,
-            armed=self._armed,
-            swing_up_wanted=self._swing_up_wanted,
-            sent_m_s=self._sent_m_s,
-            flight_source=self._flight.source,
-            stopping_since_ns=self._stopping_since_ns,
-            faults=self._latch.latched,
-            homing=self._homing_state,
-            target=self._target.state(),
-            watch=self._watch.state(),
-            observer=self._observer.state(),
-            pilot=pilot,
-        )
+        return state
 
-    def restore(self, state: CoreState) -> None:
+    def restore(self, state: CoreMemory) -> None:
         """Go on from a state of a core with the same settings; SessionError if it is none."""
-        self._index, self._mode, self._armed = state.index, state.mode, state.armed
-        self._swing_up_wanted = state.swing_up_wanted
-        self._sent_m_s = state.sent_m_s
-        self._flight = Flight(state.sent_m_s, None, state.flight_source)
-        self._stopping_since_ns = state.stopping_since_ns
-        self._latch.restore(state.faults)
-        self._homing_state = state.homing
-        self._target.restore(state.target)
-        self._watch.restore(state.watch)
-        self._observer.restore(state.observer)
-        self._pilot.restore(state.pilot)
+        check(state, self._memory)
+        self._memory = copied(state)
+        self._planner.restore(self._memory.pilot.planner)
+        self._memory.pilot.planner = None  # the planner has it
+        self._follow(self._settings)
+
+    def fork(self) -> ControlCore:
+        """A core that goes on from here by itself; see ``state``."""
+        twin = ControlCore(self._settings)
+        twin.restore(self.state())
+        return twin
 
     # Requests
 
@@ -187,17 +186,17 @@ class ControlCore:
         if kind in (RequestKind.STOP, RequestKind.DISARM):
             return self._stop(now_ns, kind.value)
         if kind is RequestKind.SWING_UP:
-            return self._want_swing_up()
+            return self._want_swing_up(now_ns)
         if kind is RequestKind.HOME:
             return self._want_homing(now_ns)
         if kind is RequestKind.RESET:
-            return self._reset()
+            return self._reset(now_ns)
         if kind is RequestKind.TARGET:
             return self._tell(self._target.hold(request.value))
         if kind is RequestKind.REFERENCE and request.reference is not None:
             return self._tell(self._target.follow(request.reference, now_ns))
-        if kind is RequestKind.CONFIG and request.config is not None:
-            return self._reconfigure(request.config, now_ns)
+        if kind is RequestKind.CONFIG and request.settings is not None:
+            return self._reconfigure(request.settings, now_ns)
         return self._refuse(f"{kind.value} refused: it came without what it asks for")
 
     def _note(self, text: str) -> None:
@@ -214,102 +213,108 @@ class ControlCore:
     def _refuse(self, text: str) -> Answer:
         return self._tell(Answer(False, text))
 
+    def _enter(self, what: Happening, now_ns: int) -> bool:
+        """The one place where the mode changes; whether it did."""
+        memory = self._memory
+        following = TABLE.get((memory.mode, what))
+        if following is None:
+            return False
+        memory.mode = following
+        if following is Mode.SAFE_STOP:
+            memory.stopping_since_ns = now_ns
+        if following in (Mode.FAULT, Mode.DISARMED):
+            memory.armed = False
+        return True
+
     def _arm(self, now_ns: int) -> Answer:
-        if self._mode is not Mode.DISARMED:
-            reset = ", reset first" if self._mode is Mode.FAULT else ""
-            return self._refuse(f"arm refused: {self._mode.value}{reset}")
+        if self.mode is not Mode.DISARMED:
+            reset = ", reset first" if self.mode is Mode.FAULT else ""
+            return self._refuse(f"arm refused: {self.mode.value}{reset}")
         obstacles = self._watch.obstacles(now_ns)
         if obstacles:
             return self._refuse(f"arm refused: {'; '.join(obstacles)}")
-        self._armed = True
+        self._memory.armed = True
         self._watch.rest(now_ns)
         armed = self._done("armed")
         if not self._observer.is_homed:
             return Answer(True, f"{armed.text}, {self._begin_homing(now_ns).text}")
-        self._mode = Mode.READY
+        self._enter(Happening.ARM, now_ns)
         return armed
 
     def _begin_homing(self, now_ns: int) -> Answer:
         self._observer.forget()
-        self._homing_state = self._homing.start(now_ns)
-        self._mode = Mode.HOMING
+        self._memory.homing = self._rules.homing.start(now_ns)
+        self._enter(Happening.HOME, now_ns)
         return self._done("homing")
 
     def _stop(self, now_ns: int, why: str) -> Answer:
-        self._swing_up_wanted = False
-        self._armed = False
-        if self._mode in DRIVEN:
-            self._mode = Mode.SAFE_STOP
-            self._stopping_since_ns = now_ns
-        return self._done(f"{why}: braking" if self._mode is Mode.SAFE_STOP else why)
+        self._memory.swing_up_wanted = False
+        self._memory.armed = False
+        self._enter(Happening.STOP, now_ns)
+        return self._done(f"{why}: braking" if self.mode is Mode.SAFE_STOP else why)
 
-    def _want_swing_up(self) -> Answer:
-        if self._mode is Mode.READY:
-            self._pilot.reset()
-            self._flight = Flight(0.0, None, "none")
-            self._mode = Mode.SWING_UP
-            return Answer(True, "swinging up")
-        if self._mode is Mode.HOMING:
-            self._swing_up_wanted = True
+    def _want_swing_up(self, now_ns: int) -> Answer:
+        if self.mode is Mode.HOMING:
+            self._memory.swing_up_wanted = True
             return Answer(True, "swing-up follows homing")
-        return self._refuse(f"swing-up refused: {self._mode.value}, arm first")
+        if not self._enter(Happening.SWING_UP, now_ns):
+            return self._refuse(f"swing-up refused: {self.mode.value}, arm first")
+        self._pilot.reset()
+        self._memory.flight_source = "none"
+        return Answer(True, "swinging up")
 
     def _want_homing(self, now_ns: int) -> Answer:
         if self._observer.camera_only:
             return self._done("homing is not needed: the camera sees the position")
-        if self._mode is Mode.READY:
+        if self.mode is Mode.READY:
             return self._begin_homing(now_ns)
-        if self._mode is Mode.DISARMED:
+        if self.mode is Mode.DISARMED:
             self._observer.homed = None
             return self._arm(now_ns)
-        return self._refuse(f"homing refused: {self._mode.value}")
+        return self._refuse(f"homing refused: {self.mode.value}")
 
-    def _reset(self) -> Answer:
-        if self._mode is not Mode.FAULT:
+    def _reset(self, now_ns: int) -> Answer:
+        if not self._enter(Happening.RESET, now_ns):
             return self._done("reset: no fault is latched")
-        self._latch.clear()
+        self._memory.faults = ()
         self._observer.forget()
         self._pilot.reset()
-        self._mode = Mode.DISARMED
         return self._done("reset: home again before use")
 
-    def _reconfigure(self, config: Config, now_ns: int) -> Answer:
-        """All of ``config`` or nothing of it (I9)."""
-        why = refusal(self._config, config, self._mode)
+    def _reconfigure(self, settings: Settings, now_ns: int) -> Answer:
+        """All of the settings or nothing of them (I9)."""
+        why = refusal(self._settings, settings, self.mode)
         if why:
             self._note(f"settings refused: {why}")
             return Answer(False, why)
-        changed = sorted(changed_keys(self._config, config))
+        keys = sorted(changed(self._settings, settings))
         answer = self._done(
-            f"settings changed: {', '.join(changed)}" if changed else "settings unchanged"
+            f"settings changed: {', '.join(keys)}" if keys else "settings unchanged"
         )
-        limits = limits_changed(self._config, config)
-        self.adopt(config)
+        limits = limits_changed(self._settings, settings)
+        self.adopt(settings)
         homed = self._observer.homed
-        if limits and homed is not None and not self._homing.believes(homed):
+        if limits and homed is not None and not self._rules.homing.believes(homed):
             self._observer.forget()
             self._note("homing is outside the new tolerances: home again")
-        if limits and config.motor.protocol == "bridge":
+        if limits and self._rules.board_keeps_limits:
             self._watch.expect_limits(now_ns)
         return answer
 
-    def adopt(self, config: Config) -> None:
+    def adopt(self, settings: Settings) -> None:
         """Take over settings in every part, whatever the mode; asks nobody."""
-        self._config = config
-        self._observer.update(config)
-        self._pilot.update(config)
-        moved = self._target.update(config)
+        self._planner.update(settings.rules.pilot.planner)
+        self._memory.observer.model = None  # what was learned was learned from another one
+        self._follow(settings)
+        moved = self._target.conform()
         if moved is not None:
             self._tell(moved)
-        self._limits = limits_from(config)
-        self._watch.update(config)
-        self._homing = Homing(config)
 
     # Measurements and faults
 
     def _absorb(self, measurement: Measurement) -> None:
         for name, detail in self._watch.absorb(measurement):
-            if self._armed or self._mode in DRIVEN:
+            if self._memory.armed or self.mode in DRIVEN:
                 self._raise(measurement.t_ns, name, detail)
         self._observer.take(measurement)
         if isinstance(measurement, LinkEvent):
@@ -322,34 +327,42 @@ class ControlCore:
             self._observer.forget()  # the board may have restarted
 
     def _raise(self, t_ns: int, name: str, detail: str) -> None:
-        fault = self._latch.raise_fault(t_ns, name, detail)
-        if fault is None:
+        """Latch a fault, if it is not latched already."""
+        memory = self._memory
+        if any(one.name == name for one in memory.faults):
             return
-        self._note(f"{fault.severity.name.lower()}: {name}: {fault.meaning}; {fault.next_step}")
-        if fault.severity >= Severity.BRAKE:
-            self._armed = False
-            self._swing_up_wanted = False
+        new = fault(t_ns, name, detail)
+        memory.faults = (*memory.faults, new)
+        self._note(f"{new.severity.name.lower()}: {name}: {new.meaning}; {new.next_step}")
+        if new.severity >= Severity.BRAKE:
+            memory.armed = False
+            memory.swing_up_wanted = False
+
+    def _drop(self, name: str) -> bool:
+        """Whether there was such a fault, and it only degraded."""
+        before, self._memory.faults = self._memory.faults, without(self._memory.faults, name)
+        return before != self._memory.faults
 
     def _look_after(self, now_ns: int, estimate: Estimate | None) -> None:
-        if self._mode not in DRIVEN:
+        if self.mode not in DRIVEN:
             self._watch.rest(now_ns)
             return
         faults = self._watch.check(
             now_ns,
             estimate,
-            self._sent_m_s,
+            self._memory.sent_m_s,
             self._observer.residual_m,
-            self._mode is Mode.HOMING,
+            self.mode is Mode.HOMING,
         )
         for name, detail in faults:
             self._raise(now_ns, name, detail)
-        if self._index % CONSISTENCY_EVERY == 0 and self._observer.initialised:
+        if self._memory.index % CONSISTENCY_EVERY == 0 and self._observer.initialised:
             error_s = self._observer.camera_delay_error_s()
             if error_s is not None:
                 self._raise(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
             else:
-                self._latch.drop("camera delay")
-        if self._watch.camera_back(now_ns) and self._latch.drop("camera lost"):
+                self._drop("camera delay")
+        if self._watch.camera_back(now_ns) and self._drop("camera lost"):
             self._note("camera is back")
 
     # Mode and command
@@ -360,45 +373,41 @@ class ControlCore:
         if estimate is not None:
             angle = math.remainder(estimate.state[2] - math.pi, 2.0 * math.pi)
             speed = estimate.state[1]
-        waited = now_ns - self._stopping_since_ns > BRAKING_GIVES_UP_S * NANOSECONDS
+        memory = self._memory
+        waited = now_ns - memory.stopping_since_ns > BRAKING_GIVES_UP_S * NANOSECONDS
         situation = Situation(
-            worst=self._latch.worst,
-            at_rest=self._sent_m_s == 0.0 and (abs(speed) < AT_REST_M_S or waited),
-            flight_source=self._flight.source,
+            worst=worst(memory.faults),
+            at_rest=memory.sent_m_s == 0.0 and (abs(speed) < AT_REST_M_S or waited),
+            flight_source=memory.flight_source,
             angle_rad=angle,
-            balance_angle_rad=self._config.controller.balance_angle_rad,
+            balance_angle_rad=self._rules.balance_angle_rad,
         )
-        following = next_mode(self._mode, situation)
-        if following is not self._mode:
-            self._note(f"{self._mode.value} -> {following.value}")
-            if following is Mode.SAFE_STOP:
-                self._stopping_since_ns = now_ns
-            if following in (Mode.FAULT, Mode.DISARMED):
-                self._armed = False
-        self._mode = following
+        before, what = memory.mode, happening(memory.mode, situation)
+        if what is not None and self._enter(what, now_ns):
+            self._note(f"{before.value} -> {memory.mode.value}")
 
     def _command(self, tick: TickInput, estimate: Estimate | None) -> tuple[Plan | None, Command]:
         now = tick.now_ns
         acts_ns = now + self._delay_ns
         predicted = self._observer.predict(acts_ns) if estimate is not None else None
         plan, desired = self._desired(tick, predicted, acts_ns)
-        enable = self._mode in DRIVEN or self._mode is Mode.SAFE_STOP
+        enable = self.mode in DRIVEN or self.mode is Mode.SAFE_STOP
         if not enable:
             # Disarmed: no fault is latched here any more, so let none be on the board.
-            clear = self._mode is Mode.DISARMED
-            return plan, Command(now, self._index, 0.0, False, desired, clear_fault=clear)
+            clear = self.mode is Mode.DISARMED
+            return plan, Command(now, self._memory.index, 0.0, False, desired, clear_fault=clear)
         cart = (predicted[0], predicted[1]) if predicted is not None else None
-        if self._mode is Mode.SAFE_STOP:
+        if self.mode is Mode.SAFE_STOP:
             cart = None  # the ramp to zero is already the hardest braking there is
-        governed = govern(desired, self._sent_m_s, cart, 0.0, self._limits)
+        governed = govern(desired, self._memory.sent_m_s, cart, 0.0, self._rules.governor)
         command = Command(
             now,
-            self._index,
+            self._memory.index,
             governed.velocity_m_s,
             True,
             desired,
             governed.limited_by,
-            homing=self._mode is Mode.HOMING,
+            homing=self.mode is Mode.HOMING,
         )
         return plan, command
 
@@ -408,33 +417,35 @@ class ControlCore:
         predicted: tuple[float, float, float, float] | None,
         acts_ns: int,
     ) -> tuple[Plan | None, float]:
-        if self._mode is Mode.HOMING:
+        if self.mode is Mode.HOMING:
             return None, self._home(tick.now_ns)
-        if self._mode not in FLYING or predicted is None:
+        if self.mode not in FLYING or predicted is None:
             return None, 0.0
-        state = np.array([*predicted, self._sent_m_s])
+        state = np.array([*predicted, self._memory.sent_m_s])
         reference = self._target.over(acts_ns, self._pilot.times_s)
-        self._flight = self._pilot.fly(state, reference, tick.newton_budget, acts_ns)
+        flight = self._pilot.fly(state, reference, tick.newton_budget, acts_ns)
+        self._memory.flight_source = flight.source
         self._observer.believe(self._pilot.model)
-        if self._flight.source == "none":
+        if flight.source == "none":
             self._raise(tick.now_ns, "no control", "")
-        return self._flight.plan, self._flight.velocity_m_s
+        return flight.plan, flight.velocity_m_s
 
     def _home(self, now_ns: int) -> float:
-        if self._homing_state is None or self._observer.sample is None:
+        before, sample = self._memory.homing, self._observer.sample
+        if before is None or sample is None:
             return 0.0
-        step = self._homing.step(self._homing_state, now_ns, self._observer.sample)
-        if step.state.phase is not self._homing_state.phase:
+        step = self._rules.homing.step(before, now_ns, sample)
+        if step.state.phase is not before.phase:
             self._note(f"homing: {step.state.phase.value}")
-        self._homing_state = step.state
+        self._memory.homing = step.state
         if step.state.phase is HomingPhase.FAILED:
             self._raise(now_ns, "homing failed", f"{step.state.failure}: {step.state.advice}")
         if step.result is not None:
             self._observer.homed = step.result
             self._note(f"homed: {step.result.travel_m:.3f} m between the switches, "
                        f"gain {step.result.gain:.3f}")  # fmt: skip
-            self._mode = Mode.READY
-            if self._swing_up_wanted:
-                self._swing_up_wanted = False
-                self._want_swing_up()
+            self._enter(Happening.HOMED, now_ns)
+            if self._memory.swing_up_wanted:
+                self._memory.swing_up_wanted = False
+                self._want_swing_up(now_ns)
         return step.velocity_m_s

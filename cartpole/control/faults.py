@@ -1,4 +1,7 @@
-"""The faults the core knows: how severe, what each means, what to do next; and their latch."""
+"""The faults the core knows: how severe, what each means, what to do next.
+
+Latched are all since the last reset, in the order they came; the most severe one decides.
+"""
 
 from __future__ import annotations
 
@@ -113,44 +116,18 @@ CATALOGUE = MappingProxyType(
 )
 
 
-class FaultLatch:
-    """Remembers every fault since the last reset; the most severe one decides."""
+def fault(t_ns: int, name: str, detail: str = "") -> Fault:
+    """A fault of the catalogue."""
+    kind = CATALOGUE[name]
+    meaning = f"{kind.meaning} ({detail})" if detail else kind.meaning
+    return Fault(t_ns, name, kind.severity, meaning, kind.next_step)
 
-    def __init__(self) -> None:
-        self._faults: dict[str, Fault] = {}
 
-    def raise_fault(self, t_ns: int, name: str, detail: str = "") -> Fault | None:
-        """Latch a fault of the catalogue; ``None`` if it is latched already."""
-        if name in self._faults:
-            return None
-        kind = CATALOGUE[name]
-        meaning = f"{kind.meaning} ({detail})" if detail else kind.meaning
-        fault = Fault(t_ns, name, kind.severity, meaning, kind.next_step)
-        self._faults[name] = fault
-        return fault
+def worst(latched: tuple[Fault, ...]) -> Severity:
+    """The most severe latched fault; WARNING if there is none."""
+    return max((one.severity for one in latched), default=Severity.WARNING)
 
-    def drop(self, name: str) -> bool:
-        """Forget a fault that only degrades, once its cause is gone."""
-        fault = self._faults.get(name)
-        if fault is None or fault.severity > Severity.DEGRADED:
-            return False
-        del self._faults[name]
-        return True
 
-    def clear(self) -> None:
-        """An operator's reset."""
-        self._faults.clear()
-
-    def restore(self, faults: tuple[Fault, ...]) -> None:
-        """Go on with these latched, in the order they came."""
-        self._faults = {fault.name: fault for fault in faults}
-
-    @property
-    def worst(self) -> Severity:
-        """The most severe latched fault; WARNING if there is none."""
-        return max((fault.severity for fault in self._faults.values()), default=Severity.WARNING)
-
-    @property
-    def latched(self) -> tuple[Fault, ...]:
-        """Every latched fault in the order they came."""
-        return tuple(self._faults.values())
+def without(latched: tuple[Fault, ...], name: str) -> tuple[Fault, ...]:
+    """Forget a fault that only degrades, once its cause is gone."""
+    return tuple(one for one in latched if one.name != name or one.severity > Severity.DEGRADED)

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +26,6 @@ class GovernorLimits:
 
 
 LAG_FACTOR = 1.3  # a drive this much slower than configured still stops in time
-
-
-def limits_from(config: Config) -> GovernorLimits:
-    """The governor's limits; ``notice_s`` is how late a lost host is noticed (I2's t_d)."""
-    return GovernorLimits(
-        velocity_m_s=config.rig.velocity_limit_m_s,
-        acceleration_m_s2=min(config.rig.acceleration_limit_m_s2, config.motor.acceleration_m_s2),
-        position_m=config.rig.position_limit_m,
-        stop_m=config.rig.track_length_m / 2,
-        margin_m=config.safety.stop_margin_m,
-        lag_s=config.motor.tau_s * LAG_FACTOR,
-        notice_s=config.safety.board_timeout_s + config.controller.period_s,
-        period_s=config.controller.period_s,
-    )
 
 
 def slew(desired: float, previous: float, limits: GovernorLimits) -> float:

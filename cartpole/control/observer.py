@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cartpole.estimation.filter import StateFilter
-from cartpole.estimation.records import FilterState
+from cartpole.estimation.records import FilterMemory
 from cartpole.messages import (
     Detection,
     DetectionHint,
@@ -29,10 +29,22 @@ Four = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class ObserverState:
-    """The observer's memory."""
+class ObserverRules:
+    """Scales of the encoders and the filter's rules; ``camera_only``: there are no encoders."""
 
-    filter: FilterState
+    filter: Config
+    camera_only: bool
+    cart_counts_per_m: float
+    cart_sign: int
+    pole_counts_per_turn: float
+    pole_sign: int
+
+
+@dataclass(slots=True)
+class ObserverMemory:
+    """Homing's result, the newest sample, the newest frame's position less the estimate's."""
+
+    filter: FilterMemory
     homed: HomingResult | None = None
     sample: EncoderSample | None = None
     residual_m: float | None = None
@@ -40,16 +52,42 @@ class ObserverState:
 
 
 class Observer:
-    """Owns the filter and the encoders' zero; ``homed`` is known already or comes from homing."""
+    """Owns the filter and the encoders' zero, which is known already or comes from homing."""
 
-    def __init__(self, config: Config, homed: HomingResult | None) -> None:
-        self.homed = homed
-        self.sample: EncoderSample | None = None  # the newest
-        self.residual_m: float | None = None  # the newest frame's position less the estimate's
-        self._model: ModelParameters | None = None  # as found in flight
-        self.camera_only = config.encoder.protocol == "none"
-        self._config = config
-        self._filter = StateFilter(config)
+    def __init__(self, rules: ObserverRules, memory: ObserverMemory) -> None:
+        self._rules, self._memory = rules, memory
+        self._filter = StateFilter(rules.filter, memory.filter)
+        if memory.model is not None:
+            self._filter.believe(memory.model)
+
+    @staticmethod
+    def fresh(rules: ObserverRules, homed: HomingResult | None) -> ObserverMemory:
+        """Nothing measured yet."""
+        return ObserverMemory(StateFilter.fresh(rules.filter), homed)
+
+    @property
+    def camera_only(self) -> bool:
+        """Whether the camera alone sees the position."""
+        return self._rules.camera_only
+
+    @property
+    def homed(self) -> HomingResult | None:
+        """What the counts mean."""
+        return self._memory.homed
+
+    @homed.setter
+    def homed(self, result: HomingResult | None) -> None:
+        self._memory.homed = result
+
+    @property
+    def sample(self) -> EncoderSample | None:
+        """The newest."""
+        return self._memory.sample
+
+    @property
+    def residual_m(self) -> float | None:
+        """The newest frame's position less the estimate's; ``None`` if it says nothing."""
+        return self._memory.residual_m
 
     @property
     def is_homed(self) -> bool:
@@ -61,42 +99,25 @@ class Observer:
         """Whether there is an estimate."""
         return self._filter.initialised
 
-    def update(self, config: Config) -> None:
-        """Take over changed settings."""
-        self._config = config
-        self._model = None
-        self._filter.update(config)
-
     def believe(self, model: ModelParameters | None) -> None:
         """Predict with this model from now on; ``None`` leaves the model as it is."""
-        if model is not None and model != self._model:
-            self._model = model
+        if model is not None and model != self._memory.model:
+            self._memory.model = model
             self._filter.believe(model)
-
-    def state(self) -> ObserverState:
-        """All that is remembered, copied."""
-        return ObserverState(
-            self._filter.state(), self.homed, self.sample, self.residual_m, self._model
-        )
-
-    def restore(self, state: ObserverState) -> None:
-        """Go on from a state under the same settings; SessionError if it is none."""
-        self.homed, self.sample, self.residual_m = state.homed, state.sample, state.residual_m
-        self.believe(state.model)
-        self._filter.restore(state.filter)
 
     def forget(self) -> None:
         """The counts mean nothing until the next homing, nor does the estimate."""
         self.homed = None
-        self._filter = StateFilter(self._config)
-        self._model = None
+        self._memory.model = None
+        self._memory.filter = StateFilter.fresh(self._rules.filter)
+        self._filter = StateFilter(self._rules.filter, self._memory.filter)
 
     def _take_encoder(self, sample: EncoderSample) -> None:
         """Counts of both encoders."""
-        self.sample = sample
+        self._memory.sample = sample
         if self.homed is None:
             return
-        encoder, zero = self._config.encoder, self.homed
+        encoder, zero = self._rules, self.homed
         # A count n stands for anything from n to n + 1: its middle is the best guess.
         position = encoder.cart_sign * (sample.cart_counts + 0.5 - zero.cart_zero_counts)
         turns = encoder.pole_sign * (sample.pole_counts + 0.5 - zero.pole_zero_counts)
@@ -111,10 +132,10 @@ class Observer:
         if not self.is_homed:
             return
         self._filter.add_camera(detection)
-        self.residual_m = None
+        self._memory.residual_m = None
         usable = detection.status is DetectionStatus.OK and detection.sigma_p_m < SURE_M
         if usable and not self.camera_only and self._filter.initialised:
-            self.residual_m = detection.p_m - self._filter.predict(detection.t_ns)[0]
+            self._memory.residual_m = detection.p_m - self._filter.predict(detection.t_ns)[0]
 
     def take(self, measurement: Measurement) -> None:
         """Any measurement; those that say nothing of the state are passed over."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.control import energy, lqr
-from cartpole.control.planning import PlanMaker, RigPlanner
+from cartpole.control.planning import PlanMaker
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.planner import PlannerState
 from cartpole.recall import require
 
@@ -37,112 +37,107 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class PilotState:
-    """The pilot's memory; ``planner`` is ``None`` where a planner cannot tell its own."""
+class PilotRules:
+    """What planner and fall-back are made of; SI."""
 
-    bad_in_a_row: int
-    good_in_a_row: int
+    planner: Config
+    feedback: Config
+    backend: str
+    feed_back_only: bool
+    model: ModelParameters
+    acceleration_limit_m_s2: float
+    position_limit_m: float
+    period_s: float
+
+
+@dataclass(slots=True)
+class PilotMemory:
+    """The last good plan, and how many plans went well or not; ``planner`` is ``None`` where a
+    planner cannot tell its own."""
+
+    bad_in_a_row: int = 0
+    good_in_a_row: int = GOOD_PLANS_TO_RETURN
     planner: PlannerState | None = None
     good: Plan | None = None
+
+    def check(self, _own: PilotMemory) -> None:
+        """SessionError for a plan of ragged arrays."""
+        if self.good is not None:
+            n = len(self.good.inputs)
+            fits = (self.good.states.shape, self.good.inputs.shape) == ((n + 1, 5), (n,))
+            require(fits, "the last good plan")
 
 
 class Pilot:
     """Owns planner and LQR; deterministic, no clock."""
 
-    def __init__(self, config: Config, planner: PlanMaker | None = None) -> None:
-        self._planner: PlanMaker = planner if planner is not None else RigPlanner(config)
-        self._set(config)
-        self.reset()
-
-    def _set(self, config: Config) -> None:
+    def __init__(self, rules: PilotRules, memory: PilotMemory, planner: PlanMaker) -> None:
+        """``planner`` has these rules already."""
+        self._rules, self._memory, self._planner = rules, memory, planner
         # Times (N + 1,) of a plan's states, from its start.
-        self.times_s = np.concatenate(([0.0], np.cumsum(self._planner.problem.steps_s)))
-        self._parameters = from_config(config)
-        self._lqr = lqr.design(config)
-        self._rig = config.rig
-        self._period_s = config.controller.period_s
-        self._period_ns = round(1e9 * config.controller.period_s)
-        self._feed_back_only = config.controller.feed_back_only
+        self.times_s = np.concatenate(([0.0], np.cumsum(planner.problem.steps_s)))
+        self._lqr = lqr.design(rules.feedback)
+        self._period_ns = round(1e9 * rules.period_s)
 
     @property
     def model(self) -> ModelParameters | None:
         """The rig as the planner found it in flight; ``None`` if it does not learn."""
         return self._planner.model
 
-    def update(self, config: Config) -> None:
-        """Take over changed settings; plans of another length mean that all are forgotten."""
-        self._planner.update(config)
-        self._set(config)
-
     def reset(self) -> None:
         """Forget every plan."""
         self._planner.reset()
-        self._good: Plan | None = None
-        self._bad_in_a_row = 0
-        self._good_in_a_row = GOOD_PLANS_TO_RETURN
-
-    def state(self) -> PilotState:
-        """All that is remembered, copied."""
-        return PilotState(
-            self._bad_in_a_row, self._good_in_a_row, self._planner.state(), self._good
-        )
-
-    def restore(self, state: PilotState) -> None:
-        """Go on from a state under the same settings; SessionError if it is none."""
-        n, good = self._planner.problem.horizon, state.good
-        fits = good is None or (good.states.shape, good.inputs.shape) == ((n + 1, 5), (n,))
-        require(fits, "the last good plan")
-        self._planner.restore(state.planner)
-        self._good = good
-        self._bad_in_a_row, self._good_in_a_row = state.bad_in_a_row, state.good_in_a_row
+        self._memory.good = None
+        self._memory.bad_in_a_row = 0
+        self._memory.good_in_a_row = GOOD_PLANS_TO_RETURN
 
     def fly(self, state: FloatArray, reference: FloatArray, budget: int, start_ns: int) -> Flight:
         """One tick: ``state`` (5,) when the command acts, ``reference`` (N + 1,) targets [m]."""
         if not np.all(np.isfinite(state)):
             return Flight(0.0, None, "none")
         target = float(reference[0])
-        if self._feed_back_only:
+        if self._rules.feed_back_only:
             return self._fall_back(state, target, None)
         plan = self._planner.plan(state, reference, budget, start_ns)
         if plan.status in GOOD and math.isfinite(float(plan.states[1, U])):
-            self._good = plan
-            self._bad_in_a_row = 0
-            self._good_in_a_row += 1
-            if self._good_in_a_row >= GOOD_PLANS_TO_RETURN:
+            self._memory.good = plan
+            self._memory.bad_in_a_row = 0
+            self._memory.good_in_a_row += 1
+            if self._memory.good_in_a_row >= GOOD_PLANS_TO_RETURN:
                 return Flight(float(plan.states[1, U]), plan, "plan")
             return self._fall_back(state, target, plan)
-        self._bad_in_a_row += 1
+        self._memory.bad_in_a_row += 1
         bridge = self._bridge(start_ns)
         if bridge is not None and plan.status is not PlanStatus.NOT_FINITE:
             return Flight(bridge, plan, "bridge")
-        self._good_in_a_row = 0
+        self._memory.good_in_a_row = 0
         return self._fall_back(state, target, plan)
 
     def after(self) -> None:
         """Once the command is out: let the planner prepare the next tick."""
-        if not self._feed_back_only:
+        if not self._rules.feed_back_only:
             self._planner.prepare()
 
     def _bridge(self, start_ns: int) -> float | None:
         """The last good plan's command for now, if it is not too old."""
-        if self._good is None or self._bad_in_a_row > BRIDGED_TICKS:
+        if self._memory.good is None or self._memory.bad_in_a_row > BRIDGED_TICKS:
             return None
-        steps = round((start_ns - self._good.start_ns) / self._period_ns)
-        if not 0 <= steps < len(self._good.inputs):
+        steps = round((start_ns - self._memory.good.start_ns) / self._period_ns)
+        if not 0 <= steps < len(self._memory.good.inputs):
             return None
-        return float(self._good.states[steps + 1, U])
+        return float(self._memory.good.states[steps + 1, U])
 
     def _fall_back(self, state: FloatArray, target: float, plan: Plan | None) -> Flight:
         if self._lqr.contains(state, target):
             rate, source = self._lqr.rate(state, target), "lqr"
-        elif abs(float(state[P])) <= self._rig.position_limit_m:
+        elif abs(float(state[P])) <= self._rules.position_limit_m:
             rate = energy.swing_up_rate(
                 state,
-                self._parameters,
-                self._rig.acceleration_limit_m_s2,
-                self._rig.position_limit_m,
+                self._rules.model,
+                self._rules.acceleration_limit_m_s2,
+                self._rules.position_limit_m,
             )
             source = "energy"
         else:
             return Flight(0.0, plan, "none")
-        return Flight(float(state[U]) + rate * self._period_s, plan, source)
+        return Flight(float(state[U]) + rate * self._rules.period_s, plan, source)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cartpole import realtime
 from cartpole.control.core import ControlCore
-from cartpole.control.governor import limits_from, slew
+from cartpole.control.governor import slew
 from cartpole.control.timed_planner import TimedPlanner
 from cartpole.errors import CartpoleError
 from cartpole.messages import (
@@ -34,6 +34,7 @@ from cartpole.messages import (
     TickTiming,
 )
 from cartpole.pacing import Pacer, Wake
+from cartpole.rules.control import config_of, settings_of
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -80,7 +81,7 @@ class Daemon:
         self._lost: list[LinkEvent] = []  # listeners, since the last tick
         self._threshold = config.camera.threshold
         self._planner = TimedPlanner(config)
-        self._core = ControlCore(config, planner=self._planner)
+        self._core = ControlCore(settings_of(config), planner=self._planner)
         self._told = config  # what the links know
         self._requests: queue.SimpleQueue[Asked] = queue.SimpleQueue()
         self._errands: queue.SimpleQueue[Callable[[ControlCore], None]] = queue.SimpleQueue()
@@ -98,7 +99,7 @@ class Daemon:
     @property
     def config(self) -> Config:
         """The settings in force."""
-        return self._core.config
+        return config_of(self._core.settings)
 
     @property
     def mode(self) -> Mode:
@@ -214,7 +215,7 @@ class Daemon:
 
     def _ramp_down(self, pacer: Pacer) -> None:
         """From the last command that went out to zero, by the governor's steps; then drive off."""
-        limits, last = limits_from(self._config), self._sent
+        limits, last = self._core.rules.governor, self._sent
         while last is not None and last.enable:
             velocity = slew(0.0, last.velocity_m_s, limits)
             now_ns = pacer.wait().now_ns
@@ -228,8 +229,8 @@ class Daemon:
         record = self._core.tick(tick)
         self._sent = record.command
         self._devices.links.send(record.command)
-        if self._core.config is not self._told:
-            self._told = self._core.config
+        if self.config is not self._told:
+            self._told = self.config
             self._devices.links.update(self._told)
         sent_ns = time.monotonic_ns()
         self._core.after_tick()
@@ -292,12 +293,12 @@ class Daemon:
     def _budget(self, wake: Wake) -> int:
         """Newton steps that fit into what is left of the period."""
         left = 1.0 - wake.late_ns / self._period_ns
-        return max(0, round(self._core.config.optimizer.newton_steps * min(1.0, 2.0 * left)))
+        return max(0, round(self.config.optimizer.newton_steps * min(1.0, 2.0 * left)))
 
     def _aim_camera(self, now_ns: int) -> None:
         if self._devices.camera is None:
             return
-        threshold = self._core.config.camera.threshold
+        threshold = self.config.camera.threshold
         if threshold != self._threshold:
             self._threshold = threshold
             self._devices.camera.set_threshold(threshold)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cartpole.errors import SessionError, UsageError
 from cartpole.messages import NANOSECONDS
+from cartpole.rules.control import config_of
 from cartpole.session.writer import FrameLike, SessionWriter, open_writer
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Recorder:
 
     def _begin(self, core: ControlCore, writer: SessionWriter) -> None:
         """In the control thread: the next tick is the recording's first."""
-        if core.config is not writer.config:
+        if config_of(core.settings) is not writer.config:
             raise SessionError("the settings changed just now: ask again")
         state = core.state()
         writer.put_start(core.homed)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cartpole.config.load import live_fields, load_config
 from cartpole.control.change import refusal
 from cartpole.errors import ConfigError
-from cartpole.messages import Answer, Mode, Request, RequestKind
+from cartpole.messages import Answer, Mode, Request
+from cartpole.rules.control import change, settings_of
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -101,11 +102,13 @@ class SettingsKeeper:
         return shown
 
     def _apply(self, wanted: Config) -> Answer:
-        why = refusal(self._current(), wanted, self._mode())
+        request = change(wanted)
+        assert request.settings is not None
+        why = refusal(settings_of(self._current()), request.settings, self._mode())
         if why:
             raise ConfigError(why)
         _design(wanted)
-        answer = self._ask(Request(RequestKind.CONFIG, config=wanted))
+        answer = self._ask(request)
         if not answer.ok:  # armed between the question above and the core's tick
             raise ConfigError(answer.text)
         return answer

@@ -9,14 +9,13 @@ their order of arrival. It reads no clock and is deterministic bit for bit.
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
-from cartpole.estimation.records import Consistency, FilterState, Whole, check
+from cartpole.estimation.records import Consistency, FilterMemory, Whole
 from cartpole.messages import (
     NANOSECONDS,
     OMEGA,
@@ -30,7 +29,6 @@ from cartpole.messages import (
     V,
 )
 from cartpole.model.parameters import ModelParameters, from_config
-from cartpole.recall import refill, require
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -66,42 +64,48 @@ class StateFilter:
     ``estimator.reopen_after`` rejections in a row.
     """
 
-    def __init__(self, config: Config) -> None:
-        slots = ring_size(config)
-        self._when = np.zeros((slots, 2), dtype=np.int64)
-        self._what = np.zeros((slots, 4))
-        self._known = np.zeros((slots + 1, at.FLOATS))
-        self._stamps = np.zeros((slots + 1, at.WHOLE), dtype=np.int64)
-        self._marks = np.zeros(at.MARKS, dtype=np.int64)
+    def __init__(self, config: Config, memory: FilterMemory | None = None) -> None:
+        self.memory = kept = memory if memory is not None else self.fresh(config)
         self._par = np.zeros(at.PARAMETERS)
-        self._ring = (self._when, self._what, self._known, self._stamps, self._marks, self._par)
-        self._commands: deque[tuple[int, float]] = deque(maxlen=COMMANDS_KEPT)
+        self._ring = (kept.when, kept.what, kept.known, kept.stamps, kept.marks, self._par)
         self._config = config
-        self.update(config)
-        self._dropped = 0
-        self._horizon_ns = self._newest_ns = -1  # latest time known to have come; newest reading
-        self.reset(0, (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0))
-        # Load the compiled kernels now rather than in the first tick.
-        self._insert(1, at.COMMAND, 0.0, 0.0, 0.0, 0.0)
-        self._look(1)
-        self._initialised = False
+        self._set(config)
+
+    @classmethod
+    def fresh(cls, config: Config) -> FilterMemory:
+        """The memory of a filter that has seen nothing; loads its kernels now, not in a tick."""
+        slots = ring_size(config)
+        memory = FilterMemory(
+            when=np.zeros((slots, 2), dtype=np.int64),
+            what=np.zeros((slots, 4)),
+            known=np.zeros((slots + 1, at.FLOATS)),
+            stamps=np.zeros((slots + 1, at.WHOLE), dtype=np.int64),
+            marks=np.zeros(at.MARKS, dtype=np.int64),
+            command_times=np.zeros(COMMANDS_KEPT, dtype=np.int64),
+            command_values=np.zeros(COMMANDS_KEPT),
+        )
+        first = cls(config, memory)
+        first.reset(0, (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0))
+        first._insert(1, at.COMMAND, 0.0, 0.0, 0.0, 0.0)
+        first._look(1)
+        memory.initialised = False
+        return memory
 
     @property
     def initialised(self) -> bool:
         """Whether there is an estimate."""
-        return self._initialised
+        return self.memory.initialised
 
     @property
     def offset(self) -> float:
         """Offset of the camera's angle (measured minus true) at the newest event [rad]."""
-        if not self._initialised:
+        if not self.memory.initialised:
             return self._config.pole.upright_offset_rad
         self._fold_all()
         return float(self._newest_row()[at.X + at.OFFSET])
 
-    def update(self, config: Config) -> None:
-        """Take over new settings; they hold for everything not yet worked in."""
-        self._config = config
+    def _set(self, config: Config) -> None:
+        """New settings hold for everything not yet worked in."""
         model, noise, par = from_config(config), config.estimator, self._par
         self.believe(model)
         par[at.CART_POWER] = noise.cart_noise_m_s2**2
@@ -131,12 +135,15 @@ class StateFilter:
     def add_command(self, t_ns: int, velocity_m_s: float) -> None:
         """A command [m/s] went to the wire at ``t_ns``; it acts ``motor.delay_s`` later."""
         if not math.isfinite(velocity_m_s):
-            self._dropped += 1
+            self.memory.dropped += 1
             return
         acts_ns = t_ns + self._delay_ns
-        self._horizon_ns = max(self._horizon_ns, t_ns)
-        self._commands.append((acts_ns, velocity_m_s))
-        if self._initialised:
+        self.memory.horizon_ns = max(self.memory.horizon_ns, t_ns)
+        place = self.memory.commands % COMMANDS_KEPT
+        self.memory.command_times[place] = acts_ns
+        self.memory.command_values[place] = velocity_m_s
+        self.memory.commands += 1
+        if self.memory.initialised:
             self._insert(acts_ns, at.COMMAND, velocity_m_s, 0.0, 0.0, 0.0)
 
     def add_encoder(
@@ -157,11 +164,11 @@ class StateFilter:
             half_p, sigma_p = self._half_p, self._half_p / ROOT_3
         if sigma_theta is None:
             half_theta, sigma_theta = self._half_theta, self._half_theta / ROOT_3
-        ahead = self._initialised and t_ns - AHEAD_NS > self._horizon_ns
+        ahead = self.memory.initialised and t_ns - AHEAD_NS > self.memory.horizon_ns
         if ahead or not self._usable(p_m, theta_rad, sigma_p, sigma_theta):
-            self._dropped += 1
+            self.memory.dropped += 1
             return
-        self._horizon_ns = max(self._horizon_ns, t_ns)
+        self.memory.horizon_ns = max(self.memory.horizon_ns, t_ns)
         if self._fresh(t_ns):
             spread_p = -half_p if half_p > 0.0 else sigma_p * sigma_p
             spread_theta = -half_theta if half_theta > 0.0 else sigma_theta * sigma_theta
@@ -181,9 +188,9 @@ class StateFilter:
         if not 0 <= age <= self._history_ns or not self._usable(
             p_m, theta_rad, sigma_p, sigma_theta
         ):
-            self._dropped += 1
+            self.memory.dropped += 1
             return
-        self._horizon_ns = max(self._horizon_ns, detection.arrival_ns)
+        self.memory.horizon_ns = max(self.memory.horizon_ns, detection.arrival_ns)
         t_ns = detection.t_ns
         if self._fresh(t_ns):
             spread_p, spread_theta = sigma_p * sigma_p, sigma_theta * sigma_theta
@@ -193,11 +200,18 @@ class StateFilter:
 
     def estimate(self, now_ns: int) -> Estimate:
         """The state at ``now_ns`` with its uncertainty; not valid before the first measurement."""
-        self._horizon_ns = max(self._horizon_ns, now_ns)
-        if not self._initialised:
+        self.memory.horizon_ns = max(self.memory.horizon_ns, now_ns)
+        if not self.memory.initialised:
             offset = self._config.pole.upright_offset_rad
             return Estimate(
-                now_ns, (0.0,) * 4, UNKNOWN, offset, -1, -1, rejected=self._dropped, valid=False
+                now_ns,
+                (0.0,) * 4,
+                UNKNOWN,
+                offset,
+                -1,
+                -1,
+                rejected=self.memory.dropped,
+                valid=False,
             )
         row, stamp = self._look(now_ns)
         values = row.tolist()
@@ -207,7 +221,7 @@ class StateFilter:
             map(math.isfinite, sigma)
         )
         if not finite:  # cannot be worth anything again: take the next measurement as a start
-            self._initialised = False
+            self.memory.initialised = False
             return self.estimate(now_ns)
         encoder_age_ns = _age(now_ns, accepted[at.ENCODER_P], accepted[at.ENCODER_THETA])
         camera_channels = [accepted[at.CAMERA_THETA]]
@@ -223,13 +237,13 @@ class StateFilter:
             encoder_age_ns=encoder_age_ns,
             nis_camera=values[at.NIS + at.CAMERA_THETA],
             nis_encoder=values[at.NIS + at.ENCODER_THETA],
-            rejected=self._dropped + int(values[at.REJECTED]),
+            rejected=self.memory.dropped + int(values[at.REJECTED]),
             valid=sigma[THETA] < LOST_SIGMA_RAD,
         )
 
     def predict(self, t_ns: int) -> Four:
         """(p, v, theta, omega) at ``t_ns``, also ahead, through the commands in flight."""
-        if not self._initialised:
+        if not self.memory.initialised:
             return (0.0, 0.0, 0.0, 0.0)
         row, _ = self._look(t_ns)
         p, v, theta, omega = row[at.X : at.X + 4].tolist()
@@ -237,7 +251,7 @@ class StateFilter:
 
     def hint(self, t_ns: int) -> DetectionHint | None:
         """Where the camera should see the pole at ``t_ns``; ``None``: look everywhere."""
-        if not self._initialised:
+        if not self.memory.initialised:
             return None
         row, _ = self._look(t_ns)
         p, v, theta, omega, offset = row[at.X : at.X + at.OFFSET + 1].tolist()
@@ -269,38 +283,6 @@ class StateFilter:
             camera_delay_suspect=abs(error) > max(DELAY_SUSPECT_S, DELAY_SIGMAS * sigma),
         )
 
-    def state(self) -> FilterState:
-        """All that is remembered, copied; with the settings it makes the filter."""
-        times, values = [t_ns for t_ns, _ in self._commands], [v for _, v in self._commands]
-        return FilterState(
-            when=self._when.copy(),
-            what=self._what.copy(),
-            known=self._known.copy(),
-            stamps=self._stamps.copy(),
-            marks=self._marks.copy(),
-            command_times=np.array(times, dtype=np.int64),
-            command_values=np.array(values, dtype=np.float64),
-            dropped=self._dropped,
-            horizon_ns=self._horizon_ns,
-            newest_ns=self._newest_ns,
-            initialised=self._initialised,
-        )
-
-    def restore(self, state: FilterState) -> None:
-        """Go on from a state of a filter with the same settings; SessionError if it is none."""
-        refill(self._when, state.when, "the filter's events")
-        refill(self._what, state.what, "the filter's readings")
-        refill(self._known, state.known, "the filter's estimates")
-        refill(self._stamps, state.stamps, "the filter's stamps")
-        refill(self._marks, state.marks, "the filter's marks")
-        check(state)
-        times, values = state.command_times.tolist(), state.command_values.tolist()
-        require(len(times) == len(values) <= COMMANDS_KEPT, "the commands in flight")
-        self._commands = deque(zip(times, values, strict=True), maxlen=COMMANDS_KEPT)
-        self._dropped = state.dropped
-        self._horizon_ns, self._newest_ns = state.horizon_ns, state.newest_ns
-        self._initialised = state.initialised
-
     @staticmethod
     def _usable(p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float) -> bool:
         """Finite where a reading is claimed, and at least one claimed."""
@@ -315,9 +297,9 @@ class StateFilter:
 
     def _fresh(self, t_ns: int) -> bool:
         """Whether the estimate is young enough for a measurement at ``t_ns`` to correct it."""
-        if not self._initialised or t_ns - self._newest_ns > GAP_NS:
+        if not self.memory.initialised or t_ns - self.memory.newest_ns > GAP_NS:
             return False
-        self._newest_ns = max(self._newest_ns, t_ns)
+        self.memory.newest_ns = max(self.memory.newest_ns, t_ns)
         return True
 
     def _start_from(
@@ -328,7 +310,7 @@ class StateFilter:
             return
         offset = self._config.pole.upright_offset_rad
         variance = self._config.estimator.offset_sigma_rad**2
-        if self._initialised:
+        if self.memory.initialised:
             self._fold_all()
             row = self._newest_row()
             offset, variance = (
@@ -350,17 +332,23 @@ class StateFilter:
             variance,
         )
         if kind == at.CAMERA:
-            self._stamps[0, at.ACCEPTED + at.CAMERA_THETA] = t_ns
+            self.memory.stamps[0, at.ACCEPTED + at.CAMERA_THETA] = t_ns
         else:
-            self._stamps[0, at.ACCEPTED + at.ENCODER_P : at.ACCEPTED + at.ENCODER_THETA + 1] = t_ns
+            self.memory.stamps[
+                0, at.ACCEPTED + at.ENCODER_P : at.ACCEPTED + at.ENCODER_THETA + 1
+            ] = t_ns
 
     def _restart(
         self, t_ns: int, state: Four, sigma: Four, offset: float, offset_variance: float
     ) -> None:
         """Empty the ring but for a base event, and put the commands still in flight back."""
-        self._marks[at.FIRST], self._marks[at.DONE], self._marks[at.END] = 0, 0, 1
-        self._when[0] = (t_ns, at.START)
-        row, stamp = self._known[0], self._stamps[0]
+        self.memory.marks[at.FIRST], self.memory.marks[at.DONE], self.memory.marks[at.END] = (
+            0,
+            0,
+            1,
+        )
+        self.memory.when[0] = (t_ns, at.START)
+        row, stamp = self.memory.known[0], self.memory.stamps[0]
         row[:] = 0.0
         row[at.X : at.X + 4], row[at.X + at.OFFSET] = state, offset
         for i, one in enumerate(sigma):
@@ -372,14 +360,21 @@ class StateFilter:
         row[at.LAST_THETA] = math.nan
         stamp[:] = -1
         stamp[at.TIME] = stamp[at.SAME_SINCE] = t_ns
-        self._initialised = True
-        self._newest_ns = t_ns
-        self._horizon_ns = max(self._horizon_ns, t_ns)
-        for acts_ns, velocity in self._commands:
+        self.memory.initialised = True
+        self.memory.newest_ns = t_ns
+        self.memory.horizon_ns = max(self.memory.horizon_ns, t_ns)
+        for acts_ns, velocity in self._commands():
             if acts_ns <= t_ns:
                 row[at.INPUT] = velocity
             else:
                 self._insert(acts_ns, at.COMMAND, velocity, 0.0, 0.0, 0.0)
+
+    def _commands(self) -> list[tuple[int, float]]:
+        """When each kept command acts [ns] and what it is [m/s], oldest first."""
+        memory, count = self.memory, self.memory.commands
+        places = np.arange(max(0, count - COMMANDS_KEPT), count) % COMMANDS_KEPT
+        times, values = memory.command_times[places], memory.command_values[places]
+        return list(zip(times.tolist(), values.tolist(), strict=True))
 
     def _insert(
         self,
@@ -394,18 +389,18 @@ class StateFilter:
             *self._ring, t_ns, kind, first, second, first_variance, second_variance
         )
         if status != at.TAKEN:
-            self._dropped += 1
+            self.memory.dropped += 1
 
     def _look(self, t_ns: int) -> tuple[FloatArray, Whole]:
         kernels.look(*self._ring, t_ns)
-        return self._known[-1], self._stamps[-1]
+        return self.memory.known[-1], self.memory.stamps[-1]
 
     def _fold_all(self) -> None:
-        kernels.fold(*self._ring, self._newest_ns)
+        kernels.fold(*self._ring, self.memory.newest_ns)
 
     def _newest_row(self) -> FloatArray:
-        slot = int(self._marks[at.DONE]) & (len(self._when) - 1)
-        row: FloatArray = self._known[slot]
+        slot = int(self.memory.marks[at.DONE]) & (len(self.memory.when) - 1)
+        row: FloatArray = self.memory.known[slot]
         return row
 
 

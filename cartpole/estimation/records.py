@@ -34,11 +34,13 @@ class Consistency:
     camera_delay_suspect: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FilterState:
-    """The filter's memory: its ring (see ``kernels``) and the commands sent, oldest first.
+@dataclass(slots=True)
+class FilterMemory:
+    """The filter's ring (see ``kernels``) and the commands sent, of which the newest are kept.
 
-    ``command_times`` (k,) in ns, ``command_values`` (k,) in m/s.
+    Command n stands in row n modulo their number: ``command_times`` (k,) in ns, ``command_values``
+    (k,) in m/s. ``horizon_ns`` is the latest time known to have come, ``newest_ns`` that of the
+    newest reading; -1 before any.
     """
 
     when: Whole
@@ -48,26 +50,27 @@ class FilterState:
     marks: Whole
     command_times: Whole
     command_values: FloatArray
-    dropped: int
-    horizon_ns: int
-    newest_ns: int
-    initialised: bool
+    commands: int = 0
+    dropped: int = 0
+    horizon_ns: int = -1
+    newest_ns: int = -1
+    initialised: bool = False
 
+    def check(self, own: FilterMemory) -> None:
+        """SessionError for a ring that the kernels, which trust their indices, must not see.
 
-def check(state: FilterState) -> None:
-    """SessionError for a ring that the kernels, which trust their indices, must not see.
-
-    The shapes are checked before.
-    """
-    slots = len(state.when)
-    first, end, done = (int(mark) for mark in state.marks)
-    require(0 <= first <= done < end < 1 << 62 and end - first <= slots, "the ring's marks")
-    places = np.arange(first, end) & (slots - 1)
-    times = state.when[places, 0]
-    ascending = bool((times[1:] >= times[:-1]).all())
-    # Not by a difference: it might overflow.
-    near = int(times[-1]) - int(times[0]) <= LONGEST_NS
-    require(ascending and near, "the order of events")
-    folded = places[: done - first + 1]
-    known = bool((state.stamps[folded, at.TIME] == state.when[folded, 0]).all())
-    require(known, "the times of events")
+        The shapes are checked before.
+        """
+        slots = len(self.when)
+        first, end, done = (int(mark) for mark in self.marks)
+        require(0 <= first <= done < end < 1 << 62 and end - first <= slots, "the ring's marks")
+        places = np.arange(first, end) & (slots - 1)
+        times = self.when[places, 0]
+        ascending = bool((times[1:] >= times[:-1]).all())
+        # Not by a difference: it might overflow.
+        near = int(times[-1]) - int(times[0]) <= LONGEST_NS
+        require(ascending and near, "the order of events")
+        folded = places[: done - first + 1]
+        known = bool((self.stamps[folded, at.TIME] == self.when[folded, 0]).all())
+        require(known, "the times of events")
+        require(0 <= self.commands < 1 << 62, "the commands in flight")

@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from cartpole.control.state import CoreState
+from cartpole.control.memory import CoreMemory
 from cartpole.messages import (
     Answer,
     BoardStatus,
@@ -153,7 +153,7 @@ CHANNELS: dict[str, type] = {
     "/truth": Truth,
     "/raw": RawBytes,
     "/frame": Picture,
-    "/state": CoreState,
+    "/state": CoreMemory,
 }
 MEASUREMENT_TOPICS = {
     EncoderSample: "/encoder",

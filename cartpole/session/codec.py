@@ -21,6 +21,7 @@ import numpy as np
 import orjson
 
 from cartpole.errors import SessionError
+from cartpole.rules.control import config_of
 from cartpole.session.channels import (
     JSON,
     MEASUREMENT_TOPICS,
@@ -102,7 +103,8 @@ def encode_tick(record: TickRecord, whole_plan: bool) -> list[Line]:
         topic = MEASUREMENT_TOPICS[type(measurement)]
         lines.append((topic, measurement.t_ns, encode(measurement)))
     for request in given.requests:
-        config = None if request.config is None else request.config.model_dump(mode="json")
+        told = request.settings
+        config = None if told is None else config_of(told).model_dump(mode="json")
         line = RequestLine(request.kind, request.value, request.reference, config)
         lines.append(("/request", now_ns, encode(line)))
     if record.estimate is not None:

@@ -16,7 +16,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from cartpole.control.change import refusal
-from cartpole.messages import NANOSECONDS, Fault, Mode, RequestKind, Severity
+from cartpole.messages import NANOSECONDS, Fault, Mode, RequestKind, Settings, Severity
+from cartpole.rules.control import config_of, settings_of
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -46,10 +47,10 @@ class Invariants:
 
     def __init__(self, config: Config) -> None:
         self._previous: TickRecord | None = None
-        self._take_limits(config)
+        self._take_limits(settings_of(config))
 
-    def _take_limits(self, config: Config) -> None:
-        self._config = config
+    def _take_limits(self, told: Settings) -> None:
+        self._settings, config = told, config_of(told)
         self._velocity = config.rig.velocity_limit_m_s
         self._acceleration = min(config.rig.acceleration_limit_m_s2, config.motor.acceleration_m_s2)
         self._slew = config.rig.acceleration_limit_m_s2 * config.controller.period_s
@@ -62,8 +63,8 @@ class Invariants:
 
     def check(self, record: TickRecord, truth: Vector4 | None = None) -> list[Violation]:
         """What the next record violates; ``truth`` is a simulated rig's state at its time."""
-        for config in self._taken_over(record):
-            self._take_limits(config)
+        for told in self._taken_over(record):
+            self._take_limits(told)
         found = [
             *self._wire(record),
             *self._way_to_stop(record, truth),
@@ -75,15 +76,15 @@ class Invariants:
         now = record.input.now_ns
         return [Violation(name, record.index, now, why) for name, why in found]
 
-    def _taken_over(self, record: TickRecord) -> Iterable[Config]:
+    def _taken_over(self, record: TickRecord) -> Iterable[Settings]:
         """The settings that the core took over in this tick."""
         mode = Mode.DISARMED if self._previous is None else self._previous.mode
         for request, answer in zip_longest(record.input.requests, record.answers):
-            if request.config is None:
+            if request.settings is None:
                 continue
             # A recording from before there were answers: what the core decides by.
-            if answer.ok if answer else not refusal(self._config, request.config, mode):
-                yield request.config
+            if answer.ok if answer else not refusal(self._settings, request.settings, mode):
+                yield request.settings
 
     def _wire(self, record: TickRecord) -> Iterable[tuple[str, str]]:
         command = record.command

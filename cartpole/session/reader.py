@@ -26,6 +26,7 @@ from cartpole.messages import (
     TickRecord,
     TickTiming,
 )
+from cartpole.rules.control import settings_of
 from cartpole.session import folder
 from cartpole.session.channels import (
     CHANNELS,
@@ -44,7 +45,7 @@ from cartpole.session.packing import check_size
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.control.state import CoreState
+    from cartpole.control.memory import CoreMemory
     from cartpole.vision.frame import Pixels
 
 _DECODE = {topic: decoder(kind) for topic, kind in CHANNELS.items()}
@@ -191,7 +192,7 @@ class Session:
             raise SessionError(f"{self.path} has a bad start record") from None
 
     @cached_property
-    def state(self) -> CoreState | None:
+    def state(self) -> CoreMemory | None:
         """What the controller remembered before the first tick, if that was not the run's first.
 
         SessionError if it is not what a controller remembers.
@@ -201,7 +202,7 @@ class Session:
                 return None
             if topic == "/state":
                 check_size(data)
-                state: CoreState = _DECODE[topic](data)
+                state: CoreMemory = _DECODE[topic](data)
                 return state
         return None
 
@@ -311,11 +312,11 @@ class _Gathered:
 def _request(line: RequestLine) -> Request:
     import orjson
 
-    config = None
+    told = None
     if line.config is not None:
-        config = _config(orjson.dumps(line.config), "a recorded request")
+        told = settings_of(_config(orjson.dumps(line.config), "a recorded request"))
     reference: Reference | None = line.reference
-    return Request(line.kind, line.value, reference, config)
+    return Request(line.kind, line.value, reference, told)
 
 
 def _config(data: bytes, source: str) -> Config:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cartpole.errors import SessionError
 from cartpole.messages import NANOSECONDS, Request, TickInput
+from cartpole.rules.control import config_of, settings_of
 from cartpole.session.codec import encode, plan_line
 from cartpole.session.resume import FAILURES, Core, CoreFactory, begin, controller
 from cartpole.session.summary import SummaryBuilder
@@ -178,13 +179,15 @@ def _check_beginning(session: Session, result: ReplayResult, index: int) -> None
 
 
 def _changed(given: TickInput, change: Change | None) -> TickInput:
-    if change is None or not any(request.config is not None for request in given.requests):
+    if change is None or not any(request.settings is not None for request in given.requests):
         return given
 
     def map_request(request: Request) -> Request:
-        if request.config is None:
+        if request.settings is None:
             return request
-        return dataclasses.replace(request, config=change(request.config))
+        return dataclasses.replace(
+            request, settings=settings_of(change(config_of(request.settings)))
+        )
 
     return dataclasses.replace(given, requests=tuple(map(map_request, given.requests)))
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from cartpole.config.load import changed_keys, disarmed_fields, live_fields
 from cartpole.errors import SessionError
+from cartpole.rules.control import settings_of
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.control.state import CoreState
-    from cartpole.messages import DetectionHint, HomingResult, TickInput, TickRecord
+    from cartpole.control.memory import CoreMemory
+    from cartpole.messages import DetectionHint, HomingResult, Settings, TickInput, TickRecord
     from cartpole.session.reader import Session
 
 MADE_BY = "made_by"  # in the provenance of what another command than `run` or `simulate` recorded
@@ -30,11 +31,11 @@ class Core(Protocol):
         """Where the tracker should look."""
         ...
 
-    def restore(self, state: CoreState) -> None:
+    def restore(self, state: CoreMemory) -> None:
         """Go on from a state."""
         ...
 
-    def adopt(self, config: Config) -> None:
+    def adopt(self, settings: Settings) -> None:
         """Take over settings that may change while running, whatever the mode."""
         ...
 
@@ -46,7 +47,7 @@ def controller(config: Config, homed: HomingResult | None) -> Core:
     """The controller itself."""
     from cartpole.control.core import ControlCore
 
-    return ControlCore(config, homed=homed)
+    return ControlCore(settings_of(config), homed=homed)
 
 
 def begin(session: Session, config: Config, make_core: CoreFactory) -> tuple[Core, int]:
@@ -79,7 +80,7 @@ def begin(session: Session, config: Config, make_core: CoreFactory) -> tuple[Cor
     try:
         core.restore(state)
         if config != session.config:
-            core.adopt(config)
+            core.adopt(settings_of(config))
     except FAILURES as error:
         raise SessionError(f"{session.path}: its state is no controller's ({error})") from None
     return core, state.index + 1

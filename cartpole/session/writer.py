@@ -32,7 +32,7 @@ from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.control.state import CoreState
+    from cartpole.control.memory import CoreMemory
     from cartpole.messages import HomingResult, TickRecord, TickTiming
     from cartpole.vision.frame import Pixels
 
@@ -142,7 +142,7 @@ class SessionWriter:
         """What the controller was started with; call before anything else is put."""
         self._put(self._take_start, homed)
 
-    def put_state(self, t_ns: int, state: CoreState) -> None:
+    def put_state(self, t_ns: int, state: CoreMemory) -> None:
         """What the controller remembers before the first tick that is put: a recording begun in
         mid-run. Written down in the recorder's thread."""
         self._put(self._take_state, t_ns, state)
@@ -268,7 +268,7 @@ class SessionWriter:
         self._metadata["start"] = values
         self._container.add_metadata("start", values)
 
-    def _take_state(self, t_ns: int, state: CoreState) -> None:
+    def _take_state(self, t_ns: int, state: CoreMemory) -> None:
         self._container.add([("/state", t_ns, pack(state))], t_ns)
 
     def _take_tick(

@@ -21,6 +21,7 @@ from cartpole.messages import (
     TickRecord,
     TickTiming,
 )
+from cartpole.rules.control import settings_of
 from cartpole.sim.camera import State
 from cartpole.sim.rig import Tap, VirtualRig
 
@@ -82,7 +83,7 @@ class VirtualRun:
             on_frame=on_frame,
         )
         self.homed: HomingResult | None = self.rig.homing if config.sim.homed else None
-        self.core = ControlCore(config, homed=self.homed, planner=self._planner)
+        self.core = ControlCore(settings_of(config), homed=self.homed, planner=self._planner)
 
     def ticks(self) -> Iterator[SimulatedTick]:
         """Endless ticks: arm, home if need be, swing up, balance."""

@@ -1,0 +1,112 @@
+"""Settings into the rules of the controller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cartpole.config.load import disarmed_fields, flatten, live_fields
+from cartpole.control.governor import LAG_FACTOR, GovernorLimits
+from cartpole.control.homing import Homing
+from cartpole.control.observer import ObserverRules
+from cartpole.control.pilot import PilotRules
+from cartpole.control.reference import TargetRules
+from cartpole.control.rules import CoreRules
+from cartpole.control.watch import WatchRules
+from cartpole.messages import Request, RequestKind, Settings
+from cartpole.model.parameters import from_config
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+
+def settings_of(config: Config) -> Settings:
+    """Settings as a core takes them."""
+    return Settings(
+        rules=core_rules(config),
+        values=flatten(config),
+        live=frozenset(live_fields()),
+        disarmed=frozenset(disarmed_fields()),
+        source=config,
+    )
+
+
+def config_of(settings: Settings) -> Config:
+    """The tree that settings were made from."""
+    config: Config = settings.source
+    return config
+
+
+def change(config: Config) -> Request:
+    """The request to take over other settings."""
+    return Request(RequestKind.CONFIG, settings=settings_of(config))
+
+
+def core_rules(config: Config) -> CoreRules:
+    """The rules of all parts of the controller."""
+    return CoreRules(
+        model=from_config(config),
+        observer=observer_rules(config),
+        watch=watch_rules(config),
+        target=TargetRules(config.controller.target_m, config.rig.position_limit_m),
+        homing=Homing(config),
+        pilot=pilot_rules(config),
+        governor=governor_limits(config),
+        balance_angle_rad=config.controller.balance_angle_rad,
+        board_keeps_limits=config.motor.protocol == "bridge",
+    )
+
+
+def observer_rules(config: Config) -> ObserverRules:
+    """Scales of the encoders, and the filter's rules."""
+    encoder = config.encoder
+    return ObserverRules(
+        filter=config,
+        camera_only=encoder.protocol == "none",
+        cart_counts_per_m=encoder.cart_counts_per_m,
+        cart_sign=encoder.cart_sign,
+        pole_counts_per_turn=encoder.pole_counts_per_turn,
+        pole_sign=encoder.pole_sign,
+    )
+
+
+def watch_rules(config: Config) -> WatchRules:
+    """What the devices are held against."""
+    return WatchRules(
+        has_encoder=config.encoder.protocol != "none",
+        has_camera=config.camera.source != "none",
+        stale_s=config.safety.stale_state_s,
+        lag_error_s=config.safety.lag_error_s,
+        velocity_limit_m_s=config.rig.velocity_limit_m_s,
+        position_limit_m=config.rig.position_limit_m,
+        period_s=config.controller.period_s,
+        tau_s=config.motor.tau_s,
+        motor_acceleration_m_s2=config.motor.acceleration_m_s2,
+    )
+
+
+def pilot_rules(config: Config) -> PilotRules:
+    """What planner and fall-back are made of."""
+    return PilotRules(
+        planner=config,
+        feedback=config,
+        backend=config.optimizer.backend,
+        feed_back_only=config.controller.feed_back_only,
+        model=from_config(config),
+        acceleration_limit_m_s2=config.rig.acceleration_limit_m_s2,
+        position_limit_m=config.rig.position_limit_m,
+        period_s=config.controller.period_s,
+    )
+
+
+def governor_limits(config: Config) -> GovernorLimits:
+    """The governor's limits; ``notice_s`` is how late a lost host is noticed (I2's t_d)."""
+    return GovernorLimits(
+        velocity_m_s=config.rig.velocity_limit_m_s,
+        acceleration_m_s2=min(config.rig.acceleration_limit_m_s2, config.motor.acceleration_m_s2),
+        position_m=config.rig.position_limit_m,
+        stop_m=config.rig.track_length_m / 2,
+        margin_m=config.safety.stop_margin_m,
+        lag_s=config.motor.tau_s * LAG_FACTOR,
+        notice_s=config.safety.board_timeout_s + config.controller.period_s,
+        period_s=config.controller.period_s,
+    )
