@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
-from cartpole.sim.truth import true_camera
+from cartpole.sim.truth import true_camera, true_tape_angle_rad
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -91,7 +91,7 @@ class VirtualCamera:
         self._sim = config.sim
         self._hint = hint
         self._on_frame = on_frame
-        self._offset = config.sim.upright_offset_rad or 0.0
+        self._offset = true_tape_angle_rad(config)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
         self._flying: deque[Shot] = deque()
         self._eye = None

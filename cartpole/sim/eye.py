@@ -9,7 +9,7 @@ import numpy as np
 from cartpole.messages import Detection, DetectionHint
 from cartpole.sim.camera import Shot
 from cartpole.sim.render import Renderer
-from cartpole.sim.truth import true_camera
+from cartpole.sim.truth import true_camera, true_tape_angle_rad
 from cartpole.vision.frame import Frame
 from cartpole.vision.tracker import Tracker
 
@@ -30,7 +30,7 @@ class Eye:
             light=sim.light,
         )
         self._tracker = Tracker(config.camera)
-        self._offset = sim.upright_offset_rad or 0.0
+        self._offset = true_tape_angle_rad(config)
 
     def draw(self, shot: Shot) -> Frame:
         """The picture of a shot; a turned camera is a turned pole."""

@@ -15,8 +15,10 @@ from numba import njit
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, V
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import ModelParameters, true_plant
-from cartpole.sim.truth import true_encoder
+from cartpole.model.parameters import ModelParameters
+from cartpole.sim import rough
+from cartpole.sim.truth import true_encoder, true_model
+from cartpole.sim.worn import Encoders
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -33,12 +35,13 @@ def _advance(
     steps: int,
     step_s: float,
     noise: FloatArray,
+    used: int,
     cart_noise: float,
     pole_noise: float,
     model: FloatArray,
     stop_m: float,
-) -> None:
-    """Advance ``state`` (4,) in place; ``noise`` (2 * steps,) standard normals."""
+) -> tuple[float, float, float, float]:
+    """Advance ``state`` (4,) in place; from ``used`` on, ``noise`` holds 2 * steps normals."""
     coupling, gravity, damping, coulomb, tau, limit = model
     root = math.sqrt(step_s)
     p, v, theta, omega = state
@@ -46,14 +49,15 @@ def _advance(
         p, v, theta, omega = rig_step(
             p, v, theta, omega, command, step_s, coupling, gravity, damping, coulomb, tau, limit
         )
-        push = cart_noise * root * noise[2 * k]
+        push = cart_noise * root * noise[used + 2 * k]
         v += push
-        omega += -coupling * math.cos(theta) * push + pole_noise * root * noise[2 * k + 1]
+        omega += -coupling * math.cos(theta) * push + pole_noise * root * noise[used + 2 * k + 1]
         if abs(p) > stop_m:
             # The hard stop takes the cart's speed at once; the pole feels that as one push.
             omega += coupling * math.cos(theta) * v
             p, v = math.copysign(stop_m, p), 0.0
     state[0], state[1], state[2], state[3] = p, v, theta, omega
+    return p, v, theta, omega
 
 
 class Plant:
@@ -62,7 +66,7 @@ class Plant:
     def __init__(
         self, config: Config, seed: int, start: tuple[float, float, float, float], t_ns: int = 0
     ) -> None:
-        self.parameters: ModelParameters = true_plant(config)
+        self.parameters: ModelParameters = true_model(config)
         encoder = true_encoder(config)
         self._cart_scale = encoder.cart_sign * encoder.cart_counts_per_m
         self._pole_scale = encoder.pole_sign * encoder.pole_counts_per_turn / (2.0 * math.pi)
@@ -72,9 +76,16 @@ class Plant:
         self._normals = np.empty(0)
         self._used = 0
         self._state = np.array(start, dtype=np.float64)
+        self._now = start
+        self._stop_m = self._switch_m + BUMPER_M
         self._t_ns = t_ns
         self._command = 0.0
         self._pending: deque[tuple[int, float]] = deque()
+        self.encoders = Encoders(config.sim, t_ns)
+        self._command_step = config.sim.command_step_m_s
+        phase = np.random.default_rng(np.random.SeedSequence([seed, 4])).uniform(0.0, 2.0 * math.pi)
+        self._rough = rough.figures(config.sim, phase)
+        self._drive = np.array([start[P], start[V], 0.0])
         m = self.parameters
         self._model = np.array(
             [
@@ -93,10 +104,14 @@ class Plant:
         return self._t_ns
 
     @property
+    def is_smooth(self) -> bool:
+        """Whether drive, belt and track do only what the equations of motion say."""
+        return self._rough is None
+
+    @property
     def state(self) -> tuple[float, float, float, float]:
         """(p, v, theta, omega) now."""
-        p, v, theta, omega = self._state.tolist()
-        return p, v, theta, omega
+        return self._now
 
     def advance(self, t_ns: int) -> tuple[float, float, float, float]:
         """Go on to ``t_ns`` (a time already passed is *now*) and return the state there."""
@@ -104,8 +119,9 @@ class Plant:
             edge_ns, velocity = self._pending.popleft()
             self._integrate(edge_ns)
             self._command = velocity
-        self._integrate(t_ns)
-        return self.state
+        if t_ns > self._t_ns:
+            self._integrate(t_ns)
+        return self._now
 
     def _integrate(self, t_ns: int) -> None:
         span = t_ns - self._t_ns
@@ -115,34 +131,38 @@ class Plant:
         if self._used + 2 * steps > len(self._normals):
             self._normals = self._rng.standard_normal(max(NOISE_BLOCK, 2 * steps))
             self._used = 0
-        noise = self._normals[self._used : self._used + 2 * steps]
+        used, step_s = self._used, span / steps / NANOSECONDS
         self._used += 2 * steps
-        _advance(
-            self._state,
-            self._command,
-            steps,
-            span / steps / NANOSECONDS,
-            noise,
-            self._noise[0],
-            self._noise[1],
-            self._model,
-            self._switch_m + BUMPER_M,
-        )
+        if self._rough is None:
+            self._now = _advance(
+                self._state, self._command, steps, step_s, self._normals, used, *self._noise,
+                self._model, self._stop_m,
+            )  # fmt: skip
+        else:
+            rough.advance_rough(
+                self._state, self._drive, self._command, steps, step_s,
+                self._t_ns / NANOSECONDS, self._normals[used : self._used], *self._noise,
+                self._model, self._rough, self._stop_m,
+            )  # fmt: skip
+            self._now = tuple(self._state.tolist())
         self._t_ns = t_ns
 
     def push(self, cart_m_s: float = 0.0, pole_rad_s: float = 0.0) -> None:
         """A sudden change of speed now, as by a hand."""
         self._state[V] += cart_m_s
+        self._drive[rough.W] += cart_m_s
         self._state[OMEGA] += pole_rad_s - self.parameters.coupling_1_m * cart_m_s * math.cos(
             float(self._state[THETA])
         )
+        self._now = tuple(self._state.tolist())
 
     # What boards see (`cartpole.sim.boards.RigPlant`).
 
     def counts(self, t_ns: int) -> tuple[int, int]:
         """Cart and pole counts; the zero of both is the middle of the track, hanging."""
         p, _, theta, _ = self.advance(t_ns)
-        return math.floor(p * self._cart_scale), math.floor(theta * self._pole_scale)
+        cart, pole = math.floor(p * self._cart_scale), math.floor(theta * self._pole_scale)
+        return self.encoders.read(self._t_ns, cart, pole)
 
     def limits(self, t_ns: int) -> tuple[bool, bool]:
         """The left and the right switch."""
@@ -151,5 +171,7 @@ class Plant:
 
     def command(self, t_ns: int, velocity_m_s: float) -> None:
         """A command at the driver; it acts after the true delay."""
+        if self._command_step:
+            velocity_m_s = self._command_step * round(velocity_m_s / self._command_step)
         acts_ns = t_ns + round(self.parameters.delay_s * NANOSECONDS)
         self._pending.append((max(acts_ns, self._t_ns), velocity_m_s))

@@ -216,7 +216,8 @@ def _ports(config: Config, plant: Any, folder: Path) -> dict[str, Any]:
     """The boards that the config's protocols name, each behind its pseudo-terminal."""
     from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
     from cartpole.sim.pty_port import PtyPort
-    from cartpole.sim.rig import true_driver
+    from cartpole.sim.rig import ENCODER_LINE, MOTOR_LINE, true_driver
+    from cartpole.sim.worn import worn_line
 
     now_ns = time.monotonic_ns()
     ports: dict[str, Any] = {}
@@ -225,8 +226,13 @@ def _ports(config: Config, plant: Any, folder: Path) -> dict[str, Any]:
 
         ports[MOTOR] = PtyPort(AvrBoard(config, plant, t_ns=now_ns), folder / MOTOR)
     else:
-        board = SabertoothTextBoard(plant, true_driver(config))
-        ports[MOTOR] = PtyPort(board, folder / MOTOR)
+        timeout_ns = round(config.safety.board_timeout_s * NANOSECONDS)
+        board = SabertoothTextBoard(plant, true_driver(config), timeout_ns=timeout_ns)
+        line = worn_line(board, config.sim, config.sim.seed, MOTOR_LINE)
+        ports[MOTOR] = PtyPort(line, folder / MOTOR)
     if config.encoder.protocol == "arduino_ascii":
-        ports[ENCODER] = PtyPort(ArduinoAsciiBoard(plant, t_ns=now_ns), folder / ENCODER)
+        encoder = worn_line(
+            ArduinoAsciiBoard(plant, t_ns=now_ns), config.sim, config.sim.seed, ENCODER_LINE
+        )
+        ports[ENCODER] = PtyPort(encoder, folder / ENCODER)
     return ports

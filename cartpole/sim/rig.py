@@ -17,11 +17,13 @@ from cartpole.messages import (
     HomingResult,
     Measurement,
 )
-from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, SabertoothTextBoard
+from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, Board, SabertoothTextBoard
 from cartpole.sim.camera import State, VirtualCamera
 from cartpole.sim.plant import Plant
 from cartpole.sim.truth import true_motor
+from cartpole.sim.worn import worn_line
 from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
+from firmware_bridge.link import ANSWER_NS
 from firmware_bridge.sabertooth_text import SabertoothText
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from cartpole.vision.frame import Frame
 
 FAR_NS = 1 << 62  # later than anything
+ENCODER_LINE, MOTOR_LINE = 5, 6  # of the seeds that a rig draws from
 
 Tap = Callable[[int, str, str, bytes], None]  # t_ns, link, "in" or "out", bytes
 
@@ -71,13 +74,22 @@ class VirtualRig:
             if config.camera.source != "none"
             else None
         )
-        self._has_encoder = config.encoder.protocol != "none"
-        self._board = ArduinoAsciiBoard(self.plant, t_ns=t_ns)
+        self._shot_ns = self._camera.next_ns if self._camera is not None else FAR_NS
+        board = ArduinoAsciiBoard(self.plant, t_ns=t_ns)
+        self._board = worn_line(board, config.sim, seed, ENCODER_LINE)
+        self._answer_ns = FAR_NS
         self._encoder = ArduinoAscii.from_config(config)
         self._poll_ns = round(NANOSECONDS / config.encoder.poll_hz)
-        self._next_poll_ns = t_ns + self._poll_ns
+        self._due_ns = t_ns + self._poll_ns if config.encoder.protocol != "none" else FAR_NS
+        self._next_poll_ns = self._due_ns
         self._driver = SabertoothText.from_config(config.motor)
-        self._motor = SabertoothTextBoard(self.plant, true_driver(config))
+        motor = SabertoothTextBoard(
+            self.plant,
+            true_driver(config),
+            timeout_ns=round(config.safety.board_timeout_s * NANOSECONDS),
+        )
+        self._motor = worn_line(motor, config.sim, seed, MOTOR_LINE)
+        self._motor_ns = FAR_NS
 
     @property
     def homing(self) -> HomingResult:
@@ -92,15 +104,18 @@ class VirtualRig:
         """Everything that reached the host by ``now_ns``, in the order of arrival."""
         out: list[Measurement] = []
         while True:
-            answer_ns, poll_ns, shot_ns = self._due()
-            if min(answer_ns, poll_ns, shot_ns) > now_ns:
+            answer_ns, poll_ns, shot_ns = self._answer_ns, self._next_poll_ns, self._shot_ns
+            first_ns = min(answer_ns, poll_ns, shot_ns, self._motor_ns)
+            if first_ns > now_ns:
                 break
-            if answer_ns <= poll_ns and answer_ns <= shot_ns:
-                self._read_board(answer_ns, out)
-            elif poll_ns <= shot_ns:
-                self._poll(poll_ns)
-            else:
+            if answer_ns == first_ns:
+                self._hear(answer_ns, self._board.exchange(answer_ns, b""), out)
+            elif poll_ns == first_ns:
+                self._poll(poll_ns, out)
+            elif shot_ns == first_ns:
                 self._expose(shot_ns)
+            else:
+                self._tell_motor(first_ns, b"")
         self.plant.advance(now_ns)
         if self._camera is not None:
             out.extend(self._camera.arrived(now_ns))
@@ -111,31 +126,40 @@ class VirtualRig:
         data = self._driver.encode(command.velocity_m_s)
         if self._tap is not None:
             self._tap(now_ns, "motor", "out", data)
-        self._motor.exchange(now_ns, data)
+        self._tell_motor(now_ns, data)
 
-    def _due(self) -> tuple[int, int, int]:
-        """When the board answers next, when it is asked next, when the camera exposes next."""
-        shot_ns = self._camera.next_ns if self._camera is not None else FAR_NS
-        if not self._has_encoder:
-            return FAR_NS, FAR_NS, shot_ns
-        answer_ns = self._board.next_ns()
-        return FAR_NS if answer_ns == NEVER else answer_ns, self._next_poll_ns, shot_ns
+    def _tell_motor(self, t_ns: int, data: bytes) -> None:
+        self._motor.exchange(t_ns, data)
+        self._motor_ns = _next(self._motor)
 
-    def _poll(self, t_ns: int) -> None:
-        self._next_poll_ns += self._poll_ns
+    def _poll(self, t_ns: int, out: list[Measurement]) -> None:
+        # As `firmware_bridge.link.EncoderLink` asks: on a grid, one question outstanding at most.
+        self._due_ns += self._poll_ns
+        if self._due_ns < t_ns:
+            self._due_ns = t_ns + self._poll_ns - (t_ns - self._due_ns) % self._poll_ns
         if self._tap is not None:
             self._tap(t_ns, "encoder", "out", POLL)
         self._encoder.asked(t_ns)
-        self._board.exchange(t_ns, POLL)
+        self._hear(t_ns, self._board.exchange(t_ns, POLL), out)
 
-    def _read_board(self, t_ns: int, out: list[Measurement]) -> None:
-        data = self._board.exchange(t_ns, b"")
-        if not data:
-            return
-        if self._tap is not None:
-            self._tap(t_ns, "encoder", "in", data)
-        out.extend(self._encoder.feed(data, t_ns))
+    def _hear(self, t_ns: int, data: bytes, out: list[Measurement]) -> None:
+        """Take what the board says, and see when it speaks and is asked again."""
+        self._answer_ns = _next(self._board)
+        if data:
+            if self._tap is not None:
+                self._tap(t_ns, "encoder", "in", data)
+            out.extend(self._encoder.feed(data, t_ns))
+        asked_ns = self._encoder.waiting_since_ns
+        again_ns = t_ns if asked_ns < 0 else asked_ns + ANSWER_NS
+        self._next_poll_ns = max(self._due_ns, again_ns)
 
     def _expose(self, t_ns: int) -> None:
         if self._camera is not None:
             self._camera.expose(self.plant.advance(t_ns))
+            self._shot_ns = self._camera.next_ns
+
+
+def _next(board: Board) -> int:
+    """When a board wants to be heard again; ``FAR_NS`` if it does not."""
+    due_ns = board.next_ns()
+    return FAR_NS if due_ns == NEVER else due_ns

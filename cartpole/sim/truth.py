@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from cartpole.model.parameters import ModelParameters, true_plant
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Camera, Config, Encoder, Motor, Section
 
     Device = TypeVar("Device", bound=Section)
+
+
+def true_model(config: Config) -> ModelParameters:
+    """The plant's parameters; a pole with a tip mass or a heavy hub moves as a longer rod.
+
+    c = m d / J with the rod's own L / 2 and L^2 / 3, the tip's L and L^2, and the hub's inertia.
+    """
+    model, sim = true_plant(config), config.sim
+    tip, hub = sim.tip_mass, sim.hub_inertia
+    if not tip and not hub:
+        return model
+    longer = 1.5 * ((1.0 + hub) / 3.0 + tip) / (0.5 + tip)
+    return replace(model, length_m=model.length_m * longer)
+
+
+def true_tape_angle_rad(config: Config) -> float:
+    """What the camera sees beside the angle of the pole's mass: it is turned, or the pole bent."""
+    return (config.sim.upright_offset_rad or 0.0) + config.sim.pole_bend_rad
 
 
 def true_camera(config: Config) -> Camera:

@@ -70,3 +70,38 @@ class Sim(Section):
         "the ring light, times the usual; rendered pictures go with it, exposure, gain",
     )
     homed: bool = Field(default=True, description="in virtual time: start with homing done")
+
+    # What a drive, a belt and a track do beyond the equations of motion.
+    drive_stiction_m_s2: float = number(0.0, 0.0, 10.0, "a standing drive is held by this much")
+    drive_cogging_m_s2: float = number(0.0, 0.0, 20.0, "acceleration that changes with the place")
+    drive_cogging_pitch_m: float = number(0.01, 0.001, 0.2, "way from one cog to the next")
+    drive_ripple_m_s: float = number(0.0, 0.0, 0.5, "speed that swings while the drive is driven")
+    drive_ripple_hz: float = number(9.0, 0.5, 100.0, "how often it swings")
+    drive_ramp_m_s2: float | None = Field(
+        default=None, ge=0.5, le=100.0, description="the driver ramps its command by itself"
+    )
+    supply_sag: float = number(0.0, 0.0, 0.3, "share by which the motor's gain swings in flight")
+    supply_period_s: float = number(7.0, 0.2, 600.0, "period of that swing")
+    command_step_m_s: float = number(0.0, 0.0, 0.2, "the driver rounds commands to multiples")
+    belt_hz: float = number(0.0, 0.0, 50.0, "the cart swings on its belt at; 0: a stiff belt")
+    belt_damping: float = number(0.15, 0.0, 2.0, "damping ratio of that swing")
+    belt_backlash_m: float = number(0.0, 0.0, 0.02, "play between drive and cart")
+    track_tilt_rad: float = number(0.0, -0.1, 0.1, "the track climbs to the right by this angle")
+
+    # What the pole is beyond a straight, even rod.
+    tip_mass: float = number(0.0, 0.0, 10.0, "mass at the tip, times the rod's")
+    hub_inertia: float = number(0.0, 0.0, 10.0, "inertia of the pivot, times the rod's")
+    pole_bend_rad: float = number(0.0, -0.1, 0.1, "the tape points beside where the mass hangs")
+
+    # Serial lines, both ways, and the encoders at their ends.
+    answers_burst_s: float = number(0.0, 0.0, 0.1, "a USB bridge hands answers over this often")
+    commands_burst_s: float = number(0.0, 0.0, 0.1, "and commands")
+    bytes_lost: float = number(0.0, 0.0, 0.5, "share of bytes lost")
+    bytes_doubled: float = number(0.0, 0.0, 0.5, "share of bytes that come twice")
+    bytes_corrupted: float = number(0.0, 0.0, 0.5, "share of bytes with one bit wrong")
+    commands_lost: float = number(0.0, 0.0, 0.9, "share of commands, or questions, lost whole")
+    cart_misses_one_in: int = whole(0, 0, 10**7, "one rising count in so many is lost")
+    pole_misses_one_in: int = whole(0, 0, 10**7, "one rising count in so many is lost")
+    pole_slip_counts: int = whole(0, -(10**5), 10**5, "the pole's encoder slips by so much")
+    pole_stick_s: float = number(0.0, 0.0, 600.0, "the pole's encoder shows one count so long")
+    encoder_upset_at_s: float = number(5.0, 0.0, 86400.0, "when it slips or sticks")

@@ -1,0 +1,176 @@
+"""Worn encoders and bad wires: what stands between the true rig and the bytes that arrive.
+
+All off by default. Each draws from random numbers of its own, so that switching one on changes
+nothing about the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cartpole.messages import NANOSECONDS
+from cartpole.sim.boards import NEVER, Board
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Sim
+
+
+class WornCounter:
+    """One encoder's counts as they come out; ``misses`` is N where one rising count in N is lost.
+
+    Only rising counts are lost: the worst case, a count that drifts with every way there and back.
+    """
+
+    def __init__(self, misses: int = 0) -> None:
+        self._misses = misses
+        self._rising = 0
+        self._before: int | None = None
+        self._shift = 0
+        self._held: int | None = None
+        self._held_until_ns = -1
+
+    def slip(self, counts: int) -> None:
+        """The disc turns on its shaft."""
+        self._shift += counts
+
+    def stick(self, until_ns: int) -> None:
+        """The same count until then; what passed in between is lost."""
+        self._held_until_ns = until_ns
+
+    def read(self, t_ns: int, true: int) -> int:
+        """The count shown at ``t_ns`` while the shaft stands at ``true``."""
+        if self._misses:
+            self._rising += max(0, true - (true if self._before is None else self._before))
+            self._before = true
+        shown = true + self._shift - (self._rising // self._misses if self._misses else 0)
+        if t_ns < self._held_until_ns:
+            self._held = shown if self._held is None else self._held
+            return self._held
+        if self._held is not None:
+            self._shift += self._held - shown
+            shown, self._held = self._held, None
+        return shown
+
+
+class Encoders:
+    """Both encoders; ``slip`` and ``stick`` of the settings strike at their time."""
+
+    def __init__(self, sim: Sim, t_ns: int) -> None:
+        self.cart = WornCounter(sim.cart_misses_one_in)
+        self.pole = WornCounter(sim.pole_misses_one_in)
+        self._slip = sim.pole_slip_counts
+        self._stick_ns = round(sim.pole_stick_s * NANOSECONDS)
+        self._at_ns = t_ns + round(sim.encoder_upset_at_s * NANOSECONDS)
+        self._struck = not (self._slip or self._stick_ns)
+
+    def read(self, t_ns: int, cart: int, pole: int) -> tuple[int, int]:
+        """What both show at ``t_ns``."""
+        if not self._struck and t_ns >= self._at_ns:
+            self._struck = True
+            self.pole.slip(self._slip)
+            if self._stick_ns:
+                self.pole.stick(self._at_ns + self._stick_ns)
+        return self.cart.read(t_ns, cart), self.pole.read(t_ns, pole)
+
+
+@dataclass(frozen=True, slots=True)
+class Wear:
+    """Of a serial line, one way: shares of bytes, share of whole writes, and how bytes bunch up."""
+
+    lost: float = 0.0
+    doubled: float = 0.0
+    corrupted: float = 0.0
+    writes_lost: float = 0.0
+    burst_ns: int = 0  # what a USB bridge gathers before it passes on; 0: nothing
+
+    @property
+    def none(self) -> bool:
+        """Whether the line is good."""
+        return self == Wear()
+
+
+def answers_wear(sim: Sim) -> Wear:
+    """From a board to the host."""
+    burst_ns = round(sim.answers_burst_s * NANOSECONDS)
+    return Wear(sim.bytes_lost, sim.bytes_doubled, sim.bytes_corrupted, 0.0, burst_ns)
+
+
+def commands_wear(sim: Sim) -> Wear:
+    """From the host to a board."""
+    burst_ns = round(sim.commands_burst_s * NANOSECONDS)
+    shares = sim.bytes_lost, sim.bytes_doubled, sim.bytes_corrupted, sim.commands_lost
+    return Wear(*shares, burst_ns)
+
+
+class _Way:
+    """One direction: spoils what passes, holds it back until the next burst."""
+
+    def __init__(self, wear: Wear, rng: np.random.Generator) -> None:
+        self._wear, self._rng = wear, rng
+        self._held: deque[tuple[int, bytes]] = deque()
+
+    def put(self, t_ns: int, data: bytes) -> None:
+        wear = self._wear
+        if not data or (wear.writes_lost and self._rng.random() < wear.writes_lost):
+            return
+        spoilt = self._spoil(data) if wear.lost or wear.doubled or wear.corrupted else data
+        if spoilt:
+            due_ns = -(-t_ns // wear.burst_ns) * wear.burst_ns if wear.burst_ns else t_ns
+            self._held.append((due_ns, spoilt))
+
+    def due(self, t_ns: int) -> list[tuple[int, bytes]]:
+        out = []
+        while self._held and self._held[0][0] <= t_ns:
+            out.append(self._held.popleft())
+        return out
+
+    @property
+    def next_ns(self) -> int:
+        return self._held[0][0] if self._held else NEVER
+
+    def _spoil(self, data: bytes) -> bytes:
+        wear, out = self._wear, bytearray()
+        fates = self._rng.random((len(data), 3))
+        for value, (lost, doubled, corrupted) in zip(data, fates.tolist(), strict=True):
+            if lost < wear.lost:
+                continue
+            if corrupted < wear.corrupted:
+                value ^= 1 << int(self._rng.integers(8))
+            out += bytes((value,)) * (2 if doubled < wear.doubled else 1)
+        return bytes(out)
+
+
+class WornLine:
+    """A board at the far end of a bad line: a ``Board`` itself."""
+
+    def __init__(self, board: Board, inward: Wear, outward: Wear, seed: tuple[int, int]) -> None:
+        """``inward`` is towards the board, ``outward`` towards the host."""
+        self.board = board
+        one, two = np.random.SeedSequence(seed).spawn(2)
+        self._inward = _Way(inward, np.random.default_rng(one))
+        self._outward = _Way(outward, np.random.default_rng(two))
+
+    def exchange(self, t_ns: int, received: bytes) -> bytes:
+        """See ``Board``."""
+        self._inward.put(t_ns, received)
+        for due_ns, data in self._inward.due(t_ns):
+            self._outward.put(due_ns, self.board.exchange(due_ns, data))
+        self._outward.put(t_ns, self.board.exchange(t_ns, b""))
+        return b"".join(data for _, data in self._outward.due(t_ns))
+
+    def next_ns(self) -> int:
+        """See ``Board``: the board's own time, or that of a burst."""
+        due = (self.board.next_ns(), self._inward.next_ns, self._outward.next_ns)
+        return min((t for t in due if t != NEVER), default=NEVER)
+
+
+def worn_line(board: Board, sim: Sim, seed: int, number: int) -> Board:
+    """``board`` behind the line that the settings describe; a good line is none at all."""
+    inward, outward = commands_wear(sim), answers_wear(sim)
+    if inward.none and outward.none:
+        return board
+    return WornLine(board, inward, outward, (seed, number))
