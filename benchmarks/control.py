@@ -27,9 +27,10 @@ from cartpole.config.schema import Config, Motor, Pole, Rig, Sim
 from cartpole.messages import OMEGA, THETA, P, V
 from cartpole.model.dynamics import rig_step
 from cartpole.model.parameters import true_plant
-from cartpole.optimizer.planner import STARTS, make_planner
+from cartpole.optimizer.backends import make_planner
+from cartpole.optimizer.bank.candidate import STARTS
+from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.optimizer.problem import problem_from_config, regulator
-from cartpole.optimizer.solver import Guess, Solver
 
 CONFIG = Path(__file__).resolve().parent.parent / "config" / "sim.yaml"
 UPRIGHT_RAD = 0.1

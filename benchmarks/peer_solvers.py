@@ -246,9 +246,9 @@ class CompiledSolver:
     MU = 1e-4
 
     def __init__(self, n: int) -> None:
-        from cartpole.optimizer import layout
-        from cartpole.optimizer.solver import Guess, Solver
-        from cartpole.optimizer.warm import advance
+        from cartpole.optimizer.compiled import layout
+        from cartpole.optimizer.compiled.solver import Guess, Solver
+        from cartpole.optimizer.compiled.warm import advance
 
         far = Solver(shared_problem(2 * n), mu=self.MU)
         far.start(np.zeros(5), Guess(1.0, 0.1, 1.0, np.pi))

@@ -14,11 +14,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from cartpole.config.schema import Config, Optimizer
-from cartpole.optimizer import layout as rows_of
-from cartpole.optimizer.penalty import STEPS_PER_TICK, PenaltySolver
-from cartpole.optimizer.problem import problem_from_config, regulator, rows
-from cartpole.optimizer.solver import Guess, Solver
-from cartpole.optimizer.torch_backend import TorchSolver
+from cartpole.optimizer.compiled import layout as rows_of
+from cartpole.optimizer.compiled.solver import Guess, Solver
+from cartpole.optimizer.compiled.workspace import rows
+from cartpole.optimizer.penalty.solver import STEPS_PER_TICK, PenaltySolver
+from cartpole.optimizer.problem import problem_from_config, regulator
+from cartpole.optimizer.torch.solver import TorchSolver
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 KICK = Guess(1.0, 0.2, 1.0, math.pi)
@@ -41,8 +42,8 @@ def kkt_matrix(stages: int) -> np.ndarray:
     solver.solve(3)
     size = stages * BLOCK
     matrix = np.zeros((size, size))
-    curvature = solver._hessian.copy()
-    curvature[:, 2:5, 2:5] += solver._curvature
+    curvature = solver.parts.hessian.copy()
+    curvature[:, 2:5, 2:5] += solver.parts.curvature
     row = {name: rows(solver.rows, getattr(rows_of, name)) for name in (
         "H", "C2", "E1", "D", "F11", "F12", "G1", "F21", "F22", "G2")}  # fmt: skip
     for k in range(stages):

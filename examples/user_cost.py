@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from cartpole.optimizer.torch_model import Stage
+    from cartpole.optimizer.torch.program import Stage
 
 FREE_M = 0.05
 

@@ -28,7 +28,7 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
-from cartpole.optimizer.planner import make_planner
+from cartpole.optimizer.backends import make_planner
 from cartpole.rules.control import change, config_of, governor_limits, settings_of
 from cartpole.sim.rig import VirtualRig
 

@@ -7,8 +7,9 @@ import pytest
 
 from cartpole.config.schema import Config, Optimizer
 from cartpole.messages import PlanStatus
-from cartpole.optimizer.penalty import RHO, STEPS_PER_TICK, PenaltyPlanner, PenaltySolver
-from cartpole.optimizer.planner import make_planner
+from cartpole.optimizer.backends import make_planner
+from cartpole.optimizer.penalty.planner import PenaltyPlanner
+from cartpole.optimizer.penalty.solver import RHO, STEPS_PER_TICK, PenaltySolver
 from cartpole.optimizer.problem import problem_from_config
 
 NEAR_UPRIGHT = np.array([0.05, 0.0, np.pi - 0.15, 0.0, 0.0])

@@ -11,9 +11,9 @@ import pytest
 from cartpole.config.schema import Config, Optimizer
 from cartpole.errors import ConfigError
 from cartpole.messages import PlanStatus
-from cartpole.optimizer.planner import make_planner
+from cartpole.optimizer.backends import make_planner
+from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.optimizer.problem import Problem, StageWeights, problem_from_config, regulator
-from cartpole.optimizer.solver import Guess, Solver
 
 torch = pytest.importorskip("torch")
 
@@ -43,12 +43,12 @@ def random_problem(rng: np.random.Generator) -> Problem:
 
 
 def test_iterates_equal_the_compiled_ones() -> None:
-    from cartpole.optimizer.torch_backend import TorchSolver
-    from cartpole.optimizer.torch_model import Program, UserModel
+    from cartpole.optimizer.torch.program import Program, UserModel
+    from cartpole.optimizer.torch.solver import TorchSolver
 
     rng = np.random.default_rng(1)
     worst = 0.0
-    program = Program(N, False, UserModel())
+    program = Program(N, UserModel())
     for _ in range(100):  # problems
         problem = random_problem(rng)
         gain = regulator(problem.model, problem.weights, 0.02)[0]
@@ -71,19 +71,19 @@ def test_iterates_equal_the_compiled_ones() -> None:
 
 
 def test_the_band_is_that_of_finite_differences() -> None:
-    from cartpole.optimizer import layout as rows_of
-    from cartpole.optimizer.problem import rows
-    from cartpole.optimizer.torch_backend import TorchSolver
-    from cartpole.optimizer.torch_model import Program, load_user_model
+    from cartpole.optimizer.compiled import layout as rows_of
+    from cartpole.optimizer.compiled.workspace import rows
+    from cartpole.optimizer.torch.program import Program, load_user_model
+    from cartpole.optimizer.torch.solver import TorchSolver
 
     rng = np.random.default_rng(2)
-    program = Program(N, False, load_user_model(f"{USER_COST}:cost"))
+    program = Program(N, load_user_model(f"{USER_COST}:cost"))
     solver = TorchSolver(random_problem(rng), program=program)
     for row in range(rows_of.TP, rows_of.TW + 1):
         rows(solver.rows, row)[: N + 1] = rng.normal(0.0, 0.3, N + 1)
     for row in (rows_of.TLTH, rows_of.TLOM):
         rows(solver.rows, row)[: N + 1] = rng.normal(0.0, 1.0, N + 1)
-    model = solver._model
+    model = solver.parts.model
     model.evaluate(solver.rows, solver.scalars)
     here = model.derivatives
     step, k = 1e-5, 7
@@ -103,13 +103,13 @@ def test_the_band_is_that_of_finite_differences() -> None:
 
 
 def test_a_users_cost_converges_inside_the_limits() -> None:
-    from cartpole.optimizer.torch_backend import TorchSolver
-    from cartpole.optimizer.torch_model import Program, load_user_model
+    from cartpole.optimizer.torch.program import Program, load_user_model
+    from cartpole.optimizer.torch.solver import TorchSolver
 
     problem = problem_from_config(Config(optimizer=Optimizer(horizon_steps=40)))
     problem = replace(problem, steps_s=np.full(problem.horizon, 0.02))
     gain = regulator(problem.model, problem.weights, 0.02)[0]
-    program = Program(problem.horizon, False, load_user_model(f"{USER_COST}:cost"))
+    program = Program(problem.horizon, load_user_model(f"{USER_COST}:cost"))
     solver = TorchSolver(problem, gain=gain, program=program, mu=1e-6)
     solver.start(np.array([0.0, 0.0, 3.0, 0.0, 0.0]), Guess(0.0, 0.0, 1.0, np.pi))
     assert solver.solve(80) is PlanStatus.CONVERGED
@@ -126,7 +126,7 @@ def test_a_wrong_user_cost_is_named(where: str) -> None:
 
 
 def test_planner_keeps_its_budget_and_survives_nonsense() -> None:
-    from cartpole.optimizer.torch_backend import TICK_STEPS
+    from cartpole.optimizer.torch.planner import TICK_STEPS
 
     planner = make_planner(Config(optimizer=Optimizer(backend="torch", horizon_steps=30)))
     reference = np.zeros(planner.problem.horizon + 1)
@@ -144,13 +144,13 @@ def test_backend_without_torch_does_not_import_it() -> None:
     import subprocess
     import sys
 
-    code = "import sys, cartpole.optimizer.planner; sys.exit('torch' in sys.modules)"
+    code = "import sys, cartpole.optimizer.backends; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_recording_equals_what_it_recorded_and_branches_run_unrecorded() -> None:
-    from cartpole.optimizer.torch_backend import TorchSolver
-    from cartpole.optimizer.torch_model import Program, Stage, UserModel
+    from cartpole.optimizer.torch.program import Program, Stage, UserModel
+    from cartpole.optimizer.torch.solver import TorchSolver
 
     def branching(stage: Stage) -> torch.Tensor:
         flat = stage.p * stage.p + stage.w * stage.w
@@ -162,7 +162,7 @@ def test_recording_equals_what_it_recorded_and_branches_run_unrecorded() -> None
     problem = random_problem(np.random.default_rng(5))
     plans = []
     for cost, recorded in ((plain, True), (branching, False)):
-        program = Program(N, False, UserModel(cost=cost))
+        program = Program(N, UserModel(cost=cost))
         assert program.recorded is recorded
         solver = TorchSolver(problem, program=program)
         solver.start(np.zeros(5), Guess(1.0, 0.1, 1.0, np.pi))

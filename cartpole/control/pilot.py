@@ -16,7 +16,7 @@ from cartpole.control import energy, lqr
 from cartpole.control.planning import PlanMaker
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import ModelParameters
-from cartpole.optimizer.planner import PlannerState
+from cartpole.optimizer.bank.planner import PlannerState
 from cartpole.recall import require
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from cartpole.errors import SessionError
 from cartpole.messages import FloatArray, Plan
 from cartpole.model.parameters import ModelParameters, from_config
-from cartpole.optimizer.planner import Planner, PlannerState, make_planner
+from cartpole.optimizer.backends import make_planner
+from cartpole.optimizer.bank.planner import Planner, PlannerState
 from cartpole.optimizer.problem import horizon_steps
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PlanMaker(Protocol):
-    """What the pilot needs of a planner (`cartpole.optimizer.planner.Planner`)."""
+    """What the pilot needs of a planner (`cartpole.optimizer.bank.planner.Planner`)."""
 
     @property
     def problem(self) -> Problem:

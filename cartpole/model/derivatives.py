@@ -65,14 +65,14 @@ def pole_step_derivatives(
     lambda_theta: float,
     lambda_omega: float,
 ) -> tuple[
-    float, float, float, float, float, float, float, float,
-    float, float, float, float, float, float, float, float,
+    float, float, float, float, float, float, float,
+    float, float, float, float, float, float, float,
 ]:  # fmt: skip
     """One step and its derivatives.
 
     Returns (theta+, omega+, then d theta+ / d (theta, omega, e), d omega+ / d (theta, omega, e),
     the upper triangle tt, to, te, oo, oe, ee of the Hessian of
-    lambda_theta theta+ + lambda_omega omega+, and sin theta, cos theta at the start).
+    lambda_theta theta+ + lambda_omega omega+).
     """
     half = 0.5 * h
     sixth = h * (1.0 / 6.0)
@@ -85,8 +85,6 @@ def pole_step_derivatives(
     r4 = scale * end
     # Stage 1: s, c are coupling times sine and cosine, gt = d k / d theta.
     s1, c1 = sine_cosine(theta)
-    sine = s1
-    cosine = c1
     s1 *= coupling
     c1 *= coupling
     k1 = -(gravity * s1 + a1 * c1) - b * omega
@@ -176,6 +174,4 @@ def pole_step_derivatives(
         w2 * to2 * to2 + w3 * to3 * to3 + w4 * to4 * to4,
         w3 * to3 * te3 + w4 * to4 * te4 + x2 * to2 + x3 * to3 + x4 * to4,
         w3 * te3 * te3 + w4 * te4 * te4 + 2.0 * (x3 * te3 + x4 * te4),
-        sine,
-        cosine,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from cartpole.errors import UsageError
 from cartpole.messages import FloatArray
 from cartpole.model.parameters import ModelParameters, from_config
-from cartpole.optimizer import layout as _
+from cartpole.optimizer.compiled.layout import ACCELERATION, MAX_STEPS, VELOCITY
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -36,8 +36,8 @@ TERMINAL_FACTOR = 1.0
 class InputKind(IntEnum):
     """What the optimizer chooses."""
 
-    VELOCITY = _.VELOCITY  # rate of a velocity command that acts through the motor's lag
-    ACCELERATION = _.ACCELERATION  # the cart's acceleration
+    VELOCITY = VELOCITY  # rate of a velocity command that acts through the motor's lag
+    ACCELERATION = ACCELERATION  # the cart's acceleration
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Problem:
 
     ``steps_s`` (N,) holds the step sizes; they need not be equal. ``terminal`` (5, 5) is the
     Hessian of the terminal cost over (p, v, theta, omega, u) minus the reference. ``reference_m``
-    (N + 1,) is the cart's target. With ``periodic`` the stage cost of the angle is
-    2 w (1 + cos theta), else w (theta - target)^2 about an odd multiple of pi.
+    (N + 1,) is the cart's target. The angle is weighed by its distance to an odd multiple of pi,
+    which the solver's first guess names.
     """
 
     kind: InputKind
@@ -88,7 +88,6 @@ class Problem:
     terminal: FloatArray
     limits: Limits
     reference_m: FloatArray
-    periodic: bool = False
 
     @property
     def horizon(self) -> int:
@@ -98,8 +97,8 @@ class Problem:
     def check(self) -> None:
         """Raise UsageError if the arrays do not fit together."""
         n = self.horizon
-        if self.steps_s.ndim != 1 or not 2 <= n <= _.MAX_STEPS:
-            raise UsageError(f"a horizon has 2 to {_.MAX_STEPS} steps, not {n}")
+        if self.steps_s.ndim != 1 or not 2 <= n <= MAX_STEPS:
+            raise UsageError(f"a horizon has 2 to {MAX_STEPS} steps, not {n}")
         if not (np.isfinite(self.steps_s).all() and (self.steps_s > 0).all()):
             raise UsageError("step sizes must be positive")
         if self.terminal.shape != (5, 5) or not np.allclose(self.terminal, self.terminal.T):
@@ -200,7 +199,7 @@ def horizon_steps(config: Config, model: ModelParameters) -> int:
     pumping_s = math.pi / (model.coupling_1_m * config.rig.velocity_limit_m_s)
     wanted = math.ceil(PUMPING_FACTOR * pumping_s / config.optimizer.step_s)
     configured = config.optimizer.horizon_steps
-    return min(max(configured, wanted), 2 * configured, _.MAX_STEPS)
+    return min(max(configured, wanted), 2 * configured, MAX_STEPS)
 
 
 def problem_from_config(config: Config) -> Problem:
@@ -219,68 +218,3 @@ def problem_from_config(config: Config) -> Problem:
         limits=plan_limits(config),
         reference_m=np.full(n + 1, config.controller.target_m),
     )
-
-
-def workspace(problem: Problem) -> tuple[FloatArray, FloatArray]:
-    """(rows, scalars) of a solve, with the problem's data filled in and everything else zero."""
-    problem.check()
-    ws = np.zeros((_.ROWS + 1) * _.STRIDE)
-    sc = np.zeros(_.SCALARS)
-    for row in (_.LIMP, _.LIMG, _.LIMU, _.LIMW):
-        rows(ws, row)[:] = _.BIG
-    fill(ws, sc, problem)
-    return ws, sc
-
-
-def rows(ws: FloatArray, row: int) -> FloatArray:
-    """View of one row of a workspace, (STRIDE,)."""
-    return ws[row * _.STRIDE : (row + 1) * _.STRIDE]
-
-
-def fill(ws: FloatArray, sc: FloatArray, problem: Problem) -> None:
-    """Write the problem's data into a workspace and leave the iterate as it is."""
-    n, h, model, limits = problem.horizon, problem.steps_s, problem.model, problem.limits
-    velocity = problem.kind is InputKind.VELOCITY
-    tau = model.tau_s
-    decay = np.exp(-h / tau) if velocity else np.zeros(n)
-    rows(ws, _.H)[:n] = h
-    rows(ws, _.C2)[:n] = h - tau * (1.0 - decay) if velocity else 0.5 * h * h
-    rows(ws, _.E1)[:n] = 1.0 - decay if velocity else h
-    rows(ws, _.D)[:n] = decay
-    rows(ws, _.RM)[:n] = np.exp(-0.5 * h / tau) if velocity else 1.0
-    rows(ws, _.R1)[:n] = decay if velocity else 1.0
-    rows(ws, _.REF)[: n + 1] = problem.reference_m
-    rows(ws, _.LIMP)[1 : n + 1] = limits.position_m
-    rows(ws, _.LIMG)[1 : n + 1] = min(limits.lead, _.BIG)
-    rows(ws, _.LIMU)[:n] = limits.command
-    rows(ws, _.LIMW)[:n] = min(limits.rate, _.BIG)
-    weights = problem.weights
-    sc[: _.TOLERANCE - 1] = (
-        1.0 / tau if velocity else 1.0,
-        model.coupling_1_m,
-        model.gravity_m_s2,
-        model.damping_1_s,
-        limits.lead_p,
-        limits.lead_v,
-        weights.position,
-        weights.velocity,
-        weights.angle,
-        weights.rate_of_angle,
-        weights.command,
-        weights.rate,
-        sc[_.THETA_REF],
-        float(problem.periodic),
-    )
-    # u = v + e: the terminal cost over (p, v, theta, omega, e).
-    change = np.eye(5)
-    change[4, 1] = 1.0 if velocity else 0.0
-    form = change.T @ problem.terminal @ change
-    sc[_.TERMINAL : _.TERMINAL + 15] = form[np.triu_indices(5)]
-    sc[_.BASE_P : _.RELAXED] = (
-        limits.position_m,
-        min(limits.lead, _.BIG),
-        limits.command,
-        min(limits.rate, _.BIG),
-        tau if velocity else 0.0,
-    )
-    sc[_.RELAXED] = 0.0

@@ -1,8 +1,10 @@
 """Where every number of a solve lives: one flat array of rows, one array of scalars.
 
-The workspace is a flat float64 array; row r of stage k is ``ws[r * STRIDE + k]``. A compile-time
-stride lets the compiler prove that rows do not overlap, so that every loop over the stages becomes
-SIMD code; loops run to the next multiple of LANES, and the stages past N carry zero weights.
+The workspace is a flat float64 array of rows, STRIDE numbers long; kernels see it as the table
+``x[ROW, stage]`` (``view.stage``). Loops over the stages run to the next multiple of LANES, so that
+they are SIMD code throughout, and the stages past N carry zero weights. Recorded sessions hold
+workspaces: a number once given to a row or a scalar stays, and 46, 47, 62, 117 (rows) and 13
+(scalars) are free.
 
 Variables of stage k: state (p, v, theta, omega)_k, k = 0 ... N, of which k = 0 is measured, and
 the held command U_k, k = 0 ... N - 1: a velocity command (its rate W is the input, a limit of its
@@ -31,11 +33,10 @@ ACCELERATION = 1
 # Multipliers of the limits: lower and upper of p, lead row, U, W; then their directions.
 (ZPL, ZPU, ZGL, ZGU, ZUL, ZUU, ZWL, ZWU) = range(30, 38)
 (DZPL, DZPU, DZGL, DZGU, DZUL, DZUU, DZWL, DZWU) = range(38, 46)
-# Dynamics at the trial: defects, Jacobian, curvature, cosine.
+# Dynamics at the trial: defects, Jacobian, curvature.
 (CTH, COM) = range(48, 50)
 (F11, F12, G1, F21, F22, G2) = range(50, 56)
 (HTT, HTO, HTE, HOO, HOE, HEE) = range(56, 62)
-COS = 62
 # Quadratic model: gradient and Hessian in y, and of the rate W.
 (QP, QV, QTH, QOM, QE, QW) = range(63, 69)
 (QPP, QPV, QVV, QVE, QEE, QTT, QTO, QOO, QTE, QOE, QWW) = range(69, 80)
@@ -46,7 +47,7 @@ COS = 62
 (K0, K1, K2, K3, K4, KF) = range(100, 106)
 # Data of the problem, stage by stage.
 (H, C2, E1, D, RM, R1, REF, LIMP, LIMG, LIMU, LIMW) = range(106, 117)
-(SIN, RATIO, RATIO2, RATIO3) = range(117, 121)
+(RATIO, RATIO2, RATIO3) = range(118, 121)  # scratch
 ROWS = 121
 BIG = 1e9  # a limit nobody reaches
 
@@ -65,10 +66,8 @@ BIG = 1e9  # a limit nobody reaches
     WEIGHT_U,
     WEIGHT_W,
     THETA_REF,
-    PERIODIC,
-    MU_MIN,
-    TOLERANCE,
-) = range(16)
+) = range(13)
+(MU_MIN, TOLERANCE) = range(14, 16)
 # Terminal cost: half of a quadratic form over y - reference, its upper triangle.
 TERMINAL = 16
 # Scalars: state and result of a solve.

@@ -21,7 +21,7 @@ import torch
 
 from cartpole.errors import ConfigError
 from cartpole.messages import FloatArray
-from cartpole.optimizer import layout as _
+from cartpole.optimizer.compiled.layout import *
 
 if TYPE_CHECKING:
     from cartpole.optimizer.problem import Problem
@@ -135,10 +135,9 @@ class Program:
     branches depend on values cannot be recorded and runs as it is.
     """
 
-    def __init__(self, horizon: int, periodic: bool, user: UserModel) -> None:
+    def __init__(self, horizon: int, user: UserModel) -> None:
         torch.set_num_threads(1)
         self._n = horizon
-        self._periodic = periodic
         self._user = user
         self._run: Callable[..., tuple[Tensor, ...]] = self._eager
         self._record()
@@ -237,9 +236,8 @@ class Program:
             return self._user.cost(s)
         position, velocity, angle, rate_of_angle, command, rate = weights
         off, away = s.theta - s.upright, s.p - s.reference
-        turn = 2.0 * (1.0 + s.theta.cos()) if self._periodic else off * off
         cost: Tensor = (
-            position * away * away + velocity * s.v * s.v + angle * turn
+            position * away * away + velocity * s.v * s.v + angle * off * off
             + rate_of_angle * s.omega * s.omega + command * s.u * s.u + rate * s.w * s.w
         )  # fmt: skip
         return cost
@@ -306,22 +304,22 @@ class TorchModel:
     def evaluate(self, ws: FloatArray, sc: FloatArray) -> float:
         """Cost at the trial rows and their multipliers; writes the defects into CTH and COM."""
         n = self._n
-        rows = ws.reshape(-1, _.STRIDE)
-        numbers = sc[[_.THETA_REF, _.SCALE, _.COUPLING, _.GRAVITY, _.DAMPING]]
+        rows = ws.reshape(-1, STRIDE)
+        numbers = sc[[THETA_REF, SCALE, COUPLING, GRAVITY, DAMPING]]
         # Copies: PyTorch may keep what it is given, the workspace moves on.
         cost, ahead, *rest = self._program(
             Inputs(
-                torch.from_numpy(rows[_.TP : _.TW + 1, : n + 1].T.copy()),
-                torch.from_numpy(rows[[_.H, _.RM, _.R1], :n]),
-                torch.from_numpy(rows[_.REF, : n + 1].copy()),
-                torch.from_numpy(rows[_.TLTH : _.TLOM + 1, 1 : n + 1].T.copy()),
+                torch.from_numpy(rows[TP : TW + 1, : n + 1].T.copy()),
+                torch.from_numpy(rows[[H, RM, R1], :n]),
+                torch.from_numpy(rows[REF, : n + 1].copy()),
+                torch.from_numpy(rows[TLTH : TLOM + 1, 1 : n + 1].T.copy()),
                 self._weights,
                 self._terminal,
                 torch.from_numpy(numbers),
             )
         )
-        rows[_.CTH, :n] = ahead.numpy()[:, 0] - rows[_.TTH, 1 : n + 1]
-        rows[_.COM, :n] = ahead.numpy()[:, 1] - rows[_.TOM, 1 : n + 1]
+        rows[CTH, :n] = ahead.numpy()[:, 0] - rows[TTH, 1 : n + 1]
+        rows[COM, :n] = ahead.numpy()[:, 1] - rows[TOM, 1 : n + 1]
         self.derivatives = Derivatives(*(np.ascontiguousarray(part.numpy()) for part in rest))
         return float(cost)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from cartpole.messages import THETA, FloatArray, PlanStatus
 from cartpole.model.parameters import ModelParameters
-from cartpole.optimizer import layout as _
-from cartpole.optimizer.solver import Guess, Solver
+from cartpole.optimizer.compiled.layout import *
+from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.recall import refill, require
 
 FLYABLE = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
@@ -73,7 +73,7 @@ class Candidate:
 
     def restore(self, state: CandidateState) -> None:
         """Go on from a state of the same candidate; SessionError if it is none."""
-        solver, fixed = self.solver, slice(_.MU_MIN, _.TOLERANCE + 1)
+        solver, fixed = self.solver, slice(MU_MIN, TOLERANCE + 1)
         same = state.scalars.shape == solver.scalars.shape and bool(
             (state.scalars[fixed] == solver.scalars[fixed]).all()
         )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cartpole.messages import FloatArray, PlanStatus
-from cartpole.optimizer import layout as _
-from cartpole.optimizer.newton import newton
-from cartpole.optimizer.problem import InputKind, Problem, fill, rows, workspace
-from cartpole.optimizer.rollout import guess
-from cartpole.optimizer.warm import advance, enter, shift
+from cartpole.optimizer.compiled.layout import *
+from cartpole.optimizer.compiled.newton import newton
+from cartpole.optimizer.compiled.rollout import guess
+from cartpole.optimizer.compiled.warm import advance, enter, shift
+from cartpole.optimizer.compiled.workspace import fill, rows, workspace
+from cartpole.optimizer.problem import InputKind, Problem
 
 # A plan whose pole keeps its dynamics to this (per step; rad, rad/s) may be flown. Its cart always
 # keeps both dynamics and limits.
@@ -55,10 +56,10 @@ class Solver:
         self.kind = int(problem.kind)
         self.horizon = problem.horizon
         self.rows, self.scalars = workspace(problem)
-        self.scalars[_.MU_MIN] = mu
-        self.scalars[_.TOLERANCE] = tolerance
+        self.scalars[MU_MIN] = mu
+        self.scalars[TOLERANCE] = tolerance
         if gain is not None:
-            self.scalars[_.GAIN : _.GAIN + 5] = gain
+            self.scalars[GAIN : GAIN + 5] = gain
         self.status = PlanStatus.NO_BUDGET
 
     def update(self, problem: Problem, gain: FloatArray | None = None) -> None:
@@ -66,20 +67,20 @@ class Solver:
         self.problem = problem
         fill(self.rows, self.scalars, problem)
         if gain is not None:
-            self.scalars[_.GAIN : _.GAIN + 5] = gain
+            self.scalars[GAIN : GAIN + 5] = gain
 
     def set_reference(self, reference_m: FloatArray) -> None:
         """The cart's target, (N + 1,)."""
-        rows(self.rows, _.REF)[: self.horizon + 1] = reference_m
+        rows(self.rows, REF)[: self.horizon + 1] = reference_m
 
     def set_coupling(self, coupling_1_m: float) -> None:
         """The pole's coupling c that the plan believes in."""
-        self.scalars[_.COUPLING] = coupling_1_m
+        self.scalars[COUPLING] = coupling_1_m
 
     def start(self, state: FloatArray, first: Guess, mu: float = 0.1) -> None:
         """Forget the plan and begin with a feasible motion from ``state`` (5,)."""
-        self.scalars[_.MU] = max(mu, self.scalars[_.MU_MIN])
-        self.scalars[_.THETA_REF] = first.target_rad
+        self.scalars[MU] = max(mu, self.scalars[MU_MIN])
+        self.scalars[THETA_REF] = first.target_rad
         guess(
             self.rows, self.scalars, state, self.horizon, self.kind,
             first.kick, first.kick_s, first.strength,
@@ -102,7 +103,7 @@ class Solver:
 
     def _note(self, code: int) -> PlanStatus:
         status = PlanStatus(code)
-        if status is PlanStatus.BUDGET and self.scalars[_.DEFECT] <= FEASIBLE_DEFECT:
+        if status is PlanStatus.BUDGET and self.scalars[DEFECT] <= FEASIBLE_DEFECT:
             status = PlanStatus.FEASIBLE
         self.status = status
         return status
@@ -110,36 +111,36 @@ class Solver:
     @property
     def cost(self) -> float:
         """Cost of the iterate."""
-        return float(self.scalars[_.COST])
+        return float(self.scalars[COST])
 
     @property
     def score(self) -> float:
         """Cost, plus what the defects are worth at the plan's own multipliers."""
-        defect = float(self.scalars[_.SUM_DEFECT])
+        defect = float(self.scalars[SUM_DEFECT])
         if defect < 1e-6:
             return self.cost
         last = self.horizon + 1
-        worth = max(float(np.abs(rows(self.rows, row)[:last]).max()) for row in (_.LTH, _.LOM))
+        worth = max(float(np.abs(rows(self.rows, row)[:last]).max()) for row in (LTH, LOM))
         return self.cost + worth * defect
 
     @property
     def steps(self) -> int:
         """Newton steps of the last call."""
-        return int(self.scalars[_.STEPS])
+        return int(self.scalars[STEPS])
 
     def solution(self) -> Solution:
         """A copy of the plan."""
         n = self.horizon
         states = np.zeros((n + 1, 5))
-        for column, row in enumerate((_.P, _.V, _.TH, _.OM)):
+        for column, row in enumerate((P, V, TH, OM)):
             states[:, column] = rows(self.rows, row)[: n + 1]
         if self.problem.kind is InputKind.VELOCITY:
-            first = rows(self.rows, _.U)[0] - rows(self.rows, _.H)[0] * rows(self.rows, _.W)[0]
+            first = rows(self.rows, U)[0] - rows(self.rows, H)[0] * rows(self.rows, W)[0]
             states[0, 4] = first
-            states[1:, 4] = rows(self.rows, _.U)[:n]
-            inputs = rows(self.rows, _.W)[:n].copy()
+            states[1:, 4] = rows(self.rows, U)[:n]
+            inputs = rows(self.rows, W)[:n].copy()
         else:
-            inputs = rows(self.rows, _.U)[:n].copy()
+            inputs = rows(self.rows, U)[:n].copy()
         return Solution(
-            self.status, self.steps, self.cost, float(self.scalars[_.RESIDUAL]), states, inputs
+            self.status, self.steps, self.cost, float(self.scalars[RESIDUAL]), states, inputs
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,21 +11,19 @@ import numpy as np
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import ModelParameters, from_config
-from cartpole.optimizer.adapt import ModelTracker, TrackerState
-from cartpole.optimizer.bank import (
+from cartpole.optimizer.bank.adapt import ModelTracker, TrackerState
+from cartpole.optimizer.bank.candidate import (
     STARTS,
     Candidate,
     CandidateState,
-    upright_above,
     upright_nearest,
 )
+from cartpole.optimizer.compiled.solver import Solver
 from cartpole.optimizer.problem import PESSIMISM, problem_from_config, regulator
-from cartpole.optimizer.solver import Solver
 from cartpole.recall import require
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.optimizer.penalty import PenaltyPlanner
 
 # Barrier parameter of a running plan, as a share of the tolerance.
 MU_SHARE = 0.5
@@ -65,7 +64,11 @@ class PlannerState:
 class Planner:
     """The bank of plans of a rig. Deterministic: the same calls give the same bytes."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, plans: int | None = None, solver: Callable[..., Solver] = Solver
+    ) -> None:
+        """``plans`` of the bank, else as many as configured; each has a ``solver`` of its own."""
+        plans = plans or max(3, config.optimizer.candidates)
         self.problem = problem_from_config(config)
         gain, _ = regulator(self.problem.model, self.problem.weights, config.optimizer.step_s)
         time = self.problem.model.characteristic_time_s
@@ -74,12 +77,12 @@ class Planner:
         self._bank = [
             Candidate(
                 name,
-                Solver(self.problem, gain=gain, mu=MU_SHARE * tolerance, tolerance=tolerance),
+                solver(self.problem, gain=gain, mu=MU_SHARE * tolerance, tolerance=tolerance),
                 kick,
                 pole_times * time,
                 side,
             )
-            for name, kick, pole_times, side in STARTS[: max(3, config.optimizer.candidates)]
+            for name, kick, pole_times, side in STARTS[:plans]
         ]
         self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
         self._configured = from_config(config)
@@ -95,11 +98,6 @@ class Planner:
     def model(self) -> ModelParameters:
         """The rig as far as it is known by now: the configured one, corrected in flight."""
         return self._tracker.model
-
-    @property
-    def cold(self) -> bool:
-        """Whether there is no plan yet: the next call profits from some hundred Newton steps."""
-        return self._flown is None
 
     def reset(self) -> None:
         """Forget all plans."""
@@ -355,28 +353,3 @@ class Planner:
             states=states,
             inputs=inputs,
         )
-
-
-def make_planner(config: Config) -> Planner | PenaltyPlanner:
-    """The planner that the configuration asks for; PyTorch is imported only for its own backend."""
-    if config.optimizer.backend == "torch":
-        from cartpole.optimizer.torch_backend import TorchPlanner
-
-        return TorchPlanner(config)
-    if config.optimizer.backend == "penalty":
-        from cartpole.optimizer.penalty import PenaltyPlanner
-
-        return PenaltyPlanner(config)
-    return Planner(config)
-
-
-__all__ = [
-    "MU_SHARE",
-    "STARTS",
-    "Candidate",
-    "Planner",
-    "PlannerState",
-    "make_planner",
-    "upright_above",
-    "upright_nearest",
-]

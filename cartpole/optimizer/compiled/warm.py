@@ -7,11 +7,12 @@ import math
 from numba import njit
 
 from cartpole.messages import FloatArray
-from cartpole.optimizer import layout as _
-from cartpole.optimizer.newton import NOT_FINITE, newton
-from cartpole.optimizer.stages import padded
+from cartpole.optimizer.compiled.layout import *
+from cartpole.optimizer.compiled.newton import newton
+from cartpole.optimizer.compiled.stages import padded
+from cartpole.optimizer.compiled.view import stage
+from cartpole.optimizer.iteration import NOT_FINITE
 
-S = _.STRIDE
 # A value closer to its limit than KEEP (a share of it) is brought to INSIDE of it.
 KEEP = 1e-8
 INSIDE = 1e-4
@@ -24,22 +25,24 @@ SPREAD = 100.0
 @njit(cache=True, nogil=True, error_model="numpy")
 def shift(ws: FloatArray, n: int, kind: int) -> None:
     """Move everything one step ahead in time; the last stage is repeated."""
+    x = stage(ws, 0)
+    ahead = stage(ws, 1)
     for k in range(n):
-        for row in range(_.P, _.OM + 1):
-            ws[row * S + k] = ws[row * S + k + 1]
-        for row in range(_.LP, _.LE + 1):
-            ws[row * S + k] = ws[row * S + k + 1]
-        for row in range(_.ZPL, _.ZGU + 1):
-            ws[row * S + k] = ws[row * S + k + 1]
+        for row in range(P, OM + 1):
+            x[row, k] = ahead[row, k]
+        for row in range(LP, LE + 1):
+            x[row, k] = ahead[row, k]
+        for row in range(ZPL, ZGU + 1):
+            x[row, k] = ahead[row, k]
     for k in range(n - 1):
-        ws[_.U * S + k] = ws[_.U * S + k + 1]
-        ws[_.W * S + k] = ws[_.W * S + k + 1]
-        for row in range(_.ZUL, _.ZWU + 1):
-            ws[row * S + k] = ws[row * S + k + 1]
-    if kind == _.VELOCITY:
-        ws[_.W * S + n - 1] = 0.0
+        x[U, k] = ahead[U, k]
+        x[W, k] = ahead[W, k]
+        for row in range(ZUL, ZWU + 1):
+            x[row, k] = ahead[row, k]
+    if kind == VELOCITY:
+        x[W, n - 1] = 0.0
     else:
-        ws[_.U * S + n - 1] = 0.0
+        x[U, n - 1] = 0.0
 
 
 @njit(inline="always", error_model="numpy")
@@ -60,12 +63,13 @@ def centred(z: float, slack: float, mu: float) -> float:
 @njit(inline="always", error_model="numpy")
 def held(ws: FloatArray, kind: int, k: int, u: float, to: float) -> float:
     """Command of stage k nearest to ``to``, from the command (or speed) u before it."""
-    if kind == _.VELOCITY:
-        h = ws[_.H * S + k]
-        w = clip((clip(to, ws[_.LIMU * S + k]) - u) / h, ws[_.LIMW * S + k])
-        ws[_.W * S + k] = w
+    x = stage(ws, 0)
+    if kind == VELOCITY:
+        h = x[H, k]
+        w = clip((clip(to, x[LIMU, k]) - u) / h, x[LIMW, k])
+        x[W, k] = w
         return float(u + h * w)
-    return clip(to, ws[_.LIMU * S + k])
+    return clip(to, x[LIMU, k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -74,21 +78,23 @@ def roll(ws: FloatArray, sc: FloatArray, n: int, kind: int, u: float) -> int:
 
     Returns 0 if all stages keep the limits.
     """
-    lp = sc[_.LEAD_P]
-    lv = sc[_.LEAD_V]
-    p = ws[_.P * S]
-    v = ws[_.V * S]
+    x = stage(ws, 0)
+    ahead = stage(ws, 1)
+    lp = sc[LEAD_P]
+    lv = sc[LEAD_V]
+    p = x[P, 0]
+    v = x[V, 0]
     beyond = 0
     for k in range(n):
-        u = held(ws, kind, k, u, ws[_.U * S + k])
-        ws[_.U * S + k] = u
-        e = u - v if kind == _.VELOCITY else u
-        p += ws[_.H * S + k] * v + ws[_.C2 * S + k] * e
-        v += ws[_.E1 * S + k] * e
-        ws[_.P * S + k + 1] = p
-        ws[_.V * S + k + 1] = v
-        room = ws[_.LIMP * S + k + 1] * (1.0 - KEEP) - abs(p)
-        lead = ws[_.LIMG * S + k + 1] * (1.0 - KEEP) - abs(lp * p + lv * v)
+        u = held(ws, kind, k, u, x[U, k])
+        x[U, k] = u
+        e = u - v if kind == VELOCITY else u
+        p += x[H, k] * v + x[C2, k] * e
+        v += x[E1, k] * e
+        ahead[P, k] = p
+        ahead[V, k] = v
+        room = ahead[LIMP, k] * (1.0 - KEEP) - abs(p)
+        lead = ahead[LIMG, k] * (1.0 - KEEP) - abs(lp * p + lv * v)
         if beyond == 0 and (room < 0.0 or lead < 0.0):
             beyond = k + 1
     return beyond
@@ -100,23 +106,25 @@ def brake(ws: FloatArray, sc: FloatArray, n: int, kind: int, first: int, u: floa
 
     ``u`` is the command before that stage; a cart beyond its limit is brought back slowly.
     """
-    p = ws[_.P * S + first]
-    v = ws[_.V * S + first]
-    rate = BRAKE * (sc[_.BASE_W] if kind == _.VELOCITY else sc[_.BASE_U])
+    x = stage(ws, 0)
+    ahead = stage(ws, 1)
+    p = x[P, first]
+    v = x[V, first]
+    rate = BRAKE * (sc[BASE_W] if kind == VELOCITY else sc[BASE_U])
     for k in range(first, n):
-        h = ws[_.H * S + k]
-        excess = abs(p) - sc[_.BASE_P] * (1.0 - 2.0 * INSIDE)
+        h = x[H, k]
+        excess = abs(p) - sc[BASE_P] * (1.0 - 2.0 * INSIDE)
         to = -math.copysign(min(0.3, 2.0 * excess), p) if excess > 0.0 else 0.0
-        now = u if kind == _.VELOCITY else v
+        now = u if kind == VELOCITY else v
         change = max(-rate * h, min(rate * h, to - now))
-        u = now + change if kind == _.VELOCITY else change / h
-        ws[_.TW * S + k] = change / h if kind == _.VELOCITY else 0.0
-        ws[_.TU * S + k] = u
-        e = u - v if kind == _.VELOCITY else u
-        p += h * v + ws[_.C2 * S + k] * e
-        v += ws[_.E1 * S + k] * e
-        ws[_.TP * S + k + 1] = p
-        ws[_.TV * S + k + 1] = v
+        u = now + change if kind == VELOCITY else change / h
+        x[TW, k] = change / h if kind == VELOCITY else 0.0
+        x[TU, k] = u
+        e = u - v if kind == VELOCITY else u
+        p += h * v + x[C2, k] * e
+        v += x[E1, k] * e
+        ahead[TP, k] = p
+        ahead[TV, k] = v
 
 
 @njit(inline="always", error_model="numpy")
@@ -134,38 +142,42 @@ def share(now: float, other: float, limit: float) -> float:
 @njit(cache=True, nogil=True, error_model="numpy")
 def mix(ws: FloatArray, sc: FloatArray, n: int, first: int) -> bool:
     """Mix just enough of the trial's motion into the plan's from stage ``first`` on."""
-    lp = sc[_.LEAD_P]
-    lv = sc[_.LEAD_V]
+    x = stage(ws, 0)
+    ahead = stage(ws, 1)
+    lp = sc[LEAD_P]
+    lv = sc[LEAD_V]
     part = 0.0
     for k in range(first + 1, n + 1):
-        p = ws[_.P * S + k]
-        q = ws[_.TP * S + k]
-        part = max(part, share(p, q, ws[_.LIMP * S + k]))
-        g = lp * p + lv * ws[_.V * S + k]
-        part = max(part, share(g, lp * q + lv * ws[_.TV * S + k], ws[_.LIMG * S + k]))
+        p = x[P, k]
+        q = x[TP, k]
+        part = max(part, share(p, q, x[LIMP, k]))
+        g = lp * p + lv * x[V, k]
+        part = max(part, share(g, lp * q + lv * x[TV, k], x[LIMG, k]))
     if part > 1.0:
         return False
     for k in range(first, n):
-        ws[_.U * S + k] += part * (ws[_.TU * S + k] - ws[_.U * S + k])
-        ws[_.W * S + k] += part * (ws[_.TW * S + k] - ws[_.W * S + k])
-        ws[_.P * S + k + 1] += part * (ws[_.TP * S + k + 1] - ws[_.P * S + k + 1])
-        ws[_.V * S + k + 1] += part * (ws[_.TV * S + k + 1] - ws[_.V * S + k + 1])
+        x[U, k] += part * (x[TU, k] - x[U, k])
+        x[W, k] += part * (x[TW, k] - x[W, k])
+        ahead[P, k] += part * (ahead[TP, k] - ahead[P, k])
+        ahead[V, k] += part * (ahead[TV, k] - ahead[V, k])
     return True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def relax(ws: FloatArray, sc: FloatArray, n: int, kind: int, u: float) -> None:
     """Widen the rows of limits to what braking at once needs; mix it into the plan as needed."""
+    x = stage(ws, 0)
+    ahead = stage(ws, 1)
     brake(ws, sc, n, kind, 0, u)
     wide = 1.0 + 4.0 * INSIDE
     for k in range(n):
-        p = ws[_.TP * S + k + 1]
-        v = ws[_.TV * S + k + 1]
-        g = abs(sc[_.LEAD_P] * p + sc[_.LEAD_V] * v)
-        ws[_.LIMU * S + k] = max(sc[_.BASE_U], abs(ws[_.TU * S + k]) * wide + 1e-6)
-        ws[_.LIMP * S + k + 1] = max(sc[_.BASE_P], abs(p) * wide + 1e-6)
-        ws[_.LIMG * S + k + 1] = max(sc[_.BASE_G], g * wide + 1e-6)
-    sc[_.RELAXED] = 1.0
+        p = ahead[TP, k]
+        v = ahead[TV, k]
+        g = abs(sc[LEAD_P] * p + sc[LEAD_V] * v)
+        x[LIMU, k] = max(sc[BASE_U], abs(x[TU, k]) * wide + 1e-6)
+        ahead[LIMP, k] = max(sc[BASE_P], abs(p) * wide + 1e-6)
+        ahead[LIMG, k] = max(sc[BASE_G], g * wide + 1e-6)
+    sc[RELAXED] = 1.0
     if roll(ws, sc, n, kind, u) > 0:
         mix(ws, sc, n, 0)
 
@@ -178,15 +190,17 @@ def cart(ws: FloatArray, sc: FloatArray, n: int, kind: int, x0: FloatArray) -> N
     as late as will do. If even braking at once is too late, the limits give way to that braking
     and to nothing else.
     """
-    if sc[_.RELAXED] != 0.0:
+    x = stage(ws, 0)
+    ahead = stage(ws, 1)
+    if sc[RELAXED] != 0.0:
         for k in range(n):
-            ws[_.LIMU * S + k] = sc[_.BASE_U]
-            ws[_.LIMP * S + k + 1] = sc[_.BASE_P]
-            ws[_.LIMG * S + k + 1] = sc[_.BASE_G]
-        sc[_.RELAXED] = 0.0
+            x[LIMU, k] = sc[BASE_U]
+            ahead[LIMP, k] = sc[BASE_P]
+            ahead[LIMG, k] = sc[BASE_G]
+        sc[RELAXED] = 0.0
     for row in range(4):
-        ws[row * S] = x0[row]
-    if kind == _.VELOCITY and abs(x0[4]) > sc[_.BASE_U] * (1.0 - KEEP):
+        x[row, 0] = x0[row]
+    if kind == VELOCITY and abs(x0[4]) > sc[BASE_U] * (1.0 - KEEP):
         relax(ws, sc, n, kind, x0[4])
         return
     beyond = roll(ws, sc, n, kind, x0[4])
@@ -196,7 +210,7 @@ def cart(ws: FloatArray, sc: FloatArray, n: int, kind: int, x0: FloatArray) -> N
     first = beyond
     while first > 0:
         first = max(0, beyond - back)
-        brake(ws, sc, n, kind, first, x0[4] if first == 0 else ws[_.U * S + first - 1])
+        brake(ws, sc, n, kind, first, x0[4] if first == 0 else x[U, first - 1])
         if mix(ws, sc, n, first):
             return
         back *= 2
@@ -206,28 +220,29 @@ def cart(ws: FloatArray, sc: FloatArray, n: int, kind: int, x0: FloatArray) -> N
 @njit(cache=True, nogil=True, error_model="numpy")
 def enter(ws: FloatArray, sc: FloatArray, n: int, kind: int, x0: FloatArray) -> None:
     """Start the plan at x0 = (p, v, theta, omega, u), everything strictly inside the limits."""
+    x = stage(ws, 0)
     cart(ws, sc, n, kind, x0)
-    mu = sc[_.MU]
-    lp = sc[_.LEAD_P]
-    lv = sc[_.LEAD_V]
+    mu = sc[MU]
+    lp = sc[LEAD_P]
+    lv = sc[LEAD_V]
     for k in range(padded(n)):
-        limit = ws[_.LIMP * S + k]
-        p = ws[_.P * S + k]
-        ws[_.ZPL * S + k] = centred(ws[_.ZPL * S + k], limit + p, mu)
-        ws[_.ZPU * S + k] = centred(ws[_.ZPU * S + k], limit - p, mu)
-        limit = ws[_.LIMG * S + k]
-        g = lp * p + lv * ws[_.V * S + k]
-        ws[_.ZGL * S + k] = centred(ws[_.ZGL * S + k], limit + g, mu)
-        ws[_.ZGU * S + k] = centred(ws[_.ZGU * S + k], limit - g, mu)
-        limit = ws[_.LIMU * S + k]
-        u = ws[_.U * S + k]
-        ws[_.ZUL * S + k] = centred(ws[_.ZUL * S + k], limit + u, mu)
-        ws[_.ZUU * S + k] = centred(ws[_.ZUU * S + k], limit - u, mu)
-        limit = ws[_.LIMW * S + k]
-        w = ws[_.W * S + k]
-        ws[_.ZWL * S + k] = centred(ws[_.ZWL * S + k], limit + w, mu)
-        ws[_.ZWU * S + k] = centred(ws[_.ZWU * S + k], limit - w, mu)
-    sc[_.NU] = 0.0
+        limit = x[LIMP, k]
+        p = x[P, k]
+        x[ZPL, k] = centred(x[ZPL, k], limit + p, mu)
+        x[ZPU, k] = centred(x[ZPU, k], limit - p, mu)
+        limit = x[LIMG, k]
+        g = lp * p + lv * x[V, k]
+        x[ZGL, k] = centred(x[ZGL, k], limit + g, mu)
+        x[ZGU, k] = centred(x[ZGU, k], limit - g, mu)
+        limit = x[LIMU, k]
+        u = x[U, k]
+        x[ZUL, k] = centred(x[ZUL, k], limit + u, mu)
+        x[ZUU, k] = centred(x[ZUU, k], limit - u, mu)
+        limit = x[LIMW, k]
+        w = x[W, k]
+        x[ZWL, k] = centred(x[ZWL, k], limit + w, mu)
+        x[ZWU, k] = centred(x[ZWU, k], limit - w, mu)
+    sc[NU] = 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

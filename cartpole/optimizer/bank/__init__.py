@@ -1,0 +1,1 @@
+"""Several plans alive in every tick, of which the best is flown."""

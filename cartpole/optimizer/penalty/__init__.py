@@ -1,0 +1,1 @@
+"""The first author's method, for comparison and for teaching."""

@@ -1,0 +1,1 @@
+"""Plans with cost and dynamics written in PyTorch: derivatives by probes, the same iteration."""

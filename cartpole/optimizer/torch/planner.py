@@ -1,0 +1,36 @@
+"""The bank of plans for PyTorch: fewer of them, and as many Newton steps as a tick affords."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cartpole.messages import FloatArray, Plan
+from cartpole.model.parameters import from_config
+from cartpole.optimizer.bank.planner import Planner
+from cartpole.optimizer.problem import horizon_steps
+from cartpole.optimizer.torch.program import Program, load_user_model
+from cartpole.optimizer.torch.solver import TorchSolver
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+# Newton steps a tick that one thread of PyTorch affords at 50 Hz.
+TICK_STEPS = 3
+# Plans kept: hold, right, left.
+PLANS = 3
+
+
+class TorchPlanner(Planner):
+    """``Planner`` over ``TorchSolver``."""
+
+    def __init__(self, config: Config) -> None:
+        horizon = horizon_steps(config, from_config(config))
+        program = Program(horizon, load_user_model(config.optimizer.user_cost))
+        super().__init__(config, plans=PLANS, solver=partial(TorchSolver, program=program))
+
+    def plan(
+        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+    ) -> Plan:
+        """See ``Planner``; at most TICK_STEPS Newton steps."""
+        return super().plan(state, reference, min(newton_budget, TICK_STEPS), start_ns)
