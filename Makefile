@@ -2,16 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.current
+BASE := $(VENV)/.base
+FULL := $(VENV)/.full
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+LOCK := --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-header \
+  --no-annotate
+EXTRAS := --extra build --extra dev --extra bench --extra gym --extra data --extra viewers --extra cluster \
+  --extra notebooks
 
 .PHONY: help setup run test lint types unit format test-long test-drivers bench page-hour rehearsal \
-  golden install clean
+  golden lock install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, for 20 s"
 	@echo "make test          set-up, format and lint, strict types, tests"
 	@echo "make setup         only prepare $(VENV)"
 	@echo "make bench         the benchmarks, figures into build/"
+	@echo "make lock          exact versions anew, from pyproject.toml"
 	@echo "make golden        fly the kept flights again, say what changed, keep them"
 	@echo "make test-drivers  real Linux drivers against emulated USB devices (QEMU)"
 	@echo "make test-long     the long campaigns behind docs/results.md"
@@ -19,17 +26,35 @@ help:
 	@echo "make page-hour     an hour with the live page open"
 	@echo "make install       install the systemd service on this machine (asks before it acts)"
 
-setup: $(STAMP)
+setup: $(FULL)
 
-$(STAMP): requirements.lock pyproject.toml
+# What `make run` needs; a half-made environment (no pip) is made anew.
+$(BASE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "cartpole needs Python 3.11 or newer; say where: make PYTHON=python3.12 setup"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@echo "installing what cartpole needs into $(VENV), about 800 MB"
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: setup
+# What the tests, benchmarks and optional parts need besides.
+$(FULL): $(BASE) requirements-full.lock requirements-torch.lock
+	@echo "installing what the tests need, about 2.4 GB more"
+	@$(PIP) install --require-hashes --requirement requirements-full.lock
+	@$(PIP) install --requirement requirements-torch.lock
+	@touch $@
+
+# Exact versions with hashes, from pyproject.toml; commit what changes. torch has a file of its own
+# without hashes: which of its builds fits, and what that one needs, differs from machine to machine.
+lock:
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet pip-tools
+	build/lock/bin/pip-compile $(LOCK) --extra build --output-file requirements.lock pyproject.toml
+	build/lock/bin/pip-compile $(LOCK) $(EXTRAS) --constraint requirements.lock \
+	  --output-file requirements-full.lock pyproject.toml
+	sed -i '/^--find-links/d;/^--extra-index-url/d' requirements.lock requirements-full.lock
+
+run: $(BASE)
 	$(BIN)/cartpole run --config config/sim.yaml --duration 20
 
 test: lint types unit

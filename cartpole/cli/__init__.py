@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import Annotated
+
+import typer
 
 # Modules with a `register(app)` function, in the order of the help page.
 COMMAND_MODULES = (
@@ -21,6 +24,7 @@ COMMAND_MODULES = (
     "doctor",
     "flash",
     "settings",
+    "init",
     "campaign",
     "bench",
 )
@@ -36,20 +40,37 @@ def _module(name: str) -> ModuleType | None:
         return None
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from cartpole import __version__
+
+        print(f"cartpole {__version__}")
+        raise typer.Exit
+
+
+def _about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="print the version", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    del version  # its callback has spoken
+
+
 def main() -> None:
     """Entry point: exit 0 done, 1 failed, 2 bad usage or config with one clear line."""
-    import typer
-
     from cartpole.errors import CartpoleError, ConfigError, UsageError
     from cartpole.kernel_cache import use_kernel_cache
 
-    use_kernel_cache()
+    if not {"--help", "--version"} & set(sys.argv):
+        use_kernel_cache()
     app = typer.Typer(
-        add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich's help costs twice the rest of the start
         help="Model predictive control of a cart-pole rig, real or simulated.",
     )
+    app.callback()(_about)
     for name in COMMAND_MODULES:
         module = _module(name)
         if module is not None:

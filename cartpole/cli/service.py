@@ -139,13 +139,9 @@ def _layout(root: Path, dry: bool) -> Layout:
 
 def source(name: str) -> str:
     """A file of `systemd/` or `config/`, from the checkout or from the installed package."""
-    from cartpole.errors import UsageError
+    from cartpole.shipped import shipped
 
-    package = Path(str(resources.files("cartpole")))
-    for folder in (package.parent / "systemd", package.parent / "config", package / "service"):
-        if (folder / name).is_file():
-            return (folder / name).read_text()
-    raise UsageError(f"{name} is not there: install from a checkout (pip install -e .)")
+    return shipped("config" if name.endswith(".yaml") else "systemd", name).read_text()
 
 
 def install(layout: Layout, config: Path | None) -> None:

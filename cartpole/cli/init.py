@@ -1,0 +1,108 @@
+"""`cartpole init FILE`: a few questions, then a commented settings file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BOARDS = ("sim", "text", "bridge")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the questions found out; lengths in metres."""
+
+    board: str
+    motor_port: str
+    encoder_port: str
+    track_m: float
+    pole_m: float
+    camera: str
+
+
+def settings_text(answers: Answers) -> str:
+    """The shipped file nearest to the answers, with them written in and comments kept."""
+    from cartpole.config.edit import edited
+    from cartpole.config.load import loads_config
+    from cartpole.shipped import shipped
+
+    name = {"sim": "sim.yaml", "text": "rig.yaml", "bridge": "rig-bridge.yaml"}[answers.board]
+    values: dict[str, object] = {
+        "rig.track_length_m": answers.track_m,
+        "rig.position_limit_m": round(max(0.5 * answers.track_m - 0.08, 0.05), 3),
+        "pole.length_m": answers.pole_m,
+        "camera.tape_end_m": round(answers.pole_m - 0.02, 3),
+    }
+    if answers.board != "sim":
+        values["motor.port"] = answers.motor_port
+        if answers.board == "text":
+            values["encoder.port"] = answers.encoder_port
+        if answers.camera == "none":
+            values["camera.source"] = "none"
+        else:
+            values["camera.device"] = answers.camera
+    text = edited(shipped("config", name).read_text(), values, name)
+    loads_config(text, "the answers")
+    return text
+
+
+def ask() -> Answers:
+    """Talk to a person at the terminal; empty answers take what stands in brackets."""
+    from rich.prompt import FloatPrompt, Prompt
+
+    print("sim: no rig yet. text: an Arduino that answers lines, and a Sabertooth. bridge: our own")
+    print("firmware on an ATmega328P (`cartpole flash` puts it there).")
+    board = Prompt.ask("which boards", choices=list(BOARDS), default="sim")
+    motor = encoder = ""
+    camera = "none"
+    if board != "sim":
+        _ports()
+        motor = Prompt.ask("motor port (path, or usb:vendor:product)", default="usb:268b:0201")
+        if board == "text":
+            encoder = Prompt.ask("encoder port", default="usb:2341:0043")
+        camera = Prompt.ask("camera (/dev/video0, or none)", default="/dev/video0")
+    track = FloatPrompt.ask("travel between the two switches, m", default=0.88)
+    pole = FloatPrompt.ask("length of the pole, m", default=0.5)
+    return Answers(board, motor, encoder, track, pole, camera)
+
+
+def _ports() -> None:
+    from cartpole.doctor.devices import plugged_in
+
+    found = plugged_in()
+    print(f"plugged in: {found.found}")
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="the settings file to write")],
+    board: Annotated[
+        str | None, typer.Option(help="sim, text or bridge: answers all questions by defaults")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a file that exists")] = False,
+) -> None:
+    """Ask a few questions and write a commented settings file."""
+    from cartpole.cli.common import writable_folder
+    from cartpole.errors import UsageError
+
+    if file.exists() and not force:
+        raise UsageError(f"{file} exists: name another file, or say --force")
+    if board is not None and board not in BOARDS:
+        raise UsageError(f"--board {board}: allowed are {', '.join(BOARDS)}")
+    writable_folder(file)
+    if board is None:
+        answers = ask()
+    else:
+        answers = Answers(board, "usb:268b:0201", "usb:2341:0043", 0.88, 0.5, "/dev/video0")
+    file.write_text(settings_text(answers))
+    print(f"wrote {file}")
+    print(f"next: cartpole check-config {file}")
+    word = "run" if answers.board == "sim" else "doctor"
+    print(f"then: cartpole {word} --config {file}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("init")(init)
