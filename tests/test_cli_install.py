@@ -92,5 +92,5 @@ def test_a_wheel_carries_every_shipped_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_shipped_is_named() -> None:
-    with pytest.raises(UsageError, match="nothing.yaml"):
+    with pytest.raises(UsageError, match=r"nothing\.yaml"):
         shipped("config", "nothing.yaml")
