@@ -18,6 +18,7 @@ FLOORS = {
     "cartpole.errors": 0,
     "cartpole.messages": 0,
     "cartpole.kernel_cache": 0,
+    "cartpole.shipped": 1,
     "cartpole.config": 1,
     "cartpole.recall": 1,
     "cartpole.model": 2,
