@@ -42,8 +42,9 @@ FLOORS = {
     "cartpole.doctor": 10,
     "cartpole.dashboard": 10,
     "cartpole.daemon": 11,
-    "cartpole.cli": 12,
-    "cartpole.__main__": 13,
+    "cartpole.service": 12,
+    "cartpole.cli": 13,
+    "cartpole.__main__": 14,
 }
 # Circles that are still to be opened, one file of each.
 KNOWN_CIRCLES = {
@@ -64,6 +65,7 @@ KNOW_SETTINGS = (
     "cartpole.doctor",
     "cartpole.dashboard",
     "cartpole.daemon",
+    "cartpole.service",
     "cartpole.cli",
 )
 # Who still does, and shall not.
