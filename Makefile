@@ -10,12 +10,19 @@ LOCK := --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-
 EXTRAS := --extra build --extra dev --extra bench --extra gym --extra data --extra viewers --extra cluster \
   --extra notebooks
 
-.PHONY: help setup run test lint types unit format test-long test-drivers bench page-hour rehearsal \
+# Tests of pure functions and small parts: nothing flies, no process starts, no clock is waited for.
+PURE := $(addprefix tests/test_,$(addsuffix .py,structure config_load config_edit control_governor \
+  control_modes control_answers control_lqr bridge_text_codecs bridge_boards daemon_settings \
+  estimation_clock estimation_kernels firmware_safety optimizer_derivatives session_summary \
+  session_replay vision_geometry))
+
+.PHONY: help setup run test quick lint types unit format test-long test-drivers bench page-hour rehearsal \
   golden lock install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, for 20 s"
 	@echo "make test          set-up, format and lint, strict types, tests"
+	@echo "make quick         strict types and the pure tests, within a minute"
 	@echo "make setup         only prepare $(VENV)"
 	@echo "make bench         the benchmarks, figures into build/"
 	@echo "make lock          exact versions anew, from pyproject.toml"
@@ -58,6 +65,9 @@ run: $(BASE)
 	$(BIN)/cartpole run --config config/sim.yaml --duration 20
 
 test: lint types unit
+
+quick: types
+	$(BIN)/pytest -n 2 $(PURE)
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -103,7 +113,7 @@ golden: setup
 	PYTHONPATH=tests $(BIN)/python -m golden.scenes
 
 test-drivers: setup
-	$(BIN)/python tests/drivers/run.py
+	PYTHONPATH=tests $(BIN)/python -m drivers.run
 
 install: setup
 	$(BIN)/cartpole service install

@@ -152,6 +152,8 @@ class FakeLinks:
         self.plant.command(self.t_ns, command.velocity_m_s if command.enable else 0.0)
         return True
 
+    def update(self, config: Config) -> None: ...
+
     def close(self) -> None: ...
 
     def statistics(self) -> dict[str, dict[str, int]]:

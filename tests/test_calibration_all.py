@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,8 @@ def test_wrong_everywhere_ends_as_good_as_the_truth(factor: float) -> None:
     for found in calibrate_rig("all", config, SimulatedLead(3)):
         assert not found.refused
         config = with_values(config, found.settings())
-    times = {"truth": [upright_at(truth, seed) for seed in SEEDS]}
-    times["found"] = [upright_at(config, seed) for seed in SEEDS]
-    assert None not in times["truth"] + times["found"], times
-    assert np.median(times["found"]) == pytest.approx(np.median(times["truth"]), abs=0.15), times
-    assert max(times["found"]) < 2.1  # with the truth, over 200 seeds: 2.14
+    before = [upright_at(truth, seed) or math.inf for seed in SEEDS]
+    after = [upright_at(config, seed) or math.inf for seed in SEEDS]
+    assert math.isfinite(max(before + after)), (before, after)
+    assert np.median(after) == pytest.approx(np.median(before), abs=0.15), (before, after)
+    assert max(after) < 2.1  # with the truth, over 200 seeds: 2.14

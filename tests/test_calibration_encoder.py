@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from calibration_rigs import recorded
+from support.calibrations import recorded
 
 from calibration import procedures
 from calibration.encoder import calibrate_encoder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calibration_rigs import recorded
+from support.calibrations import recorded
 
 from calibration import procedures
 from calibration.fit import Parameter, fit, implausible, unidentified

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ from cartpole.session.invariants import Invariants
 from cartpole.session.reader import open_session
 from cartpole.session.writer import SessionWriter
 
+Tamper = Callable[[tuple[Measurement, ...]], tuple[Measurement, ...]]
+
 
 class Watched(SimulatedBench):
     """Remembers the commands and how far the cart came; a test may tamper with what arrives."""
@@ -38,7 +41,7 @@ class Watched(SimulatedBench):
         super().__init__(config, seed)
         self.commands: list[Command] = []
         self.worst_m = 0.0
-        self.tamper = lambda found: found
+        self.tamper: Tamper = lambda found: found
 
     def wait(self) -> tuple[int, tuple[Measurement, ...]]:
         now_ns, found = super().wait()
@@ -108,13 +111,13 @@ def red_button(found: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
         (at_a_switch, "limit switch"),
     ],
 )
-def test_whatever_goes_wrong_the_cart_is_stopped(tamper: object, says: str) -> None:
+def test_whatever_goes_wrong_the_cart_is_stopped(tamper: Tamper, says: str) -> None:
     config = load_config(None)
     bench = Watched(config)
     with led(config, bench, "motor", quiet, None) as guide:
         guide.settle(may_move=True)
         guide.follow(procedures.chirp(config, 1.0))
-        bench.tamper = tamper  # type: ignore[assignment]
+        bench.tamper = tamper
         with pytest.raises(DeviceLost, match=says):
             guide.follow(procedures.chirp(config, 5.0))
         assert bench.commands[-1].velocity_m_s == 0.0

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cartpole.config.schema import Config, Controller, Sim, Weights
 from cartpole.control.core import ControlCore
+from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.messages import (
     BoardStatus,
     Detection,
     EncoderSample,
-    FloatArray,
     Link,
     LinkEvent,
     LinkState,
@@ -28,7 +29,6 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
-from cartpole.optimizer.backends import make_planner
 from cartpole.rules.control import change, config_of, governor_limits, settings_of
 from cartpole.sim.rig import VirtualRig
 
@@ -38,11 +38,11 @@ PERIOD_NS = 20_000_000
 class Bench:
     """A core on the simulated rig whose measurements a test may tamper with."""
 
-    def __init__(self, config: Config | None = None, planner: object | None = None) -> None:
+    def __init__(self, config: Config | None = None, planner: PlanMaker | None = None) -> None:
         self.config = config or Config()
         self.rig = VirtualRig(self.config, 0, t_ns=PERIOD_NS)
         homed = self.rig.homing if self.config.sim.homed else None
-        self.core = ControlCore(settings_of(self.config), homed=homed, planner=planner)  # type: ignore[arg-type]
+        self.core = ControlCore(settings_of(self.config), homed=homed, planner=planner)
         self.now_ns = PERIOD_NS
         self.tamper: Callable[[tuple[Measurement, ...]], tuple[Measurement, ...]] = lambda m: m
         self.records: list[TickRecord] = []
@@ -72,30 +72,17 @@ class Bench:
         return "; ".join(event for record in self.records for event in record.events)
 
 
-class BrokenPlanner:
+class BrokenPlanner(RigPlanner):
     """A planner that breaks when told to."""
 
-    def __init__(self, config: Config) -> None:
-        self._inner = make_planner(config)
-        self.problem = self._inner.problem
-        self.model = None
-        self.status: PlanStatus | None = None
+    status: PlanStatus | None = None
 
-    def plan(self, state: FloatArray, reference: FloatArray, budget: int, start_ns: int) -> Plan:
-        plan = self._inner.plan(state, reference, budget, start_ns)
+    def plan(self, *asked: Any, **more: Any) -> Plan:
+        plan = super().plan(*asked, **more)
         if self.status is PlanStatus.NOT_FINITE:
             states = np.full_like(plan.states, math.nan)
             return dataclasses.replace(plan, status=self.status, states=states)
         return plan if self.status is None else dataclasses.replace(plan, status=self.status)
-
-    def prepare(self) -> None:
-        self._inner.prepare()
-
-    def update(self, config: Config) -> None:
-        self._inner.update(config)
-
-    def reset(self) -> None:
-        self._inner.reset()
 
 
 def without(kind: type) -> Callable[[tuple[Measurement, ...]], tuple[Measurement, ...]]:
@@ -270,10 +257,10 @@ def test_gap_of_fifty_milliseconds_is_survived() -> None:
     assert bench.ticks(50).mode is Mode.BALANCE
 
 
-def test_drive_that_does_not_follow_is_switched_off() -> None:
+def test_drive_that_does_not_follow_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.fly(0.3)
-    bench.rig._motor.exchange = lambda _t, _data: b""  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.rig._motor, "exchange", lambda _t_ns, _received: b"")
     for _ in range(40):
         if bench.tick().mode is Mode.FAULT:
             break

@@ -105,7 +105,7 @@ def refused(core: ControlCore, mode: Mode, values: dict[str, Any], now_ns: int) 
 @pytest.mark.parametrize("mode", [Mode.HOMING, Mode.READY, Mode.SWING_UP, Mode.BALANCE])
 def test_refused_while_armed(mode: Mode) -> None:
     config = with_values(Config(), {"sim.homed": mode is not Mode.HOMING})
-    requests = (Request(RequestKind.ARM),)
+    requests: tuple[Request, ...] = (Request(RequestKind.ARM),)
     if mode not in (Mode.READY, Mode.HOMING):
         requests += (Request(RequestKind.SWING_UP),)
     run = VirtualRun(config, 0, requests=requests)

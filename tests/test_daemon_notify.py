@@ -71,7 +71,7 @@ def _record(t_ns: int, armed: bool, *measurements: Measurement) -> TickRecord:
 
 def _seen(t_ns: int) -> tuple[EncoderSample, Detection]:
     return (
-        EncoderSample(t_ns, t_ns, 0, 0, 0),
+        EncoderSample(t_ns, t_ns, 0, 0),
         Detection(t_ns, t_ns, 0, DetectionStatus.OK),
     )
 

@@ -431,11 +431,10 @@ def test_offset_of_the_camera_is_learned() -> None:
 
 def test_starts_by_itself_and_says_so() -> None:
     target = StateFilter(CONFIG)
-    assert not target.initialised
     assert not target.estimate(SECOND).valid
     assert target.hint(SECOND) is None
     target.add_encoder(SECOND, 0.1, 0.0, sigma_theta=math.inf)
-    assert not target.initialised  # no angle, no start
+    assert not target.estimate(SECOND).valid  # no angle, no start
     target.add_camera(frame(SECOND, math.pi + 0.02, 0.1))
     assert target.initialised
     estimate = target.estimate(SECOND + 20 * MS)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from firmware_support import FIRMWARE, MS, Chip, needs_chip
+from support.firmware import FIRMWARE, MS, Chip, needs_chip
 
 from cartpole.config.schema import Config, Encoder
 from cartpole.estimation.clock import BoardClock
@@ -412,7 +412,7 @@ def test_a_reboot_in_mid_run(chip: Chip) -> None:
     assert len(chip.received) == before  # silent until asked
     assert chip.off_after(cut) == 0
     assert not [o for o in chip.since(cut, OutputKind.ENABLE) if o.value]
-    del chip.codec.service  # type: ignore[attr-defined]
+    del chip.codec.service
     chip.run(600)
     assert chip.status.boot_id == boot + 1
     assert chip.status.fault_code == BoardFault.RESET

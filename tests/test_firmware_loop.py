@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator
 
 import pytest
-from firmware_rig import FirmwareRun
-from firmware_support import ROOT, needs_chip
+from support.firmware import ROOT, needs_chip
+from support.firmware_run import FirmwareRun
 
 from cartpole.config.load import load_config
 from cartpole.messages import THETA, Mode, P, Request, RequestKind, TickRecord
@@ -42,7 +42,7 @@ def last_words(records: list[TickRecord]) -> set[str]:
 def test_homes_swings_up_and_holds() -> None:
     run = new_run("sim.homed=false")
     records = fly(run, 22.0)
-    tail = []
+    tail: list[tuple[float, float, float, float]] = []
     while len(tail) < 100:
         tail.append(run.plant.state)
         records.append(run.tick())

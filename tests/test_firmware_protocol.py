@@ -10,7 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from firmware_support import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.firmware import (
     FIRMWARE,
     MUTATIONS,
     ROOT,
@@ -20,8 +22,6 @@ from firmware_support import (
     load_host,
     needs_gcc,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cartpole.config.schema import Config, Encoder, Motor, Rig, Safety
 from cartpole.errors import UsageError
@@ -141,9 +141,13 @@ def test_the_board_takes_no_mutant_either(lib: ctypes.CDLL) -> None:
 # The codec
 
 
+def _ready(host: BridgeCodec) -> bool:
+    return host.ready
+
+
 def test_the_conversation() -> None:
     host, board = codec(), FakeBoard()
-    assert not host.ready
+    assert not _ready(host)
     hello = host.service(0)
     assert hello
     assert host.service(100_000_000) == b""
@@ -155,11 +159,11 @@ def test_the_conversation() -> None:
     assert fields[0] == protocol.VERSION << 4 | CONFIG.id
     crc = host._config_crc
     host.feed(board.status(config_crc=crc, flags=SampleFlag.CONFIGURED), 220_000_000)
-    assert host.ready
+    assert _ready(host)
     assert host.service(230_000_000) == b""
     # The board restarts: everything from the beginning.
     host.feed(board.status(boot_id=2), 240_000_000)
-    assert not host.ready
+    assert not _ready(host)
     assert host.service(450_000_000) != b""
 
 
@@ -373,8 +377,8 @@ def test_mutants_are_not_believed() -> None:
     rng = np.random.default_rng(20)
     board = FakeBoard()
     frames = [
-        board.sample(*(int(x) for x in rng.integers(0, 2**31, size=3)), flags=k % 64)
-        for k in range(64)
+        board.sample(time_us, cart, pole, flags=k % 64)
+        for k, (time_us, cart, pole) in enumerate(rng.integers(0, 2**31, size=(64, 3)).tolist())
     ]
     frames += [board.sample(4000 * k, k, -k) for k in range(64)]
     frames += [board.status(ack=k, boot_id=k, config_crc=1000 + k) for k in range(64)]

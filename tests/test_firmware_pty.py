@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from firmware_support import needs_chip
+from support.firmware import needs_chip
 
 from cartpole.config.schema import Config, Encoder, Motor
 from cartpole.messages import (

@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from firmware_support import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.firmware import (
     CLEAR,
     ENABLE,
     FIRMWARE,
@@ -24,8 +26,6 @@ from firmware_support import (
     mutated_sources,
     needs_gcc,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from firmware_bridge.framing import cobs_decode, cobs_encode, crc16
 from firmware_bridge.protocol import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from systemd_machine import CAP_SYS_NICE, CAP_SYS_RESOURCE, Machine, machine, need_machine
+from support.systemd_machine import CAP_SYS_NICE, CAP_SYS_RESOURCE, Machine, machine, need_machine
 
 from cartpole.kernel_cache import ENVIRONMENT, MARKER, cache_root, kernel_fingerprint
 from cartpole.messages import Mode
@@ -158,7 +158,12 @@ def test_waits_for_ports_and_camera(booted: Machine) -> None:
     booted.run("systemctl", "start", "--no-block", "cartpole")
     try:
         _waits(booted, f"waiting for the motor port: {RIG}/motor is not there")
-        rig = [sys.executable, str(ROOT / "tests" / "service_rig.py"), RIG, str(CAMERA_PORT)]
+        rig = [
+            sys.executable,
+            str(ROOT / "tests" / "support" / "service_rig.py"),
+            RIG,
+            str(CAMERA_PORT),
+        ]
         booted.run("systemd-run", "--unit=rig", f"--setenv=PYTHONPATH={ROOT}", *rig)
         _waits(booted, "waiting for camera", COLD_S)
         (folder / "camera").touch()

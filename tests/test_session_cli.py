@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from session_fakes import HOMED, FakeCore, inputs, write_session
+from support.sessions import HOMED, FakeCore, inputs, write_session
 from typer.testing import CliRunner
 
 from cartpole.cli import exchange, replay, report, sessions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from session_fakes import FakeCore, write_session
+from support.sessions import FakeCore, write_session
 
 from cartpole.config.schema import Config
 from cartpole.messages import (
@@ -40,7 +40,11 @@ REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "phys
 
 
 def test_import_through_a_core_and_back_out(tmp_path: Path) -> None:
-    run = Run(np.arange(50) * 0.02, np.linspace(-0.1, 0.1, 50), np.linspace(0, 7, 50))
+    run = Run(
+        np.asarray(np.arange(50) * 0.02, np.float64),
+        np.linspace(-0.1, 0.1, 50),
+        np.linspace(0, 7, 50),
+    )
     table = Table("folder/x.csv", "", LAYOUTS["plain"], (run, run))
     path = tmp_path / "run.mcap"
     config = import_settings("plain", None)

@@ -255,7 +255,7 @@ def test_a_core_goes_on_from_its_state_as_if_nothing_was() -> None:
 
 def test_taking_a_state_changes_nothing_and_it_does_not_change() -> None:
     one, other = VirtualRun(Config(), 5), VirtualRun(Config(), 5)
-    states = []
+    states: list[tuple[CoreMemory, bytes]] = []
     for mine, theirs in zip(one.ticks(), other.ticks(), strict=False):
         state = one.core.state()
         states.append((state, pack(state)) if len(states) < 90 else states[-1])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from session_fakes import HOMED, FakeCore, inputs, write_session
+from support.sessions import HOMED, FakeCore, inputs, write_session
 
 from cartpole.config.schema import Config
 from cartpole.errors import SessionError

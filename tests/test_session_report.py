@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from session_fakes import HOMED, FakeCore, FakeFrame, inputs, write_session
+from support.sessions import HOMED, FakeCore, FakeFrame, inputs, write_session
 
 from cartpole.config.schema import Config
 from cartpole.errors import SessionError

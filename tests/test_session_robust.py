@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from mcap.writer import CompressionType, Writer
-from session_fakes import FakeCore, write_session
+from support.sessions import FakeCore, write_session
 
 from cartpole.errors import SessionError
 from cartpole.session import frames

@@ -25,7 +25,12 @@ PERIOD_NS = 20_000_000
 
 
 def record(
-    index: int, mode: Mode, theta: float, p: float = 0.0, u: float = 0.0, faults: tuple = ()
+    index: int,
+    mode: Mode,
+    theta: float,
+    p: float = 0.0,
+    u: float = 0.0,
+    faults: tuple[Fault, ...] = (),
 ) -> TickRecord:
     now = index * PERIOD_NS
     estimate = Estimate(now, (p, 0.0, theta, 0.0), (0.0,) * 4, 0.0, -1, -1)

@@ -243,7 +243,7 @@ def test_slips_are_named_and_their_remedy_works(name: str) -> None:
     wrong, said = SLIPS[name]
     made = text(*swing())
     parts = dict(part.split("=", 1) for part in LAYOUTS["plain"].text().split(","))
-    parts.update([wrong.split("=", 1)])
+    parts |= dict([wrong.split("=", 1)])
     mapping = ",".join(f"{quantity}={column}" for quantity, column in parts.items())
     with pytest.raises(SessionError, match=said) as caught:
         parse(made, mapping)

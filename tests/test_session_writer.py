@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mcap.reader import make_reader
-from session_fakes import HOMED, PERIOD_NS, FakeCore, FakeFrame, inputs, write_session
+from support.sessions import HOMED, PERIOD_NS, FakeCore, FakeFrame, inputs, write_session
 
 from cartpole.config.schema import Config
 from cartpole.control.core import ControlCore
@@ -37,12 +37,19 @@ def with_session(**values: Any) -> Config:
 
 def check_against(schema: dict[str, Any], value: Any) -> None:
     """As much of JSON Schema as the recordings' schemas use."""
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
-    kind = schema["type"]
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "boolean": bool,
+        "integer": int,
+    }
+    kind: str = schema["type"]
     if kind == "number":
         assert isinstance(value, int | float) or value in ("nan", "inf", "-inf")
         return
-    assert isinstance(value, kinds[kind]), (schema, value)
+    wanted: Any = kinds[kind]
+    assert isinstance(value, wanted), (schema, value)
     if "enum" in schema:
         assert value in schema["enum"]
     if kind == "object" and "properties" in schema:
@@ -147,7 +154,7 @@ def test_a_killed_process_loses_at_most_the_last_chunk(tmp_path: Path) -> None:
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
-        "from session_fakes import *\n"
+        "from support.sessions import *\n"
         "w = SessionWriter(Path(sys.argv[1]), Config()); core = FakeCore(Config(), HOMED)\n"
         "w.put_start(HOMED)\n"
         "for i in range(100000):\n"

@@ -169,4 +169,4 @@ def test_a_push_moves_drive_and_cart() -> None:
 def test_settings_are_bounded() -> None:
     for name in ("bytes_lost", "commands_lost", "supply_sag", "belt_hz", "track_tilt_rad"):
         with pytest.raises(ValueError, match=name):
-            Sim(**{name: 1e9})
+            Sim.model_validate({name: 1e9})

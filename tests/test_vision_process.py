@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import time
@@ -200,7 +201,7 @@ def test_a_tracker_that_fails_to_start_is_one_clear_error(rig: FrameRing) -> Non
         broken.close()
 
 
-def _parent(rig: FrameRing, report: multiprocessing.connection.Connection) -> None:  # type: ignore[name-defined]
+def _parent(rig: FrameRing, report: multiprocessing.connection.Connection) -> None:
     process = CameraProcess(CAMERA, rig, tracker=BrightnessTracker)
     process.start()
     process.wait_ready(60.0)

@@ -27,7 +27,7 @@ def brute_force(camera: Camera, state: tuple[float, ...], alpha: float) -> np.nd
                 across = (x - p - v * t) * np.cos(angle) + y * np.sin(angle)
                 inside = (along > camera.tape_start_m) & (along < camera.tape_end_m)
                 share += (inside & (np.abs(across) < camera.tape_width_m / 2)) / (9.0 * 16.0)
-    return share
+    return np.asarray(share)
 
 
 @pytest.mark.parametrize(

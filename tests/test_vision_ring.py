@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def picture(number: int) -> Frame:
 
 
 @pytest.fixture
-def ring():
+def ring() -> Iterator[FrameRing]:
     ring = FrameRing(H, W, 4)
     yield ring
     ring.close()

@@ -1,6 +1,7 @@
 """What the tracker measures, and when it refuses."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -99,7 +100,9 @@ def test_swing_without_hints() -> None:
 
 
 @pytest.mark.parametrize("method", ["line_fit", "min_area_rect"])
-def test_strided_luma_and_read_only_pictures(method: str) -> None:
+def test_strided_luma_and_read_only_pictures(
+    method: Literal["line_fit", "min_area_rect"],
+) -> None:
     camera = Camera(method=method)
     state = (0.1, 0.0, 2.0, 0.0)
     frame = Renderer(Camera(), seed=4).render(state)

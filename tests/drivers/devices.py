@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from usb_redir import FULL_SPEED, UsbDevice
+from drivers.usb_redir import FULL_SPEED, UsbDevice
 
 # How the driver writes a rate at 320x240: sensor registers 0x11, 0x0d and bridge register 0xe5.
 _RATES = {

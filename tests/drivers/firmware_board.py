@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 
-from devices import Arduino
+from drivers.devices import Arduino
 
 from firmware_bridge.simulator.machine import CART, CLOCK_HZ, AvrMachine
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable
 
 import serial
-from devices import _BITS  # the picture's code
+from drivers.devices import _BITS  # the picture's code
 
 from cartpole.config.schema import Camera, Config, Encoder, Motor, Safety
 from cartpole.errors import DeviceError, DeviceLost
@@ -232,4 +231,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """Real Linux drivers (gspca_ov534, cdc-acm) under the product's own code, without the hardware.
 
-    python tests/drivers/run.py [--job FILE] [--verbose]
+    PYTHONPATH=tests python -m drivers.run [--job FILE] [--verbose]
 
 Boots a QEMU guest (see ``guest``), plugs in a PS Eye and an Arduino written in Python (see
 ``devices``), runs ``guest_job.py`` inside and obeys what it asks of the cables. Exits 0 when every
@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devices import Arduino, PsEye
-from guest import CannotRun, boot, build_initrd, fetch_kernel
-from usb_redir import UsbPort
+from drivers.devices import Arduino, PsEye
+from drivers.guest import CannotRun, boot, build_initrd, fetch_kernel
+from drivers.usb_redir import UsbPort
 
 if TYPE_CHECKING:
     from firmware_bridge.simulator.machine import AvrMachine
@@ -87,7 +87,7 @@ class Rig:
 
     def _obey_firmware(self, order: str) -> None:
         """The Arduino with the product's own firmware in it, in a simulated chip."""
-        from firmware_board import FirmwareBoard
+        from drivers.firmware_board import FirmwareBoard
 
         from firmware_bridge.simulator.machine import AvrMachine
 
@@ -114,7 +114,7 @@ def run(job: Path, verbose: bool) -> list[tuple[str, bool, str]]:
     # Below the project and not in /tmp: the guest mounts file systems of its own over some places.
     with tempfile.TemporaryDirectory(dir=PROJECT / "build" / "drivers") as name:
         folder = Path(name)
-        command = f"PYTHONPATH={HERE}:{PROJECT} {sys.executable} {job}"
+        command = f"PYTHONPATH={HERE.parent}:{PROJECT} {sys.executable} {job}"
         initrd = build_initrd(kernel, folder, command, PROJECT)
         rig = Rig(folder)
         guest = boot(kernel, initrd, [rig.eye_port.path, rig.board_port.path])

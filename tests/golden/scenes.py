@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def fly(scene: Scene, path: Path) -> None:
 
 def this_build() -> dict[str, str]:
     """What must be equal for two runs to be equal bit for bit."""
-    import llvmlite.binding
+    import llvmlite.binding  # type: ignore[import-untyped]
 
     return {
         "machine": platform.machine(),
@@ -177,4 +176,4 @@ def _told(drift: Drift) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(renew())
+    renew()

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from camera import number_in
+from v4l2_shim.camera import number_in
 
 from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost
@@ -37,7 +37,7 @@ def counters(source: V4l2Source) -> dict[str, int]:
 
 def read(source: V4l2Source, count: int) -> list[tuple[int, int, int, int]]:
     """(sequence, number in the picture, t_ns, age in ns) of ``count`` pictures."""
-    rows = []
+    rows: list[tuple[int, int, int, int]] = []
     while len(rows) < count:
         frame = source.read_latest(1.0, 1.0)
         if frame is not None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cartpole.config.schema import Config
+from cartpole.control.memory import CoreMemory
+from cartpole.errors import SessionError
 from cartpole.messages import (
     BoardStatus,
     Command,
@@ -17,6 +19,7 @@ from cartpole.messages import (
     EncoderSample,
     Estimate,
     Fault,
+    FloatArray,
     HomingResult,
     Link,
     LinkEvent,
@@ -29,6 +32,7 @@ from cartpole.messages import (
     ReferenceShape,
     Request,
     RequestKind,
+    Settings,
     Severity,
     TickInput,
     TickRecord,
@@ -64,8 +68,8 @@ class FakeCore:
             self._state[1] += request.value / 7.0
         weight = self._config.controller.weights.angle
         self._state = np.sin(self._state * 1.7 + self._offset) + 1e-3 * tick.newton_budget
-        state = tuple(float(x) for x in self._state)
-        times = np.arange(STEPS) * 0.02
+        p, v, theta, omega = state = self._state.tolist()
+        times: FloatArray = np.asarray(np.arange(STEPS) * 0.02, dtype=np.float64)
         states = np.outer(np.arange(STEPS + 1), np.ones(5)) * self._state[0] * weight
         flying = self._index > 3
         plan = Plan(
@@ -77,7 +81,7 @@ class FakeCore:
             "left",
             times,
             states,
-            times * state[2],
+            np.asarray(times * theta, dtype=np.float64),
         )
         u = 0.01 * math.tanh(state[3] * weight) if flying else 0.0
         mode = Mode.FAULT if self._faults else Mode.SWING_UP if flying else Mode.READY
@@ -87,7 +91,7 @@ class FakeCore:
             mode,
             True,
             True,
-            Estimate(tick.now_ns, state, (1e-3,) * 4, 1 / 3, 7, 9, math.pi, math.e),
+            Estimate(tick.now_ns, (p, v, theta, omega), (1e-3,) * 4, 1 / 3, 7, 9, math.pi, math.e),
             plan if flying else None,
             Command(tick.now_ns, self._index, u, flying, u * 1.1, "speed" if u > 0.005 else ""),
             0.1,
@@ -97,6 +101,12 @@ class FakeCore:
 
     def hint(self, t_ns: int) -> None:
         """No idea."""
+
+    def restore(self, state: CoreMemory) -> None:
+        raise SessionError("this one remembers nothing")
+
+    def adopt(self, settings: Settings) -> None:
+        self._config = config_of(settings)
 
     def _absorb(self, measurement: Measurement) -> None:
         if isinstance(measurement, EncoderSample):
@@ -145,7 +155,7 @@ def inputs(ticks: int, seed: int = 0, lost_at: int | None = None) -> list[TickIn
             found.append(BoardStatus(now, 3, True, 0, -math.inf))
         if index == lost_at:
             found.append(LinkEvent(now, Link.ENCODER, LinkState.DOWN, 'gone: "null" \u2013 \x07'))
-        rng.shuffle(found)  # type: ignore[arg-type]
+        rng.shuffle(found)
         made.append(TickInput(now, tuple(found), _requests(index), int(rng.integers(0, 13))))
     return made
 

@@ -27,7 +27,7 @@ from firmware_bridge.simulator.machine import (
     missing_tools,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIRMWARE = ROOT / "firmware_bridge" / "firmware"
 HOST = ROOT / "tests" / "firmware_host"
 BOARD_FREE = ("link.c", "safety.c", "ramp.c", "cobs.c", "crc16.c", "quadrature.c", "sabertooth.c")

@@ -19,7 +19,7 @@ import pytest
 TOOLS = ("systemd-nspawn", "nsenter", "script", "systemd-sysusers", "mount", "umount")
 BOOT_S = 60.0
 CAP_SYS_NICE, CAP_SYS_RESOURCE = 23, 24
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Machine:
