@@ -330,12 +330,21 @@ class DetectionHint:
 
 @dataclass(frozen=True, slots=True)
 class HomingResult:
-    """What homing found: the counts at p = 0 and at theta = 0, and its plausibility figures."""
+    """What homing found: the counts at p = 0 and at theta = 0, and what its moves showed.
+
+    ``lag_s`` is the drive's lag and delay together, the last four are the pole's by its swing;
+    zero stands for what was not seen (a ``coupling_sigma_1_m`` of zero: no pole was).
+    """
 
     cart_zero_counts: float
     pole_zero_counts: float
     travel_m: float = 0.0
     gain: float = 1.0  # seen over commanded velocity
+    lag_s: float = 0.0
+    coupling_1_m: float = 0.0
+    coupling_sigma_1_m: float = 0.0
+    damping_1_s: float = 0.0
+    dry_rad_s2: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 r"""The encoder board that answers in text: bytes in, samples out, no I/O and no clock.
 
 The host writes ``a``; the board latches its counters and answers
-``CART\tPOLE\tLIMIT_LOW\tLIMIT_HIGH\r\n`` in signed decimal counts, 1 = switch pressed.
+``CART\tPOLE\tLIMIT_LOW\tLIMIT_HIGH\r\n`` in signed decimal counts; 1 = switch pressed, or 0 where
+``encoder.switch_active`` is low.
 
 The wire carries no check sum, so a line is believed only if its four fields parse *and* the step
 since the last sample is one the rig can make. Counters of 16 and 32 bits are unwrapped by signed
@@ -178,10 +179,15 @@ class ArduinoAscii:
     """
 
     def __init__(
-        self, latency_ns: int, request_ns: int = 0, plausible: Plausible | None = None
+        self,
+        latency_ns: int,
+        request_ns: int = 0,
+        plausible: Plausible | None = None,
+        pressed: bool = True,
     ) -> None:
         self.statistics = AsciiStatistics()
         self._plausible = plausible or Plausible()
+        self._pressed = pressed  # what a pressed switch reads
         self._splitter = LineSplitter()
         self._clock = LatchClock(latency_ns, request_ns)
         self._asked_ns = -1
@@ -204,7 +210,12 @@ class ArduinoAscii:
             pole_counts_s=pole_turns_s * encoder.pole_counts_per_turn,
         )
         request_ns = BITS_PER_BYTE * NANOSECONDS // encoder.baud
-        return ArduinoAscii(round(encoder.latency_s * NANOSECONDS), request_ns, plausible)
+        return ArduinoAscii(
+            round(encoder.latency_s * NANOSECONDS),
+            request_ns,
+            plausible,
+            pressed=encoder.switch_active == "high",
+        )
 
     @property
     def waiting_since_ns(self) -> int:
@@ -251,6 +262,7 @@ class ArduinoAscii:
                 self._accept(line, arrival_ns, out)
             elif self._last is not None:  # before: a cut line's tail, or a board's greeting
                 garbled += 1
+                self._asked_ns = -1  # its answer is spoilt: ask again, wait for nothing
         if garbled:
             self.statistics.garbled += garbled
             detail = f"{garbled} line{'s' if garbled > 1 else ''} that made no sense"
@@ -294,7 +306,12 @@ class ArduinoAscii:
         self.statistics.lines += 1
         out.append(
             EncoderSample(
-                latch_ns, arrival_ns, self._cart, self._pole, line.limit_low, line.limit_high
+                latch_ns,
+                arrival_ns,
+                self._cart,
+                self._pole,
+                line.limit_low == self._pressed,
+                line.limit_high == self._pressed,
             )
         )
 

@@ -411,6 +411,7 @@ def answer(path: Path) -> str:
         return str(error)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_any_value_in_the_wrong_place_is_an_error_or_runs(begun: Path, tmp_path: Path) -> None:
     state = plain_state(begun)
     places = [place for place in leaves(state) if place]

@@ -16,8 +16,8 @@ import numpy as np
 
 from cartpole.control.change import changed, limits_changed, refusal
 from cartpole.control.faults import fault, without, worst
-from cartpole.control.governor import govern
-from cartpole.control.homing import HomingPhase
+from cartpole.control.governor import govern, within
+from cartpole.control.homing_records import HomingPhase, HomingStep
 from cartpole.control.memory import CoreMemory
 from cartpole.control.modes import DRIVEN, FLYING, TABLE, Happening, Situation, happening
 from cartpole.control.observer import Observer
@@ -32,6 +32,7 @@ from cartpole.messages import (
     Answer,
     Command,
     DetectionHint,
+    EncoderSample,
     Estimate,
     HomingResult,
     Link,
@@ -77,6 +78,7 @@ class ControlCore:
             PilotMemory(),
         )
         self._events: list[str] = []
+        self._heard: list[EncoderSample] = []  # since the last tick
         self._follow(settings)
         self._pilot.reset()
 
@@ -129,6 +131,7 @@ class ControlCore:
         self._look_after(now, estimate)
         self._advance_mode(estimate, now)
         plan, command = self._command(tick, estimate)
+        self._heard.clear()
         memory.sent_m_s = command.velocity_m_s
         self._observer.add_command(now, command.velocity_m_s)
         return TickRecord(
@@ -317,7 +320,9 @@ class ControlCore:
             if self._memory.armed or self.mode in DRIVEN:
                 self._raise(measurement.t_ns, name, detail)
         self._observer.take(measurement)
-        if isinstance(measurement, LinkEvent):
+        if isinstance(measurement, EncoderSample):
+            self._heard.append(measurement)
+        elif isinstance(measurement, LinkEvent):
             self._absorb_link(measurement)
 
     def _absorb_link(self, event: LinkEvent) -> None:
@@ -390,16 +395,25 @@ class ControlCore:
         now = tick.now_ns
         acts_ns = now + self._delay_ns
         predicted = self._observer.predict(acts_ns) if estimate is not None else None
-        plan, desired = self._desired(tick, predicted, acts_ns)
+        cart = (predicted[0], predicted[1]) if predicted is not None else None
+        plan, desired, at_switch = None, 0.0, False
+        if self.mode is Mode.HOMING:
+            step = self._home(now)
+            desired, cart, at_switch = step.velocity_m_s, step.cart, step.at_switch
+        elif self.mode in FLYING and predicted is not None:
+            plan, desired = self._fly(tick, predicted, acts_ns)
+        if worst(self._memory.faults) >= Severity.BRAKE and self.mode in DRIVEN:
+            self._advance_mode(estimate, now)  # raised by homing or planning: it acts at once
+            desired = 0.0
         enable = self.mode in DRIVEN or self.mode is Mode.SAFE_STOP
         if not enable:
             # Disarmed: no fault is latched here any more, so let none be on the board.
             clear = self.mode is Mode.DISARMED
             return plan, Command(now, self._memory.index, 0.0, False, desired, clear_fault=clear)
-        cart = (predicted[0], predicted[1]) if predicted is not None else None
         if self.mode is Mode.SAFE_STOP:
             cart = None  # the ramp to zero is already the hardest braking there is
-        governed = govern(desired, self._memory.sent_m_s, cart, 0.0, self._rules.governor)
+        limits = within(self._rules.governor, self.homed)
+        governed = govern(desired, self._memory.sent_m_s, cart, 0.0, limits)
         command = Command(
             now,
             self._memory.index,
@@ -407,20 +421,13 @@ class ControlCore:
             True,
             desired,
             governed.limited_by,
-            homing=self.mode is Mode.HOMING,
+            homing=at_switch,
         )
         return plan, command
 
-    def _desired(
-        self,
-        tick: TickInput,
-        predicted: tuple[float, float, float, float] | None,
-        acts_ns: int,
+    def _fly(
+        self, tick: TickInput, predicted: tuple[float, float, float, float], acts_ns: int
     ) -> tuple[Plan | None, float]:
-        if self.mode is Mode.HOMING:
-            return None, self._home(tick.now_ns)
-        if self.mode not in FLYING or predicted is None:
-            return None, 0.0
         state = np.array([*predicted, self._memory.sent_m_s])
         reference = self._target.over(acts_ns, self._pilot.times_s)
         flight = self._pilot.fly(state, reference, tick.newton_budget, acts_ns)
@@ -430,22 +437,24 @@ class ControlCore:
             self._raise(tick.now_ns, "no control", "")
         return flight.plan, flight.velocity_m_s
 
-    def _home(self, now_ns: int) -> float:
-        before, sample = self._memory.homing, self._observer.sample
-        if before is None or sample is None:
-            return 0.0
-        step = self._rules.homing.step(before, now_ns, sample)
+    def _home(self, now_ns: int) -> HomingStep:
+        homing = self._rules.homing
+        before = self._memory.homing or homing.start(now_ns)
+        step = homing.step(before, now_ns, tuple(self._heard), self._memory.sent_m_s)
+        self._memory.homing = step.state
         if step.state.phase is not before.phase:
             self._note(f"homing: {step.state.phase.value}")
-        self._memory.homing = step.state
         if step.state.phase is HomingPhase.FAILED:
             self._raise(now_ns, "homing failed", f"{step.state.failure}: {step.state.advice}")
         if step.result is not None:
-            self._observer.homed = step.result
-            self._note(f"homed: {step.result.travel_m:.3f} m between the switches, "
-                       f"gain {step.result.gain:.3f}")  # fmt: skip
-            self._enter(Happening.HOMED, now_ns)
-            if self._memory.swing_up_wanted:
-                self._memory.swing_up_wanted = False
-                self._want_swing_up(now_ns)
-        return step.velocity_m_s
+            self._take_homing(step.result, now_ns)
+        return step
+
+    def _take_homing(self, result: HomingResult, now_ns: int) -> None:
+        memory = self._memory
+        self._observer.homed = result
+        self._note(f"homed: {result.travel_m:.3f} m between the switches, gain {result.gain:.3f}")
+        self._enter(Happening.HOMED, now_ns)
+        if memory.swing_up_wanted:
+            memory.swing_up_wanted = False
+            self._want_swing_up(now_ns)

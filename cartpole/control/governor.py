@@ -8,7 +8,9 @@ small enough that the cart, braked from the next tick on, stops inside the posit
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from cartpole.messages import HomingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,13 @@ class GovernorLimits:
 
 
 LAG_FACTOR = 1.3  # a drive this much slower than configured still stops in time
+
+
+def within(limits: GovernorLimits, homed: HomingResult | None) -> GovernorLimits:
+    """The limits on the track that homing found, if that is shorter than the configured one."""
+    if homed is None or not 0.0 < homed.travel_m < 2.0 * limits.stop_m:
+        return limits
+    return replace(limits, stop_m=homed.travel_m / 2)
 
 
 def slew(desired: float, previous: float, limits: GovernorLimits) -> float:

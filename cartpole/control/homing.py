@@ -1,222 +1,370 @@
 """Homing: find both encoders' zero by gravity and the limit switches, and check the numbers.
 
-A state machine without clock or device: fed with encoder samples, it answers a velocity.
-Plausibility comes before arming: the cart must move the way it is told, at the speed it is told,
-and the travel between the switches must be the configured one.
+A state machine without clock or device: fed with encoder samples, it answers a velocity. Nothing is
+taken for granted. The switches are judged before and during every move; the first centimetre is
+crawled and shows whether the cart goes the way it is told, and how fast; a cart that is held is
+let go within a quarter of a second; the travel between the switches must hold the configured
+limits. The pole is not waited for: its zero, its coupling and its friction come out of how it
+swings while the cart moves (`swing`), and when the track is known the cart calms it (`calm`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from cartpole.control import calm, homing_drive, swing
+from cartpole.control.homing_records import HomingPhase, HomingRules, HomingState, HomingStep
+from cartpole.control.homing_words import (
+    both_pressed,
+    explain_gain,
+    explain_sign,
+    explain_travel,
+    switch_stays,
+    wrong_switch,
+)
 from cartpole.messages import NANOSECONDS, EncoderSample, HomingResult
 
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
-
-STILL_S = 0.6  # the pole must hang still this long
-STILL_COUNTS = 3
-GIVE_UP_STILL_S = 60.0
-GAIN_WINDOW_S = 0.6  # measured after the drive has settled
-SETTLE_S = 0.4
-CENTRE_TOLERANCE_M = 0.002
-
-
-class HomingPhase(StrEnum):
-    """Where homing is."""
-
-    STILL = "waiting for the pole to hang still"
-    RELEASE = "leaving the switch"
-    SEEK_LOW = "moving to the left switch"
-    SEEK_HIGH = "moving to the right switch"
-    CENTRE = "moving to the middle"
-    DONE = "done"
-    FAILED = "failed"
+LOOK_S = 0.2  # switches and pole are looked at before anything moves
+GIVE_UP_LOOK_S = 3.0
+CRAWL_M_S = 0.06
+FIRST_M = 0.01
+BACKWARD_M = 0.0025
+HELD_M = 0.01  # commanded way that was not gone
+HELD_SPEED = 0.12  # of the crawl: a drive with ripple still creeps
+RELEASE_M = 0.03  # a switch that stays pressed so far from it is stuck
+FAST = 3.0  # times the speed towards the switches, where no switch can be
+FREE_SHARE = 0.12  # of the configured travel, kept for the slow approach
+SURE_SIGMAS = 5.0  # beyond this the pole's sense is no accident
+ZERO_SIGMA_RAD = 0.003  # a zero less sure than this is taken from a pole at rest instead
+REST_S = 0.3
+CALM_S = 7.0  # a pole that swings longer is left to the filter
+FREE_SPEED_M_S = 0.02  # faster than this without a command is no cart at rest
+DRIVE_SPAN_S = 0.02  # over which the cart's speed is taken
 
 
 @dataclass(frozen=True, slots=True)
-class HomingState:
-    """Everything homing remembers between two ticks."""
+class _Heard:
+    """One tick's samples, and the switches pressed in any of them (counts of the first)."""
 
-    phase: HomingPhase = HomingPhase.STILL
-    since_ns: int = 0
-    still_counts: int = 0
-    still_since_ns: int = 0
-    pole_zero: float = 0.0
-    low_counts: int = 0
-    high_counts: int = 0
-    window_ns: int = 0
-    window_counts: int = 0
-    gain: float = 1.0
-    failure: str = ""
-    advice: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HomingStep:
-    """What to do now: the velocity to command, and the result once there is one."""
-
-    state: HomingState
-    velocity_m_s: float
-    result: HomingResult | None = None
+    samples: tuple[EncoderSample, ...]
+    low: EncoderSample | None
+    high: EncoderSample | None
 
 
 class Homing:
-    """The rules; holds configuration only, the state goes in and comes out."""
+    """The rules; holds settings only, the state goes in and comes out."""
 
-    def __init__(self, config: Config) -> None:
-        self._counts_per_m = config.encoder.cart_counts_per_m * config.encoder.cart_sign
-        self._speed = min(config.safety.homing_speed_m_s, 0.5 * config.rig.velocity_limit_m_s)
-        self._travel = config.rig.track_length_m
-        self._travel_tolerance = config.safety.travel_tolerance
-        self._gain_tolerance = config.safety.gain_tolerance
-        self._braking = config.rig.acceleration_limit_m_s2 / 4.0
+    def __init__(self, rules: HomingRules) -> None:
+        self.rules = rules
 
     def believes(self, result: HomingResult) -> bool:
         """Whether an earlier result stands the present tolerances; one never measured does."""
-        off = result.travel_m / self._travel - 1.0 if result.travel_m > 0.0 else 0.0
-        return abs(off) <= self._travel_tolerance and abs(result.gain - 1.0) <= self._gain_tolerance
+        rules = self.rules
+        if result.travel_m > 0.0 and self._judge_travel(result.travel_m) is not None:
+            return False
+        return abs(result.gain - 1.0) <= rules.gain_tolerance
 
     def start(self, now_ns: int) -> HomingState:
         """Begin at ``now_ns``."""
-        return HomingState(since_ns=now_ns, still_since_ns=now_ns, still_counts=-(2**31))
+        return HomingState(started_ns=now_ns, since_ns=now_ns)
 
-    def step(self, state: HomingState, now_ns: int, sample: EncoderSample) -> HomingStep:
-        """One tick with the newest encoder sample."""
-        if state.phase is HomingPhase.STILL:
-            return self._wait_still(state, now_ns, sample)
-        if state.phase is HomingPhase.RELEASE:
-            if not sample.limit_low:
-                return self._seek(_enter(state, HomingPhase.SEEK_LOW, now_ns), now_ns, sample)
-            if self._seconds(state, now_ns) > 3.0:
-                return self._stuck(state, "left switch stays pressed")
-            return HomingStep(state, self._speed)
-        if state.phase in (HomingPhase.SEEK_LOW, HomingPhase.SEEK_HIGH):
-            return self._seek(state, now_ns, sample)
-        if state.phase is HomingPhase.CENTRE:
-            return self._centre(state, now_ns, sample)
-        return HomingStep(state, 0.0)
-
-    @staticmethod
-    def _seconds(state: HomingState, now_ns: int) -> float:
-        return (now_ns - state.since_ns) / NANOSECONDS
-
-    def _wait_still(self, state: HomingState, now_ns: int, sample: EncoderSample) -> HomingStep:
-        if abs(sample.pole_counts - state.still_counts) > STILL_COUNTS:
-            state = replace(state, still_counts=sample.pole_counts, still_since_ns=now_ns)
-        if now_ns - state.still_since_ns >= STILL_S * NANOSECONDS:
-            state = replace(state, pole_zero=sample.pole_counts + 0.5)
-            if sample.limit_low:
-                return HomingStep(_enter(state, HomingPhase.RELEASE, now_ns), 0.0)
-            return HomingStep(_enter(state, HomingPhase.SEEK_LOW, now_ns), 0.0)
-        if self._seconds(state, now_ns) > GIVE_UP_STILL_S:
-            return _fail(
-                state,
-                "the pole does not come to rest",
-                "let it hang still, then home again; if it does, check the pole encoder",
-            )
-        return HomingStep(state, 0.0)
-
-    def _seek(self, state: HomingState, now_ns: int, sample: EncoderSample) -> HomingStep:
-        leftward = state.phase is HomingPhase.SEEK_LOW
-        direction = -1.0 if leftward else 1.0
-        wanted = sample.limit_low if leftward else sample.limit_high
-        wrong = sample.limit_high if leftward else sample.limit_low
-        elapsed = self._seconds(state, now_ns)
-        if wrong and elapsed > 1.0:
-            return _fail(
-                state,
-                "the cart reached the wrong switch",
-                "motor.sign is reversed, or the switches are swapped",
-            )
-        if wanted:
-            return self._at_switch(state, now_ns, sample, leftward)
-        if elapsed > 2.0 * self._travel / self._speed + 2.0:
-            return self._stuck(state, "no limit switch was reached")
-        state = self._measure_gain(state, now_ns, sample, direction)
-        if state.phase is HomingPhase.FAILED:
-            return HomingStep(state, 0.0)
-        return HomingStep(state, direction * self._speed)
-
-    def _measure_gain(
-        self, state: HomingState, now_ns: int, sample: EncoderSample, direction: float
-    ) -> HomingState:
-        """Compare seen with commanded speed once the drive has settled."""
-        if self._seconds(state, now_ns) < SETTLE_S:
-            return state
-        if state.window_ns == 0:
-            return replace(state, window_ns=sample.t_ns, window_counts=sample.cart_counts)
-        elapsed = (sample.t_ns - state.window_ns) / NANOSECONDS
-        if elapsed < GAIN_WINDOW_S:
-            return state
-        seen = (sample.cart_counts - state.window_counts) / self._counts_per_m / elapsed
-        gain = seen / (direction * self._speed)
-        if abs(gain - 1.0) <= self._gain_tolerance:
-            return replace(
-                state, gain=gain, window_ns=sample.t_ns, window_counts=sample.cart_counts
-            )
-        return _fail(state, *_explain_gain(gain)).state
-
-    def _at_switch(
-        self, state: HomingState, now_ns: int, sample: EncoderSample, leftward: bool
+    def step(
+        self,
+        state: HomingState,
+        now_ns: int,
+        samples: tuple[EncoderSample, ...],
+        sent_m_s: float,
     ) -> HomingStep:
-        if leftward:
-            state = replace(state, low_counts=sample.cart_counts)
-            return HomingStep(_enter(state, HomingPhase.SEEK_HIGH, now_ns), 0.0)
-        state = replace(state, high_counts=sample.cart_counts)
-        travel = (state.high_counts - state.low_counts) / self._counts_per_m
-        if abs(travel / self._travel - 1.0) > self._travel_tolerance:
+        """One tick with the samples since the last one; ``sent_m_s`` is the last command sent."""
+        if state.phase in (HomingPhase.DONE, HomingPhase.FAILED):
+            return HomingStep(state, 0.0)
+        state = replace(state, swing=swing.watch(state.swing, samples, self.rules.scales))
+        state = replace(
+            state,
+            drive=homing_drive.follow(
+                state.drive,
+                self._seen(state) if samples else None,
+                sent_m_s,
+                self.rules.period_s,
+                self.rules.tau_s,
+                self.rules.acceleration_m_s2,
+            ),
+        )
+        heard = _Heard(
+            samples,
+            next((s for s in samples if s.limit_low), None),
+            next((s for s in samples if s.limit_high), None),
+        )
+        if heard.low is not None and heard.high is not None:
+            return _fail(state, *both_pressed(self.rules.switch_active))
+        return self._phase(state, now_ns, heard)
+
+    def _phase(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
+        if state.phase is HomingPhase.LOOK:
+            return self._look(state, now_ns, heard)
+        if state.phase is HomingPhase.CRAWL:
+            return self._crawl(state, now_ns, heard)
+        if state.phase in (HomingPhase.SEEK, HomingPhase.RETURN):
+            return self._seek(state, now_ns, heard)
+        pressed = heard.low or heard.high
+        if pressed is not None and not self._near_end(state):
             return _fail(
                 state,
-                f"found {travel:.3f} m between the switches, configured {self._travel:.3f} m",
-                "measure the track; then correct rig.track_length_m or encoder.cart_counts_per_m",
+                "a switch was pressed between the switches",
+                "check both switches and their cables, then home again",
             )
-        return HomingStep(_enter(state, HomingPhase.CENTRE, now_ns), 0.0)
+        if state.phase is HomingPhase.CALM:
+            return self._calm(state, now_ns)
+        return self._rest(state, now_ns)
 
-    def _centre(self, state: HomingState, now_ns: int, sample: EncoderSample) -> HomingStep:
-        middle = 0.5 * (state.low_counts + state.high_counts)
-        offset = (sample.cart_counts - middle) / self._counts_per_m
-        if abs(offset) <= CENTRE_TOLERANCE_M:
-            travel = (state.high_counts - state.low_counts) / self._counts_per_m
-            result = HomingResult(middle + 0.5, state.pole_zero, travel, state.gain)
-            return HomingStep(_enter(state, HomingPhase.DONE, now_ns), 0.0, result)
-        if self._seconds(state, now_ns) > 2.0 * self._travel / self._speed + 5.0:
-            return self._stuck(state, "the middle was not reached")
-        speed = min(self._speed, 2.0 * abs(offset) + 0.01)
-        return HomingStep(state, -speed if offset > 0.0 else speed)
+    # Before and at the start of the first move
 
-    def _stuck(self, state: HomingState, what: str) -> HomingStep:
-        return _fail(state, what, "check motor power, belt, switches and encoder.cart_counts_per_m")
+    def _look(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
+        elapsed = _seconds(state, now_ns)
+        if elapsed < LOOK_S or not heard.samples:
+            return HomingStep(state, 0.0)
+        _, speed, _, _ = swing.motion(state.swing, self.rules.scales)
+        if abs(speed) > FREE_SPEED_M_S:
+            if elapsed < GIVE_UP_LOOK_S:
+                return HomingStep(state, 0.0)
+            return _fail(
+                state,
+                f"the cart moves by {speed:.2f} m/s without a command",
+                "let go of it; else check the driver's zero and encoder.cart_counts_per_m",
+            )
+        state = replace(
+            state,
+            direction=1.0 if heard.low is not None else -1.0,
+            held_low=heard.low is not None,
+            held_high=heard.high is not None,
+        )
+        return self._begin(state, HomingPhase.CRAWL, now_ns)
+
+    def _begin(self, state: HomingState, phase: HomingPhase, now_ns: int) -> HomingStep:
+        moved = replace(state, drive=homing_drive.leg(state.drive, self._seen(state)[1]))
+        return HomingStep(_enter(moved, phase, now_ns), 0.0)
+
+    def _crawl(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
+        gone = state.direction * homing_drive.gone_m(state.drive)
+        wanted = state.direction * homing_drive.wanted_m(state.drive)
+        if gone < -BACKWARD_M:
+            turned = calm.answered(state.swing, self.rules.scales, state.direction)
+            return _fail(state, *explain_sign(turned))
+        if gone > 2.0 * wanted + 0.8 * FIRST_M:
+            return _fail(state, *explain_gain(gone / max(wanted, 1e-3)))
+        switch = self._judge_switches(state, heard, gone)
+        if switch is not None:
+            return switch
+        _, speed, _, _ = swing.motion(state.swing, self.rules.scales, 0.08)
+        creeps = state.direction * speed > HELD_SPEED * CRAWL_M_S
+        if wanted - gone > (2.0 * HELD_M if creeps else HELD_M):
+            return _fail(state, *explain_gain(gone / wanted))
+        if gone >= FIRST_M:
+            state = self._released(state, heard)
+            return HomingStep(_enter(state, HomingPhase.SEEK, now_ns), state.direction * CRAWL_M_S)
+        return HomingStep(state, state.direction * CRAWL_M_S)
+
+    def _released(self, state: HomingState, heard: _Heard) -> HomingState:
+        """A switch that the cart stood on and has left: its place is known."""
+        if not heard.samples:
+            return state
+        counts = heard.samples[0].cart_counts
+        if state.held_low and heard.low is None:
+            state = replace(state, held_low=False, low_counts=counts)
+        if state.held_high and heard.high is None:
+            state = replace(state, held_high=False, high_counts=counts)
+        return state
+
+    def _judge_switches(self, state: HomingState, heard: _Heard, gone: float) -> HomingStep | None:
+        """A failure if a switch is pressed that cannot be, or stays so."""
+        for name, pressed, held, ahead in (
+            ("left", heard.low, state.held_low, state.direction < 0.0),
+            ("right", heard.high, state.held_high, state.direction > 0.0),
+        ):
+            if pressed is None or ahead:
+                continue
+            if held and gone <= RELEASE_M:
+                continue
+            if held:
+                return _fail(state, *switch_stays(name, self.rules.switch_active))
+            if gone > RELEASE_M or state.phase is HomingPhase.CRAWL:
+                return _fail(state, *wrong_switch(name))
+        return None
+
+    # Between the switches
+
+    def _seek(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
+        gone = state.direction * homing_drive.gone_m(state.drive)
+        switch = self._judge_switches(state, heard, gone)
+        if switch is not None:
+            return switch
+        state = self._released(state, heard)
+        wanted = heard.low if state.direction < 0.0 else heard.high
+        if wanted is not None:
+            return self._at_switch(state, now_ns, wanted)
+        gain = homing_drive.strike(state.drive)
+        if gain is not None:
+            return _fail(state, *self._held_up(gain))
+        if gone > (1.0 + 2.0 * self.rules.travel_tolerance) * self.rules.travel_m:
+            return _fail(
+                state,
+                f"no limit switch was reached in {gone:.2f} m",
+                "check the switches, rig.track_length_m and encoder.cart_counts_per_m",
+            )
+        return HomingStep(state, state.direction * self._speed(state, gone))
+
+    def _held_up(self, gain: float) -> tuple[str, str]:
+        if gain > 1.0:
+            return explain_gain(gain)
+        return (
+            "the cart was held up between the switches",
+            "see what is in its way; check belt, motor power and both switches",
+        )
+
+    def _speed(self, state: HomingState, gone: float) -> float:
+        """Fast where the other switch cannot be, slow towards it."""
+        slow = self.rules.speed_m_s
+        if state.low_counts is None and state.high_counts is None:
+            return slow
+        free = self.rules.travel_m * (1.0 - FREE_SHARE - self.rules.travel_tolerance / 2.0) - gone
+        fast = min(FAST * slow, 0.5 * self.rules.velocity_limit_m_s)
+        # v^2 = 2 a s, with half the deceleration and the way of the lag left over.
+        ahead = max(free - fast * (self.rules.tau_s + 2.0 * self.rules.period_s), 0.0)
+        most = math.sqrt(self.rules.acceleration_m_s2 * ahead)
+        calming = state.direction * self._calming(state, swing.seen(state.swing))
+        return max(slow, min(max(fast + calming, 0.5 * slow), most))
+
+    def _at_switch(self, state: HomingState, now_ns: int, at: EncoderSample) -> HomingStep:
+        if state.direction < 0.0:
+            state = replace(state, low_counts=at.cart_counts)
+        else:
+            state = replace(state, high_counts=at.cart_counts)
+        low, high = state.low_counts, state.high_counts
+        if low is None or high is None:
+            turned = replace(state, direction=-state.direction)
+            return self._begin(turned, HomingPhase.RETURN, now_ns)
+        travel = (high - low) / self.rules.scales.cart_counts_per_m
+        wrong = self._judge(state, travel)
+        if wrong is not None:
+            return _fail(state, *wrong)
+        return HomingStep(_enter(state, HomingPhase.CALM, now_ns), 0.0)
+
+    def _judge(self, state: HomingState, travel: float) -> tuple[str, str] | None:
+        """(failure, advice) if a figure cannot be."""
+        rules = self.rules
+        gain = homing_drive.gain(state.drive)
+        if abs(gain - 1.0) > rules.gain_tolerance:
+            return explain_gain(gain)
+        return self._judge_travel(travel)
+
+    def _judge_travel(self, travel: float) -> tuple[str, str] | None:
+        rules = self.rules
+        return explain_travel(
+            travel,
+            rules.travel_m,
+            rules.travel_tolerance,
+            rules.position_limit_m,
+            rules.stop_margin_m,
+        )
+
+    # In the middle
+
+    def _calm(self, state: HomingState, now_ns: int) -> HomingStep:
+        cart = self._cart(state)
+        pole = swing.seen(state.swing)
+        if pole is not None and pole.sense < 0 and pole.sense_sigmas > SURE_SIGMAS:
+            return _fail(
+                state,
+                "the pole answers the cart the wrong way round",
+                "encoder.pole_sign is reversed; or motor.sign and encoder.cart_sign both are",
+            )
+        if self._settled(state, pole, cart) or _seconds(state, now_ns) > CALM_S:
+            rest = _enter(state, HomingPhase.REST, now_ns)
+            return HomingStep(rest, 0.0, cart=cart, at_switch=False)
+        velocity = self._calming(state, pole) + calm.spring(cart, self._lead_s)
+        return HomingStep(state, velocity, cart=cart, at_switch=False)
+
+    @property
+    def _lead_s(self) -> float:
+        return self.rules.tau_s + self.rules.delay_s + 0.75 * self.rules.period_s
+
+    def _settled(
+        self, state: HomingState, pole: swing.Seen | None, cart: tuple[float, float]
+    ) -> bool:
+        _, _, angle, rate = swing.motion(state.swing, self.rules.scales)
+        return calm.settled(cart, angle - self._zero_rad(state, pole), rate)
+
+    def _calming(self, state: HomingState, pole: swing.Seen | None) -> float:
+        """The velocity that takes energy out of the pole; 0 while its sense is not known."""
+        if pole is None or pole.sense < 0 or pole.sense_sigmas < SURE_SIGMAS:
+            return 0.0
+        _, _, angle, rate = swing.motion(state.swing, self.rules.scales)
+        sure = pole.coupling_sigma_1_m < 0.1 * pole.coupling_1_m
+        return calm.velocity(
+            angle - self._zero_rad(state, pole),
+            rate,
+            pole.coupling_1_m if sure else self.rules.coupling_1_m,
+            lead_s=self._lead_s,
+            fastest_m_s=0.8 * self.rules.velocity_limit_m_s,
+            room_m=self.rules.position_limit_m,
+        )
+
+    def _rest(self, state: HomingState, now_ns: int) -> HomingStep:
+        cart = self._cart(state)
+        if _seconds(state, now_ns) < REST_S:
+            return HomingStep(state, 0.0, cart=cart, at_switch=False)
+        pole = swing.seen(state.swing)
+        low, high = state.low_counts or 0, state.high_counts or 0
+        zero_rad = self._zero_rad(state, pole)
+        result = HomingResult(
+            cart_zero_counts=0.5 * (low + high) + 0.5,
+            pole_zero_counts=zero_rad * self.rules.scales.pole_counts_per_rad,
+            travel_m=(high - low) / self.rules.scales.cart_counts_per_m,
+            gain=homing_drive.gain(state.drive),
+            lag_s=homing_drive.lag_s(state.drive),
+            coupling_1_m=0.0 if pole is None else pole.coupling_1_m,
+            coupling_sigma_1_m=0.0 if pole is None else pole.coupling_sigma_1_m,
+            damping_1_s=0.0 if pole is None else pole.damping_1_s,
+            dry_rad_s2=0.0 if pole is None else pole.dry_rad_s2,
+        )
+        done = _enter(state, HomingPhase.DONE, now_ns)
+        return HomingStep(done, 0.0, result, cart=cart, at_switch=False)
+
+    def _seen(self, state: HomingState) -> tuple[float, float]:
+        """(position [m], speed [m/s]) of the cart by its counts."""
+        position, speed, _, _ = swing.motion(state.swing, self.rules.scales, DRIVE_SPAN_S)
+        return position, speed
+
+    def _cart(self, state: HomingState) -> tuple[float, float]:
+        """(p, v) from the middle of the track, when the next command acts."""
+        low, high = state.low_counts or 0, state.high_counts or 0
+        position, speed, _, _ = swing.motion(state.swing, self.rules.scales)
+        position += speed * (self.rules.delay_s + 0.25 * self.rules.period_s)
+        return position - 0.5 * (low + high) / self.rules.scales.cart_counts_per_m, speed
+
+    def _near_end(self, state: HomingState) -> bool:
+        """Whether the cart may still stand on the switch it came from."""
+        low, high = state.low_counts or 0, state.high_counts or 0
+        travel = (high - low) / self.rules.scales.cart_counts_per_m
+        return abs(self._cart(state)[0]) > 0.5 * travel - RELEASE_M
+
+    def _zero_rad(self, state: HomingState, pole: swing.Seen | None) -> float:
+        """Raw angle of the hanging pole, in the turn where the pole is now."""
+        _, _, now, _ = swing.motion(state.swing, self.rules.scales)
+        if pole is None or pole.zero_sigma_rad > 10.0 * ZERO_SIGMA_RAD:
+            return calm.mean_angle(state.swing, self.rules.scales)
+        return calm.nearest_turn(pole.zero_rad, now)
+
+
+def _seconds(state: HomingState, now_ns: int) -> float:
+    return (now_ns - state.since_ns) / NANOSECONDS
 
 
 def _enter(state: HomingState, phase: HomingPhase, now_ns: int) -> HomingState:
-    return replace(state, phase=phase, since_ns=now_ns, window_ns=0)
+    return replace(state, phase=phase, since_ns=now_ns)
 
 
 def _fail(state: HomingState, failure: str, advice: str) -> HomingStep:
     failed = replace(state, phase=HomingPhase.FAILED, failure=failure, advice=advice)
     return HomingStep(failed, 0.0)
-
-
-def _explain_gain(gain: float) -> tuple[str, str]:
-    """(failure, advice) for a speed that is off by the factor ``gain``."""
-    if abs(gain) < 0.05:
-        return "the cart does not move", "check motor power, e-stop, belt and the encoder's plug"
-    if gain < 0.0:
-        return (
-            "the cart moves against its counts",
-            "encoder.cart_sign or motor.sign is reversed",
-        )
-    for factor in (10.0, 100.0, 1000.0):
-        for wrong in (factor, 1.0 / factor):
-            if 0.7 < gain / wrong < 1.4:
-                return (
-                    f"the cart moves {gain:.4g} times the commanded speed",
-                    "a unit of motor.counts_per_m_s or encoder.cart_counts_per_m is wrong",
-                )
-    return (
-        f"the cart moves {gain:.3f} times the commanded speed",
-        "run `cartpole calibrate motor`, or correct motor.counts_per_m_s",
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cartpole.control.homing import HomingState
+from cartpole.control.homing_records import HomingState
 from cartpole.control.observer import ObserverMemory
 from cartpole.control.pilot import PilotMemory
 from cartpole.control.reference import TargetMemory

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from cartpole.config.load import disarmed_fields, flatten, live_fields
 from cartpole.control.governor import LAG_FACTOR, GovernorLimits
 from cartpole.control.homing import Homing
+from cartpole.control.homing_records import HomingRules
 from cartpole.control.observer import ObserverRules
 from cartpole.control.pilot import PilotRules
 from cartpole.control.reference import TargetRules
 from cartpole.control.rules import CoreRules
+from cartpole.control.swing import Scales
 from cartpole.control.watch import WatchRules
 from cartpole.messages import Request, RequestKind, Settings
 from cartpole.model.parameters import from_config
@@ -48,7 +51,7 @@ def core_rules(config: Config) -> CoreRules:
         observer=observer_rules(config),
         watch=watch_rules(config),
         target=TargetRules(config.controller.target_m, config.rig.position_limit_m),
-        homing=Homing(config),
+        homing=Homing(homing_rules(config)),
         pilot=pilot_rules(config),
         governor=governor_limits(config),
         balance_angle_rad=config.controller.balance_angle_rad,
@@ -81,6 +84,31 @@ def watch_rules(config: Config) -> WatchRules:
         period_s=config.controller.period_s,
         tau_s=config.motor.tau_s,
         motor_acceleration_m_s2=config.motor.acceleration_m_s2,
+    )
+
+
+def homing_rules(config: Config) -> HomingRules:
+    """Scales, speeds, limits and tolerances of homing."""
+    encoder, rig = config.encoder, config.rig
+    pole_per_rad = encoder.pole_counts_per_turn / (2.0 * math.pi)
+    return HomingRules(
+        scales=Scales(
+            encoder.cart_counts_per_m * encoder.cart_sign, pole_per_rad * encoder.pole_sign
+        ),
+        pole_counts_per_turn=encoder.pole_counts_per_turn,
+        speed_m_s=min(config.safety.homing_speed_m_s, 0.5 * rig.velocity_limit_m_s),
+        velocity_limit_m_s=rig.velocity_limit_m_s,
+        acceleration_m_s2=min(rig.acceleration_limit_m_s2, config.motor.acceleration_m_s2),
+        travel_m=rig.track_length_m,
+        position_limit_m=rig.position_limit_m,
+        stop_margin_m=config.safety.stop_margin_m,
+        travel_tolerance=config.safety.travel_tolerance,
+        gain_tolerance=config.safety.gain_tolerance,
+        period_s=config.controller.period_s,
+        tau_s=config.motor.tau_s,
+        delay_s=config.motor.delay_s,
+        coupling_1_m=1.5 / config.pole.length_m,
+        switch_active=config.encoder.switch_active,
     )
 
 

@@ -187,8 +187,9 @@ class Session:
         if not start:
             return None
         try:
-            return HomingResult(*(float(start[name]) for name in HomingResult.__slots__))
-        except (KeyError, ValueError):
+            known = {n: float(start[n]) for n in HomingResult.__slots__ if n in start}
+            return HomingResult(**known)
+        except (TypeError, ValueError):
             raise SessionError(f"{self.path} has a bad start record") from None
 
     @cached_property

@@ -55,7 +55,8 @@ class ArduinoAsciiBoard:
 
     It latches when a request has arrived whole, then writes its line byte by byte.
     ``counter_bits`` wraps the counters as a board with small integers does; ``boot_ns`` is how long
-    it stays deaf after a reset (an Arduino's boot loader: 1 to 2 s; 0 here).
+    it stays deaf after a reset (an Arduino's boot loader: 1 to 2 s; 0 here); ``pressed`` what a
+    pressed switch reads.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class ArduinoAsciiBoard:
         byte_ns: int = byte_time_ns(115200, 11),
         boot_ns: int = 0,
         counter_bits: int = 32,
+        pressed: bool = True,
         t_ns: int = 0,
     ) -> None:
         self._plant = plant
         self._byte_ns = byte_ns
         self._boot_ns = boot_ns
         self._bits = counter_bits
+        self._pressed = pressed
         self._requests: deque[int] = deque(maxlen=64)  # the UART's buffer
         self._line = b""
         self._line_start_ns = 0
@@ -109,7 +112,10 @@ class ArduinoAsciiBoard:
         cart, pole = self._plant.counts(t_ns)
         low, high = self._plant.limits(t_ns)
         line = CountsLine(
-            self._wrap(cart - self._origin[0]), self._wrap(pole - self._origin[1]), low, high
+            self._wrap(cart - self._origin[0]),
+            self._wrap(pole - self._origin[1]),
+            low == self._pressed,
+            high == self._pressed,
         )
         self._line = format_line(line)
         self._line_start_ns = t_ns

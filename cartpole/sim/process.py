@@ -217,6 +217,7 @@ def _ports(config: Config, plant: Any, folder: Path) -> dict[str, Any]:
     from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
     from cartpole.sim.pty_port import PtyPort
     from cartpole.sim.rig import ENCODER_LINE, MOTOR_LINE, true_driver
+    from cartpole.sim.truth import true_encoder
     from cartpole.sim.worn import worn_line
 
     now_ns = time.monotonic_ns()
@@ -231,8 +232,8 @@ def _ports(config: Config, plant: Any, folder: Path) -> dict[str, Any]:
         line = worn_line(board, config.sim, config.sim.seed, MOTOR_LINE)
         ports[MOTOR] = PtyPort(line, folder / MOTOR)
     if config.encoder.protocol == "arduino_ascii":
-        encoder = worn_line(
-            ArduinoAsciiBoard(plant, t_ns=now_ns), config.sim, config.sim.seed, ENCODER_LINE
-        )
+        pressed = true_encoder(config).switch_active == "high"
+        reader = ArduinoAsciiBoard(plant, pressed=pressed, t_ns=now_ns)
+        encoder = worn_line(reader, config.sim, config.sim.seed, ENCODER_LINE)
         ports[ENCODER] = PtyPort(encoder, folder / ENCODER)
     return ports

@@ -20,7 +20,7 @@ from cartpole.messages import (
 from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, Board, SabertoothTextBoard
 from cartpole.sim.camera import State, VirtualCamera
 from cartpole.sim.plant import Plant
-from cartpole.sim.truth import true_motor
+from cartpole.sim.truth import true_encoder, true_motor
 from cartpole.sim.worn import worn_line
 from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
 from firmware_bridge.link import ANSWER_NS
@@ -75,7 +75,8 @@ class VirtualRig:
             else None
         )
         self._shot_ns = self._camera.next_ns if self._camera is not None else FAR_NS
-        board = ArduinoAsciiBoard(self.plant, t_ns=t_ns)
+        pressed = true_encoder(config).switch_active == "high"
+        board = ArduinoAsciiBoard(self.plant, pressed=pressed, t_ns=t_ns)
         self._board = worn_line(board, config.sim, seed, ENCODER_LINE)
         self._answer_ns = FAR_NS
         self._encoder = ArduinoAscii.from_config(config)

@@ -55,6 +55,7 @@ def true_encoder(config: Config) -> Encoder:
             "cart_sign": sim.cart_sign,
             "pole_counts_per_turn": sim.pole_counts_per_turn,
             "pole_sign": sim.pole_sign,
+            "switch_active": sim.switch_active,
         },
     )
 

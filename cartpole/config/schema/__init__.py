@@ -60,6 +60,11 @@ class Config(Section):
             raise ValueError("encoder.protocol and camera.source are both none: nothing measures")
         if self.encoder.protocol == "bridge" and self.motor.protocol != "bridge":
             raise ValueError("encoder.protocol bridge needs motor.protocol bridge: one board")
+        if self.motor.protocol == "bridge" and self.encoder.switch_active == "low":
+            raise ValueError(
+                "encoder.switch_active must be high with motor.protocol bridge: its firmware "
+                "reads the switches by itself, pressed is high"
+            )
         if abs(self.controller.target_m) > self.rig.position_limit_m:
             raise ValueError("controller.target_m lies outside rig.position_limit_m")
         return self

@@ -84,6 +84,6 @@ class Safety(Section):
     board_timeout_s: float = limit(0.1, 0.02, 0.5, "the board ramps down after this long silence")
     stop_margin_m: float = limit(0.005, 0.001, 0.1, "kept free before the end stops")
     lag_error_s: float = limit(0.1, 0.05, 1.0, "commanded and seen velocity may differ this long")
-    homing_speed_m_s: float = limit(0.15, 0.01, 0.5, "speed towards the switches")
+    homing_speed_m_s: float = limit(0.2, 0.01, 0.5, "speed towards the switches")
     travel_tolerance: float = limit(0.1, 0.01, 0.5, "found against configured travel")
     gain_tolerance: float = limit(0.1, 0.02, 0.5, "found against commanded speed while homing")

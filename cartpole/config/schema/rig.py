@@ -74,6 +74,11 @@ class Encoder(Section):
     pole_counts_per_turn: float = number(1200.0, 16.0, 1e6, "pole encoder scale")
     pole_sign: Sign = Field(default=1, description="-1 if counts fall counter-clockwise")
     latency_s: float = number(0.0016, 0.0, 0.1, "least time from latch to arrival")
+    switch_active: Literal["high", "low"] = Field(
+        default="high",
+        description="what a pressed limit switch reads: high is 1, low is 0 (a switch to ground "
+        "with a pull-up)",
+    )
 
 
 class Camera(Section):

@@ -1,0 +1,136 @@
+"""How the drive follows its commands while homing: gain, lag, and whether anything holds the cart.
+
+Where a lag model says the cart should have gone is set beside where it went. The gain is the median
+over pieces of a tenth of a second: a command whose digits were lost on the wire spoils one piece, a
+drive that ripples spoils as many upward as downward, a wrong unit spoils all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cartpole.model.dynamics import cart_step
+
+PIECE_TICKS = 6
+HELD = 0.35  # of the commanded way: less, twice in a row, and the cart is held
+RUNS = 1.8  # of the commanded way: more, twice in a row, and a unit is wrong
+STRIKES = 2
+LEAST_M = 0.006  # a piece shorter than this says nothing of the gain
+MOST_PIECES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """Commanded and seen way of the present leg [m], and the pieces of all legs.
+
+    ``behind`` are rows (way asked for, change of the seen speed since the leg's start, way gone)
+    at the pieces' ends [m, m/s, m].
+    """
+
+    position_m: float | None = None
+    start_m: float | None = None
+    wanted_m: float = 0.0  # by the lag model
+    asked_m: float = 0.0  # area under the commands
+    speed_m_s: float = 0.0
+    start_m_s: float = 0.0
+    ticks: int = 0
+    piece_wanted_m: float = 0.0
+    piece_start_m: float = 0.0
+    strikes: int = 0
+    strike_gain: float = 1.0
+    gains: tuple[float, ...] = ()
+    behind: tuple[tuple[float, float, float], ...] = ()
+
+
+def leg(drive: Drive, speed_m_s: float) -> Drive:
+    """A new move begins here, with the cart at a speed."""
+    return replace(
+        drive,
+        start_m=drive.position_m,
+        start_m_s=speed_m_s,
+        wanted_m=0.0,
+        asked_m=0.0,
+        ticks=0,
+        piece_wanted_m=0.0,
+        piece_start_m=drive.position_m or 0.0,
+        strikes=0,
+    )
+
+
+def follow(
+    drive: Drive,
+    seen: tuple[float, float] | None,
+    sent_m_s: float,
+    period_s: float,
+    tau_s: float,
+    acceleration_m_s2: float,
+) -> Drive:
+    """One tick: ``sent_m_s`` acted since the last one; ``seen`` is (position, speed) now."""
+    way, speed = cart_step(0.0, drive.speed_m_s, sent_m_s, period_s, tau_s, acceleration_m_s2)
+    position = drive.position_m if seen is None else seen[0]
+    drive = replace(
+        drive,
+        position_m=position,
+        start_m=position if drive.start_m is None else drive.start_m,
+        wanted_m=drive.wanted_m + way,
+        asked_m=drive.asked_m + sent_m_s * period_s,
+        speed_m_s=speed,
+        ticks=drive.ticks + 1,
+        piece_wanted_m=drive.piece_wanted_m + way,
+    )
+    return drive if seen is None or drive.ticks % PIECE_TICKS else _piece(drive, seen[1])
+
+
+def _piece(drive: Drive, speed_m_s: float) -> Drive:
+    position = drive.position_m or 0.0
+    seen, wanted = position - drive.piece_start_m, drive.piece_wanted_m
+    after = replace(drive, piece_start_m=position, piece_wanted_m=0.0)
+    if abs(wanted) < LEAST_M:
+        return after
+    gain = seen / wanted
+    struck = gain < HELD or gain > RUNS
+    after = replace(after, strikes=drive.strikes + 1 if struck else 0, strike_gain=gain)
+    if drive.ticks <= PIECE_TICKS:
+        return after
+    behind = (*drive.behind, (drive.asked_m, speed_m_s - drive.start_m_s, gone_m(drive)))
+    return replace(
+        after,
+        gains=(*drive.gains, gain)[-MOST_PIECES:],
+        behind=behind[-MOST_PIECES:],
+    )
+
+
+def gone_m(drive: Drive) -> float:
+    """Way of this leg, as seen."""
+    if drive.position_m is None or drive.start_m is None:
+        return 0.0
+    return drive.position_m - drive.start_m
+
+
+def wanted_m(drive: Drive) -> float:
+    """Way of this leg, as the lag model has it."""
+    return drive.wanted_m
+
+
+def strike(drive: Drive) -> float | None:
+    """The last piece's gain if the cart is held, or runs away; ``None`` if it follows."""
+    return drive.strike_gain if drive.strikes >= STRIKES else None
+
+
+def gain(drive: Drive) -> float:
+    """Seen over commanded speed; 1 if nothing could be measured."""
+    return float(np.median(drive.gains)) if len(drive.gains) >= 3 else 1.0
+
+
+def lag_s(drive: Drive) -> float:
+    """Lag and delay together [s]: how long the cart stays behind its commands; 0: not seen.
+
+    ``T v' = g u - v`` integrated from a leg's start is ``gone = g asked - T (v - v0)``.
+    """
+    rows = np.array(drive.behind)
+    if len(rows) < 6:
+        return 0.0
+    fit, *_ = np.linalg.lstsq(rows[:, :2], rows[:, 2], rcond=None)
+    return max(float(-fit[1]), 0.0)

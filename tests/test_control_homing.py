@@ -1,0 +1,299 @@
+"""Homing on the simulated rig: nothing is pushed, nothing is taken for granted, twelve seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cartpole.config.load import with_values
+from cartpole.config.schema import Config
+from cartpole.control.core import ControlCore
+from cartpole.control.governor import within
+from cartpole.control.homing import Homing
+from cartpole.messages import (
+    HomingResult,
+    Link,
+    LinkEvent,
+    LinkState,
+    Measurement,
+    Mode,
+    Request,
+    RequestKind,
+    TickInput,
+    TickRecord,
+)
+from cartpole.rules.control import homing_rules, settings_of
+from cartpole.sim.rig import VirtualRig
+
+PERIOD_NS = 20_000_000
+Four = tuple[float, float, float, float]
+RIG = {"sim.homed": False, "camera.source": "none"}
+
+
+def settings(**values: Any) -> Config:
+    return with_values(Config(), RIG | {key.replace("__", "."): v for key, v in values.items()})
+
+
+class Yard:
+    """A core that homes a rig; ``each`` may do something to the rig after every tick."""
+
+    def __init__(
+        self,
+        config: Config,
+        start: Four = (0.0, 0.0, 0.0, 0.0),
+        truth: Config | None = None,
+        each: Callable[[VirtualRig, float], None] = lambda _rig, _t: None,
+    ) -> None:
+        self.rig = VirtualRig(truth or config, 1, start=start, t_ns=PERIOD_NS)
+        self.core = ControlCore(settings_of(config))
+        self.now_ns = PERIOD_NS
+        self.each = each
+        self.records: list[TickRecord] = []
+        self.truths: list[Four] = []
+        self.tick(LinkEvent(self.now_ns, Link.MOTOR, LinkState.UP, "simulated"))
+        for _ in range(9):
+            self.tick()
+
+    def tick(self, *more: Measurement, ask: tuple[Request, ...] = ()) -> TickRecord:
+        self.now_ns += PERIOD_NS
+        found = (*more, *self.rig.advance(self.now_ns))
+        record = self.core.tick(TickInput(self.now_ns, found, ask, 60))
+        self.rig.send(self.now_ns, record.command)
+        self.core.after_tick()
+        self.each(self.rig, self.now_ns / 1e9)
+        self.records.append(record)
+        self.truths.append(self.rig.truth(self.now_ns))
+        return record
+
+    def home(self, seconds: float = 20.0) -> float:
+        """Arm and home; returns the time it took."""
+        self.tick(ask=(Request(RequestKind.ARM),))
+        begin = len(self.records)
+        while self.records[-1].mode is Mode.HOMING and len(self.records) - begin < 50 * seconds:
+            self.tick()
+        taken = 0.02 * (len(self.records) - begin)
+        for _ in range(60):
+            self.tick()
+        return taken
+
+    @property
+    def said(self) -> str:
+        return "; ".join(event for record in self.records for event in record.events)
+
+    @property
+    def moved_m(self) -> float:
+        places = [truth[0] for truth in self.truths]
+        return max(places) - min(places)
+
+    def pushed_s(self, at: Callable[[Four], bool]) -> float:
+        """How long the drive was commanded while the cart was held where ``at`` says."""
+        pairs = zip(self.records, self.truths, strict=True)
+        return 0.02 * sum(record.command.velocity_m_s != 0.0 and at(t) for record, t in pairs)
+
+
+def test_finds_both_zeros_and_what_the_moves_show() -> None:
+    yard = Yard(settings(), (-0.1, 0.0, 0.2, 0.0))
+    assert yard.home() <= 12.0
+    assert yard.records[-1].mode is Mode.READY
+    found, true = yard.core.homed, yard.rig.homing
+    assert found is not None
+    assert found.cart_zero_counts == pytest.approx(true.cart_zero_counts, abs=40)
+    assert found.pole_zero_counts == pytest.approx(true.pole_zero_counts, abs=0.5)
+    assert found.travel_m == pytest.approx(0.88, abs=0.003)
+    assert found.gain == pytest.approx(1.0, abs=0.01)
+    assert found.coupling_1_m == pytest.approx(3.0, rel=0.02)
+    assert found.lag_s == pytest.approx(0.058, abs=0.015)
+
+
+@pytest.mark.parametrize("active", ["high", "low"])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (1, -1, -1), (-1, -1, 1)])
+def test_any_signs_and_either_level(active: str, signs: tuple[int, int, int]) -> None:
+    motor, cart, pole = signs
+    yard = Yard(
+        settings(
+            motor__sign=motor,
+            encoder__cart_sign=cart,
+            encoder__pole_sign=pole,
+            encoder__switch_active=active,
+        ),
+        (0.2, 0.0, 1.0, 0.0),
+    )
+    assert yard.home() <= 12.0
+    assert yard.records[-1].mode is Mode.READY
+
+
+@pytest.mark.parametrize("friction", [(0.0, 0.0), (0.3, 1.0)])
+@pytest.mark.parametrize("start", [(0.43, 0.0, 3.1, 0.0), (-0.44, 0.0, -2.0, 8.0)])
+def test_twelve_seconds_whatever_the_friction_and_the_swing(
+    start: Four, friction: tuple[float, float]
+) -> None:
+    damping, dry = friction
+    yard = Yard(settings(sim__damping_1_s=damping, sim__coulomb_rad_s2=dry), start)
+    assert yard.home() <= 12.0
+    assert yard.records[-1].mode is Mode.READY
+    angle = math.remainder(yard.truths[-1][2], 2.0 * math.pi)
+    assert abs(angle) < 0.1
+
+
+def test_the_zero_is_right_after_turns_of_the_pole() -> None:
+    yard = Yard(settings(sim__damping_1_s=0.0), (0.0, 0.0, 0.0, 13.0))
+    yard.home()
+    found, true = yard.core.homed, yard.rig.homing
+    assert found is not None
+    turns = (found.pole_zero_counts - true.pole_zero_counts) / 1200.0
+    assert turns == pytest.approx(round(turns), abs=0.5 / 1200.0)
+    estimate = yard.records[-1].estimate
+    assert estimate is not None
+    assert abs(estimate.state[2]) < 0.2
+
+
+def test_both_switches_pressed_move_nothing() -> None:
+    yard = Yard(settings(), truth=settings(sim__switch_active="low"))
+    yard.home()
+    assert all(record.command.velocity_m_s == 0.0 for record in yard.records)
+    assert "encoder.switch_active" in yard.said
+    assert yard.records[-1].mode in (Mode.DISARMED, Mode.FAULT)
+
+
+@pytest.mark.parametrize("name", ["low", "high"])
+def test_one_switch_that_stays_pressed_is_named(name: str) -> None:
+    yard = Yard(settings())
+
+    def stuck(t_ns: int) -> tuple[bool, bool]:
+        p = yard.rig.plant.advance(t_ns)[0]
+        return p <= -0.44 or name == "low", p >= 0.44 or name == "high"
+
+    yard.rig.plant.limits = stuck  # type: ignore[method-assign]
+    for _ in range(5):
+        yard.tick()
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    assert f"the {'left' if name == 'low' else 'right'} switch stays pressed" in yard.said
+    assert yard.moved_m < 0.06
+
+
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_the_other_level_at_an_end_pushes_less_than_a_centimetre(end: float) -> None:
+    """There the pressed switch reads free and the free one pressed: the cart is led outward."""
+    yard = Yard(settings(), (0.455 * end, 0.0, 0.0, 0.0), settings(sim__switch_active="low"))
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    outward = yard.pushed_s(lambda truth: abs(truth[0]) > 0.45) * 0.06
+    assert outward < 0.02
+    assert yard.moved_m < 0.02
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"sim.motor_sign": -1}, "motor.sign is reversed"),
+        ({"sim.cart_sign": -1}, "encoder.cart_sign is reversed"),
+    ],
+)
+def test_a_reversed_sign_is_named_in_the_first_centimetres(
+    wrong: dict[str, Any], named: str
+) -> None:
+    yard = Yard(settings(), truth=with_values(settings(), wrong))
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    assert named in yard.said
+    assert yard.moved_m <= 0.02
+
+
+def test_a_reversed_pole_encoder_is_named_before_the_pole_is_driven() -> None:
+    yard = Yard(settings(), (0.0, 0.0, 0.5, 0.0), settings(sim__pole_sign=-1))
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    assert "encoder.pole_sign is reversed" in yard.said
+    assert abs(yard.truths[-1][2]) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says", "most_m"),
+    [
+        ({"sim.counts_per_m_s": 150.0, "sim.dead_band_counts": 100.0}, "commanded speed", 0.12),
+        ({"sim.counts_per_m_s": 15000.0, "sim.dead_band_counts": 100.0}, "a unit of", 0.03),
+        ({"sim.cart_counts_per_m": 2000.0}, "a unit of", 0.03),
+        ({"sim.counts_per_m_s": 100000.0}, "does not move", 0.03),
+    ],
+)
+def test_wrong_units_are_named_before_the_cart_is_fast(
+    wrong: dict[str, Any], says: str, most_m: float
+) -> None:
+    quiet = {"sim.cart_disturbance": 0.0}
+    yard = Yard(settings(), truth=with_values(settings(), wrong | quiet))
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    assert says in yard.said
+    assert yard.moved_m < most_m
+
+
+def test_a_held_cart_is_let_go_within_a_third_of_a_second() -> None:
+    def hold(rig: VirtualRig, _t: float) -> None:
+        state = rig.plant._state
+        if state[0] < -0.2:
+            state[0], state[1] = -0.2, 0.0
+
+    yard = Yard(settings(), each=hold)
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    assert "held up" in yard.said
+    assert yard.pushed_s(lambda truth: truth[0] <= -0.199) <= 0.36
+
+
+def test_a_track_shorter_than_the_limits_never_arms() -> None:
+    truth = settings(rig__track_length_m=0.802)
+    yard = Yard(settings(rig__position_limit_m=0.42), truth=truth)
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    assert "rig.position_limit_m 0.420 m lies outside" in yard.said
+    yard = Yard(settings(), truth=truth)
+    yard.home()
+    assert yard.records[-1].mode is Mode.READY
+    limits = within(yard.core.rules.governor, yard.core.homed)
+    assert limits.stop_m == pytest.approx(0.401, abs=0.002)
+
+
+@pytest.mark.parametrize("hertz", [1.0, 3.0, 10.0])
+def test_a_drive_that_ripples_by_five_centimetres_a_second_homes(hertz: float) -> None:
+    def ripple(rig: VirtualRig, t: float) -> None:
+        if rig.plant._command != 0.0:
+            rig.plant._state[0] += 0.02 * 0.05 * math.sin(2.0 * math.pi * hertz * t)
+
+    yard = Yard(settings(), each=ripple)
+    yard.home()
+    assert yard.records[-1].mode is Mode.READY, yard.said
+
+
+def test_lost_bytes_are_not_taken_for_a_wrong_gain() -> None:
+    yard = Yard(settings())
+    rng = np.random.default_rng(0)
+    whole = yard.rig._motor.exchange
+
+    def exchange(t_ns: int, received: bytes) -> bytes:
+        return whole(t_ns, bytes(byte for byte in received if rng.random() > 0.01))
+
+    yard.rig._motor.exchange = exchange  # type: ignore[method-assign]
+    yard.home()
+    assert yard.records[-1].mode is Mode.READY, yard.said
+    assert yard.core.homed is not None
+    assert yard.core.homed.gain == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_failed_homing_acts_in_its_own_tick() -> None:
+    yard = Yard(settings(), truth=settings(sim__motor_sign=-1))
+    yard.home()
+    first = next(record for record in yard.records if record.faults)
+    assert first.mode is Mode.SAFE_STOP
+
+
+def test_an_earlier_homing_is_believed_while_it_stands_the_tolerances() -> None:
+    homing = Homing(homing_rules(Config()))
+    assert homing.believes(HomingResult(0.0, 0.0))
+    assert homing.believes(HomingResult(0.0, 0.0, travel_m=0.87, gain=1.05))
+    assert not homing.believes(HomingResult(0.0, 0.0, travel_m=0.7))
+    assert not homing.believes(HomingResult(0.0, 0.0, travel_m=0.88, gain=1.2))
