@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cartpole.errors import UsageError
+from cartpole.rules.firmware_bridge import link_rules
 from firmware_bridge.keeper import Tap, no_tap
 from firmware_bridge.rig_links import open_links
 
@@ -76,7 +77,7 @@ def rig_links(
 ) -> RigLinks:
     """The serial links, not started; ``tap`` sees their raw bytes. Raises DeviceError."""
     links = open_links(
-        config,
+        link_rules(config),
         tap,
         encoder_port=rig.encoder_port if rig is not None else None,
         motor_port=rig.motor_port if rig is not None else None,

@@ -16,7 +16,7 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
-from cartpole.config.schema import Config
+from cartpole.config.schema import Encoder
 from cartpole.messages import NANOSECONDS, EncoderSample, Link, LinkEvent, LinkState
 
 POLL = b"a"
@@ -200,10 +200,9 @@ class ArduinoAscii:
         self._suspects: deque[tuple[int, CountsLine]] = deque(maxlen=RESTARTED_AFTER)
 
     @staticmethod
-    def from_config(config: Config) -> ArduinoAscii:
-        """The driver the config describes; three times the rig's speed limits are plausible."""
-        encoder = config.encoder
-        cart_m_s = 3.0 * config.rig.velocity_limit_m_s
+    def from_config(encoder: Encoder, velocity_limit_m_s: float) -> ArduinoAscii:
+        """The driver the config describes; three times the rig's speed limit is plausible."""
+        cart_m_s = 3.0 * velocity_limit_m_s
         pole_turns_s = 8.0  # 50 rad/s; a falling pole of half a metre reaches 15
         plausible = Plausible(
             cart_counts_s=cart_m_s * encoder.cart_counts_per_m,

@@ -12,7 +12,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cartpole.config.schema import Config
 from cartpole.errors import UsageError
 from cartpole.messages import (
     NANOSECONDS,
@@ -38,6 +37,7 @@ from firmware_bridge.protocol import (
     Message,
     SampleFlag,
 )
+from firmware_bridge.rules import LinkRules
 
 HELLO_EVERY_NS = 200_000_000  # a boot loader swallows what comes in its first second or two
 CONFIG_EVERY_NS = 50_000_000
@@ -111,18 +111,18 @@ class _Unwrap:
 class BridgeCodec:
     """Both directions of one conversation with a bridge board."""
 
-    def __init__(self, config: Config, clock: ClockMap | None = None, baud: int = 115200) -> None:
+    def __init__(self, rules: LinkRules, clock: ClockMap | None = None, baud: int = 115200) -> None:
         """``clock`` maps latch times; without one a fresh ``BoardClock`` is made.
 
         The least time from latch to arrival is known from ``baud``; a longer one may be given as
         ``encoder.latency_s``.
         """
-        self._config_fields = _config_fields(config)
+        self._config_fields = _config_fields(rules)
         self._config_crc = crc16(self._config_fields)
         # The clock map finds the least delay it ever saw; this is what even that one took.
         wire_ns = SAMPLE.wire_size * BITS_PER_BYTE * NANOSECONDS // baud
         self._least_delay_ns = max(
-            wire_ns + BOARD_DELAY_NS, round(config.encoder.latency_s * NANOSECONDS)
+            wire_ns + BOARD_DELAY_NS, round(rules.encoder.latency_s * NANOSECONDS)
         )
         self._clock = clock if clock is not None else _board_clock()
         self._own_clock = clock is None
@@ -146,9 +146,9 @@ class BridgeCodec:
         """Whether the board has answered and holds this configuration."""
         return self.info is not None and self._configured
 
-    def reconfigure(self, config: Config) -> None:
+    def reconfigure(self, rules: LinkRules) -> None:
         """Other limits for the board: ``ready`` is false until it says that it holds them."""
-        self._config_fields = _config_fields(config)
+        self._config_fields = _config_fields(rules)
         self._config_crc = crc16(self._config_fields)
         self._config_ns = None
         self._configs_unheard = 0
@@ -327,20 +327,20 @@ class BridgeCodec:
 _FROM_BOARD = {message.id: message for message in (BOARD, SAMPLE, STATUS)}
 
 
-def _config_fields(config: Config) -> bytes:
+def _config_fields(rules: LinkRules) -> bytes:
     """The fields of CONFIG for this rig."""
-    gain = config.motor.counts_per_m_s * 1e-6 * 2.0**protocol.GAIN_SHIFT
+    gain = rules.motor.counts_per_m_s * 1e-6 * 2.0**protocol.GAIN_SHIFT
     return struct.pack(
         CONFIG.format,
-        round(config.rig.velocity_limit_m_s * 1e6),
-        round(min(config.safety.homing_speed_m_s, config.rig.velocity_limit_m_s) * 1e6),
-        round(config.rig.acceleration_limit_m_s2 * 1e3),
+        round(rules.velocity_limit_m_s * 1e6),
+        round(min(rules.homing_speed_m_s, rules.velocity_limit_m_s) * 1e6),
+        round(rules.acceleration_limit_m_s2 * 1e3),
         min(round(gain), 0xFFFFFFFF),
-        round(config.motor.dead_band_counts),
-        round(config.safety.board_timeout_s * 1e3),
-        round(min(max(config.encoder.poll_hz, protocol.STREAM_HZ_MIN), protocol.STREAM_HZ_MAX)),
-        round(config.controller.period_s * 1e3),
-        ConfigFlag.REVERSE if config.motor.sign < 0 else 0,
+        round(rules.motor.dead_band_counts),
+        round(rules.board_timeout_s * 1e3),
+        round(min(max(rules.encoder.poll_hz, protocol.STREAM_HZ_MIN), protocol.STREAM_HZ_MAX)),
+        round(rules.period_s * 1e3),
+        ConfigFlag.REVERSE if rules.motor.sign < 0 else 0,
     )
 
 

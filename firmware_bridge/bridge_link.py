@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
-from cartpole.config.schema import Config
 from cartpole.errors import UsageError
 from cartpole.messages import (
     Command,
@@ -22,25 +22,28 @@ from cartpole.messages import (
 from firmware_bridge.bridge_codec import BridgeCodec
 from firmware_bridge.keeper import Clock, DriveKeeper, OpenPort, Outbox, Tap
 from firmware_bridge.ports import READ_AT_MOST, Port
+from firmware_bridge.rules import LinkRules
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Encoder, Motor
 
 SILENT_NS = 250_000_000  # not a sound frame for this long: the board is gone
 
 
-def bridge_baud(config: Config) -> int:
+def bridge_baud(encoder: Encoder, motor: Motor) -> int:
     """Speed of the board's one line: the encoder's if the board measures, else the motor's."""
-    measures = config.encoder.protocol == "bridge"
-    return config.encoder.baud if measures else config.motor.baud
+    return encoder.baud if encoder.protocol == "bridge" else motor.baud
 
 
 class BridgeLink(DriveKeeper):
     """Talks with the bridge board; UP when the board has answered and holds the configuration."""
 
     def __init__(
-        self, config: Config, open_port: OpenPort, outbox: Outbox, tap: Tap, clock: Clock
+        self, rules: LinkRules, open_port: OpenPort, outbox: Outbox, tap: Tap, clock: Clock
     ) -> None:
         super().__init__("bridge", b"\x00", open_port, outbox, tap, clock)
-        self._config = config
-        self._measures = config.encoder.protocol == "bridge"
+        self._rules = rules
+        self._measures = rules.encoder.protocol == "bridge"
         self._codec_lock = threading.Lock()
         self.codec = self._new_codec()
         self._up = False
@@ -61,13 +64,13 @@ class BridgeLink(DriveKeeper):
                 data = self.codec.encode_stop()
             return self._send(data)
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: LinkRules) -> None:
         """Tell the board other limits, from the reader's thread; UP says that it holds them.
 
         The board takes them only while the drive is off. A port that is closed just now will tell
         them when it opens.
         """
-        self._config = config
+        self._rules = rules
         self._to_tell = True
 
     def close(self) -> None:
@@ -77,7 +80,7 @@ class BridgeLink(DriveKeeper):
         self._close_with(last_words)
 
     def _new_codec(self) -> BridgeCodec:
-        return BridgeCodec(self._config, baud=bridge_baud(self._config))
+        return BridgeCodec(self._rules, baud=bridge_baud(self._rules.encoder, self._rules.motor))
 
     def _links(self) -> tuple[Link, ...]:
         return (Link.MOTOR, Link.ENCODER) if self._measures else (Link.MOTOR,)
@@ -99,7 +102,7 @@ class BridgeLink(DriveKeeper):
     def _step(self, port: Port) -> None:
         if self._to_tell:
             self._to_tell, self._telling = False, True
-            self.codec.reconfigure(self._config)
+            self.codec.reconfigure(self._rules)
         with self._codec_lock:
             question = self.codec.service(self._clock())
             if question:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from cartpole.config.schema import Config
 from cartpole.errors import UsageError
 from cartpole.messages import NANOSECONDS, Command, Link, LinkEvent, LinkState
 from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
 from firmware_bridge.keeper import Clock, DriveKeeper, Keeper, OpenPort, Outbox, Tap
 from firmware_bridge.ports import READ_AT_MOST, Port
+from firmware_bridge.rules import LinkRules
 from firmware_bridge.sabertooth_text import SabertoothReplies, SabertoothReply, SabertoothText
 
 ANSWER_NS = 50_000_000  # an answer later than this is given up and asked for again
@@ -118,7 +118,7 @@ class MotorLink(DriveKeeper):
             data = self.driver.stop()
         return self._send(data)
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: LinkRules) -> None:
         """The driver keeps no limits: there is nothing to tell."""
 
     def close(self) -> None:

@@ -1,11 +1,10 @@
-"""All serial links of a rig behind one narrow interface, and the factory that reads the config."""
+"""All serial links of a rig behind one narrow interface, and the factory that opens them."""
 
 from __future__ import annotations
 
 import time
 from typing import Protocol
 
-from cartpole.config.schema import Config
 from cartpole.errors import ConfigError, UsageError
 from cartpole.messages import Command, Measurement
 from firmware_bridge import sabertooth_text
@@ -13,6 +12,7 @@ from firmware_bridge.arduino_ascii import ArduinoAscii
 from firmware_bridge.keeper import Clock, Outbox, Tap, no_tap
 from firmware_bridge.link import EncoderLink, MotorLink
 from firmware_bridge.ports import PortFactory, PortOpener, SerialPort
+from firmware_bridge.rules import LinkRules
 from firmware_bridge.sabertooth_text import SabertoothText
 
 Figures = dict[str, dict[str, int]]
@@ -33,7 +33,7 @@ class RigLinks(Protocol):
         """Put a command on the wire at once; never blocks; False if it could not go out."""
         ...
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: LinkRules) -> None:
         """Other limits, with the drive disabled: a board with limits of its own is told; it says
         UP when it has them. Never blocks."""
         ...
@@ -52,7 +52,7 @@ class Drive(Protocol):
 
     def start(self) -> None: ...
     def send(self, command: Command) -> bool: ...
-    def update(self, config: Config) -> None: ...
+    def update(self, rules: LinkRules) -> None: ...
     def close(self) -> None: ...
     def figures(self) -> dict[str, int]: ...
 
@@ -83,9 +83,9 @@ class Links:
         """See ``RigLinks``."""
         return self.drive.send(command)
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: LinkRules) -> None:
         """See ``RigLinks``."""
-        self.drive.update(config)
+        self.drive.update(rules)
 
     def close(self) -> None:
         """See ``RigLinks``."""
@@ -102,7 +102,7 @@ class Links:
 
 
 def open_links(
-    config: Config,
+    rules: LinkRules,
     tap: Tap = no_tap,
     *,
     encoder_port: str | None = None,
@@ -110,28 +110,28 @@ def open_links(
     clock: Clock = time.monotonic_ns,
     open_port: PortFactory = SerialPort,
 ) -> RigLinks:
-    """The links the config describes, not yet started.
+    """The links that the rules describe, not yet started.
 
     ``encoder_port`` and ``motor_port`` stand in for the configured names (the simulated rig's
     pseudo-terminals stand in for ``sim``). Raises ConfigError for a port that cannot carry what the
-    config asks of it, UsageError for ``sim`` without a stand-in.
+    rules ask of it, UsageError for ``sim`` without a stand-in.
     """
     outbox = Outbox()
     encoder: EncoderLink | None = None
-    if config.encoder.protocol == "arduino_ascii":
-        encoder_name = _named(encoder_port or config.encoder.port, "encoder.port")
-        open_encoder = PortOpener(encoder_name, config.encoder.baud, "E", open_port)
-        board = ArduinoAscii.from_config(config)
-        encoder = EncoderLink(board, config.encoder.poll_hz, open_encoder, outbox, tap, clock)
-    motor_name = _named(motor_port or config.motor.port, "motor.port")
-    if config.motor.protocol == "bridge":
+    if rules.encoder.protocol == "arduino_ascii":
+        encoder_name = _named(encoder_port or rules.encoder.port, "encoder.port")
+        open_encoder = PortOpener(encoder_name, rules.encoder.baud, "E", open_port)
+        board = ArduinoAscii.from_config(rules.encoder, rules.velocity_limit_m_s)
+        encoder = EncoderLink(board, rules.encoder.poll_hz, open_encoder, outbox, tap, clock)
+    motor_name = _named(motor_port or rules.motor.port, "motor.port")
+    if rules.motor.protocol == "bridge":
         from firmware_bridge.bridge_link import BridgeLink, bridge_baud
 
-        open_motor = PortOpener(motor_name, bridge_baud(config), "N", open_port)
-        return Links(BridgeLink(config, open_motor, outbox, tap, clock), encoder, outbox)
-    _check_motor_speed(config)
-    open_motor = PortOpener(motor_name, config.motor.baud, "N", open_port)
-    driver = SabertoothText.from_config(config.motor)
+        open_motor = PortOpener(motor_name, bridge_baud(rules.encoder, rules.motor), "N", open_port)
+        return Links(BridgeLink(rules, open_motor, outbox, tap, clock), encoder, outbox)
+    _check_motor_speed(rules)
+    open_motor = PortOpener(motor_name, rules.motor.baud, "N", open_port)
+    driver = SabertoothText.from_config(rules.motor)
     return Links(MotorLink(driver, open_motor, outbox, tap, clock), encoder, outbox)
 
 
@@ -141,11 +141,11 @@ def _named(name: str, key: str) -> str:
     return name
 
 
-def _check_motor_speed(config: Config) -> None:
+def _check_motor_speed(rules: LinkRules) -> None:
     """A line that is slower than the tick would fill up with old commands."""
-    longest_s = sabertooth_text.LONGEST_COMMAND * sabertooth_text.BITS_PER_BYTE / config.motor.baud
-    if longest_s > config.controller.period_s:
+    longest_s = sabertooth_text.LONGEST_COMMAND * sabertooth_text.BITS_PER_BYTE / rules.motor.baud
+    if longest_s > rules.period_s:
         raise ConfigError(
-            f"motor.baud {config.motor.baud} needs {longest_s * 1e3:.1f} ms for a command, "
-            f"controller.period_s allows {config.controller.period_s * 1e3:.1f} ms: raise either"
+            f"motor.baud {rules.motor.baud} needs {longest_s * 1e3:.1f} ms for a command, "
+            f"controller.period_s allows {rules.period_s * 1e3:.1f} ms: raise either"
         )

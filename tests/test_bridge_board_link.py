@@ -19,6 +19,7 @@ from cartpole.messages import (
     LinkState,
     Measurement,
 )
+from cartpole.rules.firmware_bridge import link_rules
 from cartpole.sim.avr_board import AvrBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
 from firmware_bridge.rig_links import RigLinks, open_links
@@ -56,7 +57,7 @@ class Rig:
         self.port = PtyPort(board, folder / "board")
         self.server = PtyServer([self.port])
         self.server.start()
-        self.links: RigLinks = open_links(config, motor_port=str(self.port.path))
+        self.links: RigLinks = open_links(link_rules(config), motor_port=str(self.port.path))
         self.heard: list[Measurement] = []
         self.sequence = 0
 
@@ -162,7 +163,7 @@ def test_new_limits_reach_the_board_when_it_is_off(rig: Rig) -> None:
         update={"rig": rig.config.rig.model_copy(update={"velocity_limit_m_s": 0.1})}
     )
     rig.heard.clear()
-    rig.links.update(slow)
+    rig.links.update(link_rules(slow))
     for _ in range(20):
         rig.tick(0.2, True)
     assert rig.states(Link.MOTOR) == []  # not while the drive is on

@@ -21,6 +21,7 @@ from cartpole.errors import DeviceError, UsageError
 from cartpole.messages import Command, EncoderSample, Link, LinkEvent, LinkState, Measurement
 from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
+from firmware_bridge.rules import LinkRules
 from firmware_bridge.sabertooth_text import SabertoothText
 
 
@@ -152,7 +153,7 @@ class FakeLinks:
         self.plant.command(self.t_ns, command.velocity_m_s if command.enable else 0.0)
         return True
 
-    def update(self, config: Config) -> None: ...
+    def update(self, rules: LinkRules) -> None: ...
 
     def close(self) -> None: ...
 

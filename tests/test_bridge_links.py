@@ -29,6 +29,7 @@ from cartpole.messages import (
     LinkState,
     Measurement,
 )
+from cartpole.rules.firmware_bridge import link_rules
 from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
 from firmware_bridge import ports
@@ -71,7 +72,7 @@ class Rig:
         self.server.start()
         self.tapped: list[tuple[int, str, str, bytes]] = []
         links = open_links(
-            self.config,
+            link_rules(self.config),
             lambda *row: self.tapped.append(row),
             encoder_port=str(self.encoder.path),
             motor_port=str(self.motor.path),
@@ -369,16 +370,18 @@ class TestLinks:
 class TestFactory:
     def test_sim_needs_a_simulated_rig(self) -> None:
         with pytest.raises(UsageError, match=r"encoder\.port is sim"):
-            open_links(Config())
+            open_links(link_rules(Config()))
 
     def test_a_line_too_slow_for_the_tick(self) -> None:
         config = Config.model_validate({"motor": {"baud": 1200}})
         with pytest.raises(ConfigError, match=r"motor\.baud"):
-            open_links(config, encoder_port="/x", motor_port="/y")
+            open_links(link_rules(config), encoder_port="/x", motor_port="/y")
 
     def test_a_missing_port_is_an_error_at_the_start(self, tmp_path: Path) -> None:
         links = open_links(
-            Config(), encoder_port=str(tmp_path / "none"), motor_port=str(tmp_path / "nobody")
+            link_rules(Config()),
+            encoder_port=str(tmp_path / "none"),
+            motor_port=str(tmp_path / "nobody"),
         )
         with pytest.raises(DeviceNotFound, match="nobody"):
             links.start()
@@ -388,7 +391,7 @@ class TestFactory:
         driver = SabertoothText.from_config(Config().motor)
         motor = PtyPort(SabertoothTextBoard(plant, driver), tmp_path / "motor")
         links = open_links(
-            Config(), encoder_port=str(tmp_path / "none"), motor_port=str(motor.path)
+            link_rules(Config()), encoder_port=str(tmp_path / "none"), motor_port=str(motor.path)
         )
         with pytest.raises(DeviceNotFound, match="none"):
             links.start()

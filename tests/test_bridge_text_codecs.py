@@ -173,7 +173,12 @@ class TestDriver:
     def test_recorded_bytes_give_the_same_samples_again(self) -> None:
         texts = [b"%d\t%d\t0\t0\r\n" % (3 * n, -n) for n in range(50)]
         config = Config()
-        runs = [feed_lines(ArduinoAscii.from_config(config), texts) for _ in range(2)]
+        runs = [
+            feed_lines(
+                ArduinoAscii.from_config(config.encoder, config.rig.velocity_limit_m_s), texts
+            )
+            for _ in range(2)
+        ]
         assert runs[0] == runs[1]
         assert len(samples(runs[0])) == 50
 

@@ -27,6 +27,7 @@ from cartpole.messages import (
     TickTiming,
 )
 from firmware_bridge.rig_links import Figures, RigLinks
+from firmware_bridge.rules import LinkRules
 
 CONFIG = Config(camera=Camera(source="none"))
 STEP_M_S = CONFIG.rig.acceleration_limit_m_s2 * CONFIG.controller.period_s
@@ -53,7 +54,7 @@ class StillLinks:
         self.sent.append(command)
         return True
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: LinkRules) -> None:
         """No limits of its own."""
 
     def close(self) -> None:

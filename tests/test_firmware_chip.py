@@ -16,6 +16,7 @@ from support.firmware import FIRMWARE, MS, Chip, needs_chip
 from cartpole.config.schema import Config, Encoder
 from cartpole.estimation.clock import BoardClock
 from cartpole.messages import EncoderSample
+from cartpole.rules.firmware_bridge import link_rules
 from firmware_bridge.bridge_codec import BridgeCodec
 from firmware_bridge.protocol import BoardFault
 from firmware_bridge.simulator.machine import (
@@ -126,7 +127,8 @@ def test_latch_times_on_the_host_s_clock() -> None:
     """A crystal 60 ppm off and arrivals late by up to milliseconds: latches known to 50 us."""
     rng = np.random.default_rng(3)
     clock, machine = WatchedClock(), AvrMachine()
-    codec = BridgeCodec(Config(encoder=Encoder(poll_hz=250.0, latency_s=0.00198)), clock)
+    config = Config(encoder=Encoder(poll_hz=250.0, latency_s=0.00198))
+    codec = BridgeCodec(link_rules(config), clock)
     drift, step = 1.0 + 60e-6, CLOCK_HZ // 50_000
     waiting: list[tuple[int, bytes]] = []
     errors_ns = []

@@ -33,6 +33,7 @@ from cartpole.messages import (
     LinkEvent,
     LinkState,
 )
+from cartpole.rules.firmware_bridge import link_rules
 from firmware_bridge import protocol
 from firmware_bridge.bridge_codec import BOARD_DELAY_NS, BridgeCodec, BridgeMessage
 from firmware_bridge.framing import FrameSplitter, decode_frame, encode_frame
@@ -40,7 +41,7 @@ from firmware_bridge.protocol import BOARD, COMMAND, CONFIG, MESSAGES, SAMPLE, S
 
 
 def codec(config: Config | None = None) -> BridgeCodec:
-    return BridgeCodec(config or Config(), PlainClock())
+    return BridgeCodec(link_rules(config or Config()), PlainClock())
 
 
 class FakeBoard:

@@ -19,6 +19,7 @@ from cartpole.messages import (
     LinkState,
     Measurement,
 )
+from cartpole.rules.firmware_bridge import link_rules
 from cartpole.sim.avr_board import AvrBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
 from firmware_bridge.protocol import BoardFault
@@ -57,7 +58,7 @@ class Desk:
         self.port = PtyPort(self.board, folder / "board")
         self.server = PtyServer([self.port])
         self.server.start()
-        links = open_links(CONFIG, motor_port=str(folder / "board"))
+        links = open_links(link_rules(CONFIG), motor_port=str(folder / "board"))
         assert isinstance(links, Links)
         self.links = links
         self.links.start()

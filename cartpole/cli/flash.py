@@ -97,7 +97,7 @@ def flash(
     if hex_file is not None and not hex_file.is_file():
         raise UsageError(f"{hex_file} does not exist")
     bridge = settings.motor.protocol == "bridge"
-    baud = bridge_baud(settings) if bridge else settings.encoder.baud
+    baud = bridge_baud(settings.encoder, settings.motor) if bridge else settings.encoder.baud
     with tempfile.TemporaryDirectory(prefix="cartpole-firmware-") as folder:
         image = hex_file or build(Path(folder), baud)
         commands = [avrdude(path, boot_baud, f"flash:w:{image}:i")]

@@ -35,6 +35,7 @@ from cartpole.messages import (
 )
 from cartpole.pacing import Pacer, Wake
 from cartpole.rules.control import config_of, settings_of
+from cartpole.rules.firmware_bridge import link_rules
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -231,7 +232,7 @@ class Daemon:
         self._devices.links.send(record.command)
         if self.config is not self._told:
             self._told = self.config
-            self._devices.links.update(self._told)
+            self._devices.links.update(link_rules(self._told))
         sent_ns = time.monotonic_ns()
         self._core.after_tick()
         self._aim_camera(wake.now_ns)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cartpole.doctor.machine import Check, Level
 from cartpole.errors import CartpoleError, DeviceBusy
 from cartpole.messages import BoardStatus, EncoderSample, Link, LinkEvent, LinkState
+from cartpole.rules.firmware_bridge import link_rules
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -126,7 +127,7 @@ def boards(config: Config) -> list[Check]:
     from firmware_bridge.rig_links import open_links
 
     try:
-        links = open_links(config)
+        links = open_links(link_rules(config))
         links.start()
     except CartpoleError as error:
         return [failed("boards", error, "check their cables and power")]

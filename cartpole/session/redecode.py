@@ -20,6 +20,7 @@ from cartpole.messages import (
     Measurement,
     TickInput,
 )
+from cartpole.rules.firmware_bridge import link_rules
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -42,7 +43,7 @@ class _Ascii:
     def __init__(self, config: Config) -> None:
         from firmware_bridge.arduino_ascii import ArduinoAscii
 
-        self._codec = ArduinoAscii.from_config(config)
+        self._codec = ArduinoAscii.from_config(config.encoder, config.rig.velocity_limit_m_s)
 
     def take(self, piece: RawPiece) -> list[EncoderSample | BoardStatus]:
         if piece.link != "encoder":
@@ -60,7 +61,7 @@ class _Bridge:
     def __init__(self, config: Config) -> None:
         from firmware_bridge.bridge_codec import BridgeCodec
 
-        self._codec = BridgeCodec(config)
+        self._codec = BridgeCodec(link_rules(config))
 
     def take(self, piece: RawPiece) -> list[EncoderSample | BoardStatus]:
         if piece.direction != "in":

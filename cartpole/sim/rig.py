@@ -79,7 +79,7 @@ class VirtualRig:
         board = ArduinoAsciiBoard(self.plant, pressed=pressed, t_ns=t_ns)
         self._board = worn_line(board, config.sim, seed, ENCODER_LINE)
         self._answer_ns = FAR_NS
-        self._encoder = ArduinoAscii.from_config(config)
+        self._encoder = ArduinoAscii.from_config(config.encoder, config.rig.velocity_limit_m_s)
         self._poll_ns = round(NANOSECONDS / config.encoder.poll_hz)
         self._due_ns = t_ns + self._poll_ns if config.encoder.protocol != "none" else FAR_NS
         self._next_poll_ns = self._due_ns

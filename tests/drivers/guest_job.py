@@ -25,6 +25,7 @@ from cartpole.messages import (
     LinkState,
     Measurement,
 )
+from cartpole.rules.firmware_bridge import link_rules
 from cartpole.vision import v4l2_device as device
 from cartpole.vision.frame import Frame
 from cartpole.vision.v4l2_capture import V4l2Source
@@ -161,7 +162,7 @@ class Desk:
             encoder=Encoder(protocol="bridge", port=path),
             safety=Safety(board_timeout_s=0.5),  # an emulated machine takes its time
         )
-        self.links = open_links(config)
+        self.links = open_links(link_rules(config))
         self.links.start()
         self.heard: list[Measurement] = []
         self.enable = self.clear = False

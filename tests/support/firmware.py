@@ -16,6 +16,7 @@ import pytest
 
 from cartpole.config.schema import Config
 from cartpole.messages import BoardStatus, Command, EncoderSample, LinkEvent
+from cartpole.rules.firmware_bridge import link_rules
 from firmware_bridge.bridge_codec import BridgeCodec
 from firmware_bridge.protocol import CONFIG, CommandFlag
 from firmware_bridge.simulator.machine import (
@@ -190,7 +191,7 @@ class Chip:
     last_frame_end: int = 0  # cycle at which the last valid command had arrived
 
     def __post_init__(self) -> None:
-        self.codec = BridgeCodec(self.config, PlainClock())
+        self.codec = BridgeCodec(link_rules(self.config), PlainClock())
         self._shown = dict.fromkeys(self.motion, 0)
 
     def run(self, milliseconds: int) -> Chip:

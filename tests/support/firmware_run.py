@@ -17,6 +17,7 @@ from cartpole.messages import (
     TickRecord,
 )
 from cartpole.rules.control import settings_of
+from cartpole.rules.firmware_bridge import link_rules
 from cartpole.sim.avr_board import AvrBoard
 from cartpole.sim.plant import Plant
 from firmware_bridge.bridge_codec import BridgeCodec
@@ -33,7 +34,7 @@ class FirmwareRun:
         self._start_ns = self.now_ns = NANOSECONDS
         self.plant = Plant(config, seed, (0.0, 0.0, 0.02, 0.0), self.now_ns)
         self.board = AvrBoard(config, self.plant, t_ns=self.now_ns)
-        self.codec = BridgeCodec(config, baud=config.motor.baud)
+        self.codec = BridgeCodec(link_rules(config), baud=config.motor.baud)
         # The board counts from its boot on, and the plant began a hair from its zero.
         here = self.plant.counts(self.now_ns)
         homed = HomingResult(-float(here[0]), -float(here[1])) if config.sim.homed else None
