@@ -30,7 +30,7 @@ from calibration.latency import (
 from calibration.pole import smoothed
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
-from calibration.spline import CubicSpline
+from calibration.spline import RunSpline
 from cartpole.config.schema import Config
 from cartpole.errors import IdentificationError
 from cartpole.messages import FloatArray
@@ -85,7 +85,7 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     track = smoothed(pole)
     seen = matched_turns(sight.theta_rad, hermite(motion.t_s, track, sight.t_s))
     frames = _frames(config, sight.t_s, seen, sight.p_m)
-    cart = CubicSpline(motion.t_s, motion.p_m)
+    cart = RunSpline(motion.t_s, motion.p_m)
     result = _fit(config, lens.value, frames, motion.t_s, track, cart)
     refused = {name: why for name, why in unidentified(result).items() if name == LENS}
     estimates = {} if refused else {LENS: widened(result.estimate(LENS), TRACKER_BIAS)}
@@ -142,7 +142,7 @@ def _fit(
     frames: _Frames,
     motion_time: FloatArray,
     track: FloatArray,
-    cart: CubicSpline,
+    cart: RunSpline,
 ) -> Fit:
     near, far = line_radii(config.camera)
     base = CameraGeometry.from_camera(config.camera).vector.copy()

@@ -1,9 +1,9 @@
 """Robust least squares with honest intervals, shared by all fits.
 
-Residuals come in units of their standard deviation. Huber's weights bound what an outlier can do:
-Levenberg and Marquardt's method on iteratively reweighted least squares. The covariance
-allows for residuals that are correlated over neighbouring samples (Newey and West, Econometrica 55,
-1987: Bartlett-weighted autocovariances of the score).
+Residuals come in units of their standard deviation. Huber's loss bounds what an outlier can do
+(scipy's trust-region reflective method). The covariance allows for residuals that are correlated
+over neighbouring samples (Newey and West, Econometrica 55, 1987: Bartlett-weighted autocovariances
+of the score).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from calibration.result import Estimate
 from cartpole.errors import IdentificationError
@@ -20,6 +21,8 @@ from cartpole.messages import FloatArray
 HUBER = 2.5
 NORMAL_95 = 1.96
 MAX_STEPS = 40
+TOLERANCE = 1e-8
+EDGE = 1e-6  # of a parameter's range: a start on its very bound could not move
 DIFFERENCE = 1e-5
 
 
@@ -28,7 +31,8 @@ class Parameter:
     """An unknown: where to start, its bounds, its scale, and the 95 % half width it must reach.
 
     ``useful`` is the loosest half width at which the number is still worth reporting; ``remedy``
-    says what to record when the data cannot give it.
+    says what to record when the data cannot give it. ``wall``: the lower bound is physics (a
+    friction that is none), not where the search gave up.
     """
 
     name: str
@@ -39,17 +43,20 @@ class Parameter:
     scale: float
     useful: float = float("inf")
     remedy: str = ""
+    wall: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Values (n,), covariance (n, n), residuals in standard deviations, and chi2 per freedom."""
+    """Values (n,), covariance (n, n), residuals in standard deviations, chi2 per freedom, and the
+    residuals' slopes (m, n) in the parameters' scales."""
 
     parameters: tuple[Parameter, ...]
     values: FloatArray
     covariance: FloatArray
     residuals: FloatArray
     chi2_dof: float
+    slopes: FloatArray
 
     def value(self, name: str) -> float:
         """A fitted value by name."""
@@ -88,12 +95,27 @@ def fit(residual: Residual, parameters: Sequence[Parameter], lags: int = 0) -> F
         out = residual(z * scale)
         return np.where(np.isfinite(out), out, 1e3)
 
-    z = minimise(scaled, np.clip(start / scale, low, high), low, high)
+    def slopes(z: FloatArray) -> FloatArray:
+        return jacobian(scaled, z, scaled(z), high)
+
+    inside = np.clip(start / scale, low + EDGE * (high - low), high - EDGE * (high - low))
+    found = least_squares(
+        scaled,
+        inside,
+        jac=slopes,
+        bounds=(low, high),
+        loss="huber",
+        f_scale=HUBER,
+        xtol=TOLERANCE,
+        ftol=TOLERANCE,
+        max_nfev=MAX_STEPS,
+    )
+    z = np.asarray(found.x)
     residuals = scaled(z)
     if not np.all(np.isfinite(residuals)) or not np.all(np.isfinite(z)):
         raise IdentificationError("the fit found no finite solution; is this the right recording?")
-    slopes = jacobian(scaled, z, residuals, high)
-    covariance = robust_covariance(slopes, residuals, lags)
+    steep = steady_slopes(scaled, z, residuals, low, high)
+    covariance = robust_covariance(steep, residuals, lags)
     freedom = max(1, len(residuals) - len(parameters))
     weights = huber_weights(residuals)
     return Fit(
@@ -102,34 +124,8 @@ def fit(residual: Residual, parameters: Sequence[Parameter], lags: int = 0) -> F
         covariance * np.outer(scale, scale),
         residuals,
         float(np.sum(weights * residuals**2) / freedom),
+        steep,
     )
-
-
-def minimise(function: Residual, z: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Where Huber's loss of ``function`` is least between the bounds; ``z`` is scaled."""
-    damping, now = 1e-3, function(z)
-    cost = huber_loss(now)
-    for _ in range(MAX_STEPS):
-        slopes = jacobian(function, z, now, high)
-        weights = huber_weights(now)
-        information = (slopes * weights[:, None]).T @ slopes
-        gradient = slopes.T @ (weights * now)
-        better, moved = False, 0.0
-        while damping < 1e8:
-            ridge = np.diag(damping * np.maximum(np.diag(information), 1e-12))
-            trial = np.clip(z - np.linalg.solve(information + ridge, gradient), low, high)
-            there = function(trial)
-            reached = huber_loss(there)
-            if reached < cost:
-                better, moved = True, float(np.max(np.abs(trial - z)))
-                gain = cost - reached
-                z, now, cost = trial, there, reached
-                damping = max(1e-9, damping / 10.0)
-                break
-            damping *= 5.0
-        if not better or moved < 1e-7 or gain < 1e-7:
-            break
-    return z
 
 
 def jacobian(function: Residual, z: FloatArray, now: FloatArray, high: FloatArray) -> FloatArray:
@@ -145,11 +141,27 @@ def jacobian(function: Residual, z: FloatArray, now: FloatArray, high: FloatArra
     return np.stack(columns, axis=1)
 
 
-def huber_loss(residuals: FloatArray) -> float:
-    """Quadratic inside Huber's limit, linear outside."""
-    size = np.abs(residuals)
-    inside = 0.5 * size * size
-    return float(np.sum(np.where(size <= HUBER, inside, HUBER * (size - 0.5 * HUBER))))
+def steady_slopes(
+    function: Residual, z: FloatArray, now: FloatArray, low: FloatArray, high: FloatArray
+) -> FloatArray:
+    """Differences to both sides; where they are not alike (a residual jumps there) the lesser."""
+    columns = []
+    for i in range(len(z)):
+        step = DIFFERENCE * max(1.0, abs(z[i]))
+        sides = []
+        for move in (step, -step):
+            there = z.copy()
+            there[i] = min(max(z[i] + move, low[i]), high[i])
+            moved = there[i] - z[i]
+            enough = abs(moved) > 0.5 * step  # else a bound is in the way
+            sides.append((function(there) - now) / moved if enough else None)
+        ahead, back = (one if one is not None else sides[1 - k] for k, one in enumerate(sides))
+        assert ahead is not None
+        assert back is not None
+        alike = np.abs(ahead - back) <= 0.5 * (np.abs(ahead) + np.abs(back)) + 1e-3
+        lesser = np.where(np.abs(ahead) < np.abs(back), ahead, back)
+        columns.append(np.where(alike, 0.5 * (ahead + back), lesser))
+    return np.stack(columns, axis=1)
 
 
 def huber_weights(residuals: FloatArray) -> FloatArray:

@@ -2,33 +2,46 @@
 
 Only g / L shows in the motion of a pole whose cart is commanded in velocity; g is fixed. Works on
 encoder or camera angles at any rate, hanging, swinging or upright, with the cart moving or not.
+Several runs of one recording are one fit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
-from calibration.fit import Fit, Parameter, fit, implausible, likeliest, unidentified
-from calibration.pole_kernel import innovations, smooth
-from calibration.recording import Motion, Recording
-from calibration.result import CalibrationResult, Estimate
-from calibration.spline import CubicSpline
+from calibration.fit import Fit, Parameter, fit
+from calibration.grid import (
+    Grid,
+    Noise,
+    gain_over_free,
+    likeliest_noise,
+    likelihood,
+    make_grid,
+    run,
+    smoothed_states,
+)
+from calibration.recording import Motion
 from cartpole.errors import IdentificationError
 from cartpole.messages import FloatArray
-from cartpole.model.parameters import GRAVITY_M_S2
 
-LONGEST_STEP_S = 0.006
-LONGEST_GAP_S = 0.2
 MIN_SWING_RAD = 0.15
 MIN_DURATION_S = 1.0
+SLOWEST_SAMPLES_S = 0.15  # apart: beyond this a short pole cannot be followed
 LENGTHS_M = (0.05, 3.0)
-GATE = 5.0
 MAX_ROUNDS = 6
 CORRELATION_S = 0.1  # over which innovations may be correlated (quantisation, model error)
+AT_REST_S, AT_REST_STEPS = 1.2, 6.0  # fewer steps of the sensor in so long: it stands in a step
+MAX_STEPS = 60_000  # of the filter: more samples say nothing new, and take a minute
+SCALE_REACH = 4.0  # times its sigma: so far an angle's scale is sought
+FRICTION = {"pole.damping_1_s": 0.1, "pole.coulomb_rad_s2": 0.05}  # where the search begins
+HOPELESS_GAIN = 0.05  # see ``gain_over_free``; a grid's best length is some percent off
+USEFUL = 0.05  # relative: a length known less well is not worth a setting
+CONTENDERS = 3  # the best of the first rounds are all led to their end
+LENGTHS, SCALES = 80, 9  # of the grid in which a fit begins
 
 SWING = "push the pole so that it swings by more than 60 degrees and record"
 REMEDIES = {
@@ -41,18 +54,6 @@ REMEDIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Samples and the cart's speed between them, as the kernel takes them."""
-
-    theta: FloatArray
-    steps: FloatArray
-    counts: FloatArray
-    half_times: FloatArray
-    cart: Callable[[FloatArray], FloatArray]  # speed over time
-    anchor_rad: float
-
-
-@dataclass(frozen=True, slots=True)
 class Setup:
     """What is unknown: dry friction, and, where one board did not latch both sensors by known
     scales, their scales and (with a moving cart) the skew between them."""
@@ -61,125 +62,132 @@ class Setup:
     dry: bool
     moving: bool
     lags: int
+    alive: FloatArray  # (n,) 0 where the pole stands within a step of its sensor
 
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Variances: of the pole's random acceleration [(rad/s)^2/s] and of an angle [rad^2]."""
-
-    pole: float
-    angle: float
+    @property
+    def floor(self) -> float:
+        """The least variance that an angle can have: that of its steps."""
+        return float(max(self.motion.theta_step_rad, 1e-6) ** 2 / 12.0)
 
 
 @dataclass(frozen=True, slots=True)
 class PoleFit:
-    """The fit, the noise found with it, and the filtered pole: (n, 5) theta, q, covariance."""
+    """The fit, the noise found with it, which samples it used, and its cost."""
 
     fit: Fit
     noise: Noise
     grid: Grid
+    setup: Setup
     used: FloatArray
     cost: float
 
+    @property
+    def values(self) -> dict[str, float]:
+        """Fitted values by name."""
+        return {one.name: self.fit.value(one.name) for one in self.fit.parameters}
 
-def calibrate_pole(recording: Recording) -> CalibrationResult:
-    """Length [m], damping [1/s], dry friction [rad/s^2]; the angle's zero as a note.
+    @property
+    def samples(self) -> int:
+        """How many of the residuals are angles; beliefs about the sensors come behind them."""
+        return len(self.grid.theta)
 
-    Raises IdentificationError if the pole hardly moves or the numbers cannot be right.
-    """
-    motion = recording.motion
-    if motion is None:
-        raise IdentificationError(
-            f"{recording.name}: no cart position and pole angle; record with the encoders on"
-        )
-    found = fit_pole(motion)
-    result = found.fit
-    refused = unidentified(result)
-    if "pole.coulomb_rad_s2" in refused or "pole.damping_1_s" in refused:
-        # Friction is then one number: leave the dry part at zero.
-        refused.setdefault("pole.coulomb_rad_s2", "not separable from damping here; " + SWING)
-        found = fit_pole(motion, dry=False, start=found)
-        result = found.fit
-        again = unidentified(result)
-        refused = {"pole.coulomb_rad_s2": refused["pole.coulomb_rad_s2"], **again}
-    names = [one.name for one in result.parameters if one.name.startswith("pole.")]
-    estimates = {name: result.estimate(name) for name in names if name not in refused}
-    length = result.estimate("pole.length_m")
-    _check_length(length, refused)
-    offset = result.estimate("offset")
-    zero, half = math.degrees(offset.value), math.degrees(offset.value - offset.ci95[0])
-    push, angle = math.sqrt(found.noise.pole), 1e3 * math.sqrt(found.noise.angle)
-    notes = [
-        f"angle zero: the pole hangs at {zero:+.3f} ± {half:.3f} deg",
-        f"random pushes {push:.3g} rad/s per sqrt(s), angle noise {angle:.3g} mrad",
-    ]
-    for name in ("angle scale", "cart scale"):
-        if any(one.name == name for one in result.parameters):
-            scale = result.estimate(name)
-            notes.append(f"{name} {scale.value:.4f} ± {scale.value - scale.ci95[0]:.4f}")
-    if any(one.name == "skew" for one in result.parameters):
-        skew = result.estimate("skew")
-        notes.append(
-            f"the angle is {1e3 * skew.value:+.2f} ± {1e3 * (skew.value - skew.ci95[0]):.2f} ms "
-            "older than the position"
-        )
-    return CalibrationResult(
-        estimates,
-        result.chi2_dof,
-        refused,
-        tuple(notes),
-        residuals=(motion.t_s, result.residuals),
-    )
-
-
-def _check_length(length: Estimate, refused: dict[str, str]) -> None:
-    if "pole.length_m" in refused:
-        raise IdentificationError("pole.length_m: " + refused["pole.length_m"])
-    why = implausible("pole.length_m", length.value, 0.06, 2.5, 0.5)
-    if why:
-        raise IdentificationError(why)
+    def gain(self) -> float:
+        """See ``gain_over_free``."""
+        return gain_over_free(self.grid, self.values, self.noise, self.used, self.setup.floor)
 
 
 def fit_pole(motion: Motion, dry: bool = True, start: PoleFit | None = None) -> PoleFit:
-    """Maximum likelihood by prediction errors; samples to use, noise and parameters in turn."""
-    _check_motion(motion)
+    """Maximum likelihood by prediction errors; samples to use, noise and parameters in turn.
+
+    Raises IdentificationError if the pole hardly moves or its samples are too far apart.
+    """
+    motion = shortened(motion)
+    check_motion(motion)
     grid = make_grid(motion)
-    moving = motion.scale_sigma > 0.0 and float(np.ptp(motion.p_m)) > 0.03
-    floor = (max(motion.theta_step_rad, 1e-6) ** 2) / 12.0
-    setup = Setup(motion, dry, moving, round(CORRELATION_S / float(np.median(np.diff(motion.t_s)))))
+    setup = setup_of(motion, dry)
     if start is not None:
-        given = {one.name: start.fit.value(one.name) for one in start.fit.parameters}
-        return _refine(grid, setup, given, start.noise, floor)
-    noise = Noise(0.3, max(9.0 * floor, 1e-5))
-    found = [
-        _refine(grid, setup, one, noise, floor, rounds=2)
-        for one in _starts(grid, noise, motion.scale_sigma)
-    ]
-    best = min(found, key=lambda one: one.cost)
-    values = {one.name: best.fit.value(one.name) for one in best.fit.parameters}
-    return _refine(grid, setup, values, best.noise, floor)
+        return refined(grid, setup, start.values, start.noise)
+    noise = Noise(0.3, max(9.0 * setup.floor, 1e-5))
+    starts = starting_points(grid, noise, motion.scale_sigma)
+    _check_pole(grid, setup, starts[0], noise)
+    found = [refined(grid, setup, one, noise, rounds=2) for one in starts]
+    found.sort(key=lambda one: one.cost)
+    return min(
+        (refined(grid, setup, one.values, one.noise) for one in found[:CONTENDERS]),
+        key=lambda one: one.cost,
+    )
 
 
-def _refine(
-    grid: Grid,
-    setup: Setup,
-    values: dict[str, float],
-    noise: Noise,
-    floor: float,
-    rounds: int = MAX_ROUNDS,
+def _check_pole(grid: Grid, setup: Setup, start: dict[str, float], noise: Noise) -> None:
+    """Raise IdentificationError if not even roughly there is a pole in it."""
+    noise = likeliest_noise(grid, start, noise, setup.alive, setup.floor)
+    gain = gain_over_free(grid, start, noise, setup.alive, setup.floor)
+    if gain < HOPELESS_GAIN:
+        raise IdentificationError(
+            f"no pole explains this motion better than random pushes do ({gain:.2f} a sample)"
+        )
+
+
+def setup_of(motion: Motion, dry: bool) -> Setup:
+    """What this motion leaves unknown."""
+    moving = motion.scale_sigma > 0.0 and float(np.ptp(motion.p_m)) > 0.03
+    pace = float(np.median(np.diff(motion.t_s)))
+    return Setup(motion, dry, moving, round(CORRELATION_S / pace), moves(motion))
+
+
+def shortened(motion: Motion) -> Motion:
+    """Its first part, if the whole would take the filter more than MAX_STEPS."""
+    pace = float(np.median(np.diff(motion.t_s)))
+    most = int(MAX_STEPS / max(1.0, math.ceil(pace / 0.006)))
+    return motion if len(motion.t_s) <= most else motion.part(0, most)
+
+
+def check_motion(motion: Motion) -> None:
+    """Raise IdentificationError where no pole could be found."""
+    duration = float(motion.t_s[-1] - motion.t_s[0])
+    if duration < MIN_DURATION_S:
+        raise IdentificationError(f"{duration:.2f} s of motion are too short; {SWING} 10 s")
+    pace = float(np.median(np.diff(motion.t_s)))
+    if pace > SLOWEST_SAMPLES_S:
+        raise IdentificationError(
+            f"the samples are {pace:.3g} s apart, too far to follow a pole; record 50 a second"
+        )
+    if float(np.ptp(motion.theta_rad)) < MIN_SWING_RAD:
+        raise IdentificationError(f"the pole hardly moves in this recording; {SWING} 10 s")
+
+
+def moves(motion: Motion) -> FloatArray:
+    """1 where the pole moves by some steps of its sensor, 0 where it stands within a few, (n,).
+
+    Near rest the error of a step stays as it is for seconds; taken for noise it would bend the
+    friction that brought the pole to rest.
+    """
+    if motion.theta_step_rad <= 0.0:
+        return np.ones(len(motion.t_s))
+    width = max(3, round(AT_REST_S / float(np.median(np.diff(motion.t_s)))))
+    reach = maximum_filter1d(motion.theta_rad, width) - minimum_filter1d(motion.theta_rad, width)
+    alive = reach >= AT_REST_STEPS * motion.theta_step_rad
+    return np.asarray(alive, dtype=np.float64)
+
+
+def refined(
+    grid: Grid, setup: Setup, values: dict[str, float], noise: Noise, rounds: int = MAX_ROUNDS
 ) -> PoleFit:
     """Samples to use, parameters and noise in turn, until they agree."""
     for _ in range(rounds):
-        used = _usable(grid, values, noise)
+        used = _usable(grid, values, noise) * setup.alive
         result = _fit_once(grid, setup, values, noise, used)
         moved = abs(result.value("pole.length_m") / values["pole.length_m"] - 1.0)
         values = {one.name: result.value(one.name) for one in result.parameters}
-        refined = likeliest_noise(grid, values, noise, used, floor)
+        refined = likeliest_noise(grid, values, noise, used, setup.floor)
         settled = moved < 1e-4 and abs(math.log(refined.pole / noise.pole)) < 0.1
         noise = refined
         if settled:
             break
-    return PoleFit(result, noise, grid, used, likelihood(grid, values, noise, None))
+    # Of two that explain as much, the one by which the pole is pushed less.
+    believed = float(np.sum(np.square(_beliefs(setup, values)))) + math.log(noise.pole)
+    cost = likelihood(grid, values, noise, None) + believed
+    return PoleFit(result, noise, grid, setup, used, cost)
 
 
 def _usable(grid: Grid, values: dict[str, float], noise: Noise) -> FloatArray:
@@ -189,54 +197,25 @@ def _usable(grid: Grid, values: dict[str, float], noise: Noise) -> FloatArray:
     return np.where(bad, 0.0, used)
 
 
-def _check_motion(motion: Motion) -> None:
-    duration = float(motion.t_s[-1] - motion.t_s[0])
-    if duration < MIN_DURATION_S:
-        raise IdentificationError(f"{duration:.2f} s of motion are too short; {SWING} 10 s")
-    if float(np.ptp(motion.theta_rad)) < MIN_SWING_RAD:
-        raise IdentificationError(f"the pole hardly moves in this recording; {SWING} 10 s")
-
-
-def make_grid(motion: Motion) -> Grid:
-    """Cut the intervals into steps and put a spline through the cart's positions."""
-    gaps = np.diff(motion.t_s)
-    limit = max(LONGEST_GAP_S, 4.0 * float(np.median(gaps)))
-    counts = np.where(gaps > limit, 0, np.ceil(gaps / LONGEST_STEP_S - 1e-9))
-    steps = np.where(counts > 0, gaps / np.maximum(counts, 1), 0.0)
-    times = []
-    for k, count in enumerate(counts.astype(int)):
-        if count:
-            times.append(motion.t_s[k] + 0.5 * steps[k] * np.arange(2 * count))
-    half_times = np.concatenate([*times, motion.t_s[-1:]])
-    cart = CubicSpline(motion.t_s, motion.p_m).slope
-    zero = np.zeros(1)
-    return Grid(
-        motion.theta_rad,
-        np.concatenate([zero, steps]),
-        np.concatenate([zero, counts]),
-        half_times,
-        cart,
-        motion.anchor_rad,
-    )
-
-
 def _parameters(values: dict[str, float], setup: Setup) -> list[Parameter]:
     def one(name: str, unit: str, span: tuple[float, float], scale: float, useful: float) -> None:
         start = values.get(name, 1.0 if name.endswith("scale") else 0.0)
-        out.append(Parameter(name, unit, start, *span, scale, useful, REMEDIES.get(name, "")))
+        remedy, wall = REMEDIES.get(name, ""), span[0] == 0.0
+        out.append(Parameter(name, unit, start, *span, scale, useful, remedy, wall))
 
     out: list[Parameter] = []
-    one("pole.length_m", "m", LENGTHS_M, 0.1, 0.1 * values["pole.length_m"])
-    one("pole.damping_1_s", "1/s", (-1.0, 20.0), 0.1, 0.5)
+    one("pole.length_m", "m", LENGTHS_M, 0.1, USEFUL * values["pole.length_m"])
+    one("pole.damping_1_s", "1/s", (0.0, 20.0), 0.1, 0.5)
     if setup.dry:
-        one("pole.coulomb_rad_s2", "rad/s^2", (-2.0, 20.0), 0.1, 0.3)
+        one("pole.coulomb_rad_s2", "rad/s^2", (0.0, 20.0), 0.1, 0.3)
     one("offset", "rad", (-0.6, 0.6), 0.05, 0.1)
     if setup.moving:
         one("skew", "s", (-0.06, 0.06), 0.01, 0.05)
     if setup.motion.scale_sigma > 0.0:
-        one("angle scale", "", (0.5, 2.0), 0.1, math.inf)
+        reach = SCALE_REACH * setup.motion.scale_sigma
+        one("angle scale", "", (1.0 / (1.0 + reach), 1.0 + reach), 0.1, math.inf)
         if setup.moving:
-            one("cart scale", "", (0.5, 2.0), 0.1, math.inf)
+            one("cart scale", "", (0.2, 5.0), 0.1, math.inf)
     return out
 
 
@@ -250,61 +229,9 @@ def _beliefs(setup: Setup, given: dict[str, float]) -> list[float]:
     return out
 
 
-def _inputs(grid: Grid, values: dict[str, float]) -> tuple[FloatArray, FloatArray]:
-    """The cart's speed at every half step and the kernel's vector of parameters."""
-    speed = grid.cart(grid.half_times - values.get("skew", 0.0))
-    pars = np.array(
-        [
-            1.5 / values["pole.length_m"],
-            values.get("pole.damping_1_s", 0.0),
-            values.get("pole.coulomb_rad_s2", 0.0),
-            values.get("offset", 0.0),
-            values.get("angle scale", 1.0),
-            grid.anchor_rad,
-            values.get("cart scale", 1.0),
-        ]
-    )
-    return np.append(speed, 0.0), pars
-
-
 def smoothed(found: PoleFit) -> FloatArray:
     """(n, 2): the pole's true angle and rate at the samples, from all of them."""
-    values = {one.name: found.fit.value(one.name) for one in found.fit.parameters}
-    _, _, states, _ = run(found.grid, values, found.noise, found.used)
-    speed, pars = _inputs(found.grid, values)
-    out = np.empty((len(found.grid.theta), 2))
-    grid = found.grid
-    smooth(grid.steps, grid.counts, speed, pars, GRAVITY_M_S2, found.noise.pole, states, out)
-    return out
-
-
-def run(
-    grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray | None
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Innovations (n,), their variances (n,), states (n, 5) and which angles were used (n,).
-
-    ``used`` fixes which; None lets the gate choose.
-    """
-    speed, pars = _inputs(grid, values)
-    n = len(grid.theta)
-    out, variance, states = np.empty(n), np.empty(n), np.empty((n, 5))
-    gate, mask = (GATE, np.ones(n)) if used is None else (0.0, used)
-    innovations(
-        grid.theta,
-        grid.steps,
-        grid.counts,
-        speed,
-        pars,
-        GRAVITY_M_S2,
-        noise.pole,
-        noise.angle,
-        gate,
-        mask,
-        out,
-        variance,
-        states,
-    )
-    return out, np.maximum(variance, 1e-30), states, mask
+    return smoothed_states(found.grid, found.values, found.noise, found.used)
 
 
 def _fit_once(
@@ -323,47 +250,19 @@ def _fit_once(
     return fit(residual, parameters, setup.lags)
 
 
-def likelihood(
-    grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray | None
-) -> float:
-    """Negative logarithm; an angle that the gate leaves out costs as much as one at the gate."""
-    out, variance, _, mask = run(grid, values, noise, used)
-    cost = np.minimum(out * out / variance, GATE * GATE) + np.log(variance)
-    if used is not None:
-        return float(np.sum(cost[mask > 0.0]))
-    return float(np.sum(np.where(mask > 0.0, cost, GATE * GATE)))
-
-
-def _starts(grid: Grid, noise: Noise, scale_sigma: float) -> list[dict[str, float]]:
-    """The best length of a grid for each scale that the angle may have."""
-    scales = 1.0 + 1.2 * scale_sigma * np.linspace(-1.0, 1.0, 9)
+def starting_points(
+    grid: Grid, noise: Noise, scale_sigma: float, scales: int = SCALES, lengths: int = LENGTHS
+) -> list[dict[str, float]]:
+    """The best length of a grid for each scale that the angle may have, the best one first."""
+    tried = 1.0 + 1.2 * scale_sigma * np.linspace(-1.0, 1.0, scales)
     ranked = []
-    for scale in sorted(set(scales.tolist())):
+    for scale in sorted(set(tried.tolist())):
         best = (math.inf, 0.5)
-        for length in np.geomspace(LENGTHS_M[0] * 1.05, LENGTHS_M[1] / 1.05, 80).tolist():
-            values = {"pole.length_m": length, "pole.damping_1_s": 0.1, "angle scale": scale}
+        for length in np.geomspace(LENGTHS_M[0] * 1.05, LENGTHS_M[1] / 1.05, lengths).tolist():
+            values = {"pole.length_m": length, **FRICTION, "angle scale": scale}
             best = min(best, (likelihood(grid, values, noise, None), length))
         ranked.append((*best, scale))
-    # Every second one whatever it looks like, and the best of all: the gate has many valleys.
-    chosen = set(ranked[::2]) | set(sorted(ranked)[:2])
     return [
-        {"pole.length_m": length, "pole.damping_1_s": 0.1, "angle scale": scale}
-        for _, length, scale in sorted(chosen)
+        {"pole.length_m": length, **FRICTION, "angle scale": scale}
+        for _, length, scale in sorted(ranked)
     ]
-
-
-def likeliest_noise(
-    grid: Grid, values: dict[str, float], noise: Noise, used: FloatArray, floor: float
-) -> Noise:
-    """Both variances, at these parameters."""
-
-    def score(z: tuple[float, float]) -> float:
-        return likelihood(grid, values, _noise(z, floor), used)
-
-    start = (math.log(noise.pole), math.log(max(noise.angle, floor)))
-    return _noise(likeliest(score, start), floor)
-
-
-def _noise(logarithms: tuple[float, float], floor: float) -> Noise:
-    pole, angle = (math.exp(min(max(z, -25.0), 5.0)) for z in logarithms)
-    return Noise(pole, max(angle, floor))

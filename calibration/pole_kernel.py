@@ -19,7 +19,11 @@ from numba import njit
 from cartpole.messages import FloatArray
 
 # Order of the vector of parameters that kernels take.
-COUPLING, DAMPING, COULOMB, OFFSET, SCALE, ANCHOR, CART_SCALE = range(7)
+COUPLING, DAMPING, COULOMB, OFFSET, SCALE, ANCHOR, CART_SCALE, JITTER = range(8)
+NEW_RUN = -1  # in place of a number of steps: nothing is known from before
+# A sensor's branch may change only where that is a large step: one as small as the noise would
+# absorb the noise, and make every scale near 1 look certain.
+LARGE_STEP_RAD = 0.06
 RESTART_S = 0.5  # so long without an acceptable angle, and the filter starts anew
 COULOMB_BLEND_RAD_S = 0.02
 
@@ -101,23 +105,27 @@ def innovations(
     """Innovations of the measured angle.
 
     theta (n,): measured; steps (n,), counts (n,): how far and in how many steps from the sample
-    before (0 steps: a gap, start anew); speed: the cart's v at every half step, intervals one after
-    another; noise: variance of the pole's random acceleration [(rad/s)^2/s]; measured: variance of
-    an angle. The sensor reads ``SCALE`` times the angle from the anchor. With ``gate`` > 0 angles
-    beyond that many standard deviations are left out and ``used`` (n,) says which (0); with 0 it is
-    read. ``out`` and ``variance`` (n,) receive
-    innovation and its variance, ``states`` (n, 5) theta, q and covariance after each update.
+    before (0 steps: a gap, start anew; NEW_RUN: another run, on any branch); speed: the cart's v at
+    every half step, intervals one after another; noise: variance of the pole's random acceleration
+    [(rad/s)^2/s]; measured: variance of an angle, to which ``JITTER`` (variance of a time stamp
+    [s^2]) times the rate squared is added. The sensor reads ``SCALE`` times the angle from the
+    anchor. With ``gate`` > 0 angles beyond that many standard deviations are left out and ``used``
+    (n,) says which (0); with 0 it is read. ``out`` and ``variance`` (n,) receive innovation and its
+    variance, ``states`` (n, 5) theta, q and covariance after each update.
     """
     cov = np.zeros(3)
     x, q, lost = 0.0, 0.0, 0.0
     turn = 2.0 * math.pi
     gain = 1.0 / pars[SCALE]
     anchor = pars[ANCHOR]
+    branch = turn * abs(1.0 - gain)
     at = 0
     for k in range(len(theta)):
         raw = theta[k] - pars[OFFSET]
-        z = anchor + (raw - anchor) * gain
         count = int(counts[k])
+        if count == NEW_RUN:
+            anchor, count = pars[ANCHOR], 0
+        z = anchor + (raw - anchor) * gain
         if count > 0:
             x, q = _advance(x, q, cov, steps[k], count, speed, at, pars, gravity, noise)
             at += 2 * count
@@ -130,8 +138,8 @@ def innovations(
             if gate > 0.0:
                 used[k] = 0.0
         else:
-            e, s = z - x, cov[0] + measured
-            if abs(e) > 0.5 * turn * abs(1.0 - gain):
+            e, s = z - x, cov[0] + measured + pars[JITTER] * q * q
+            if branch > LARGE_STEP_RAD and abs(e) > 0.5 * branch:
                 # A sensor that is right once a turn may have come to the next turn's branch.
                 for side in (-1.0, 1.0):
                     other = anchor + side * turn
@@ -155,7 +163,7 @@ def innovations(
 
 @njit(cache=True, nogil=True)
 def _start_rate(theta: FloatArray, steps: FloatArray, counts: FloatArray, k: int) -> float:
-    if k + 1 >= len(theta) or counts[k + 1] == 0:
+    if k + 1 >= len(theta) or counts[k + 1] <= 0:
         return 0.0
     return float((theta[k + 1] - theta[k]) / (steps[k + 1] * counts[k + 1]))
 
@@ -179,7 +187,7 @@ def smooth(
     ends = np.zeros(n, dtype=np.int64)  # where each sample's own speed stands
     at = 0
     for k in range(n):
-        at += 2 * int(counts[k])
+        at += 2 * max(0, int(counts[k]))
         ends[k] = at
     x, q = states[n - 1, 0], states[n - 1, 1]
     cov = np.empty(3)
@@ -190,7 +198,7 @@ def smooth(
         if back > 0:
             count = int(counts[k + 1])
             x0, q0 = states[k, 0], states[k, 1]
-            if count == 0:
+            if count <= 0:
                 x, q = x0, q0
             else:
                 h, begin = steps[k + 1], ends[k]

@@ -1,20 +1,21 @@
 """What the fits take: a recording as plain arrays in SI units.
 
-Times are seconds from the recording's first sample. A recording comes from a CSV, from a session
+Times are seconds from the recording's first sample. A recording comes from a table, from a session
 file, or from a simulated rig.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import savgol_filter
 
 from calibration.sight import Pictures, Sight, sight_from
 from cartpole.errors import SessionError
@@ -22,10 +23,12 @@ from cartpole.messages import NANOSECONDS, Detection, EncoderSample, FloatArray
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.session.columns import Layout
 
-MAX_CSV_BYTES = 512 * 1024 * 1024
-MAX_LINE = 10_000
 MIN_SAMPLES = 20
+RUNS_APART_S = 5.0  # between runs put one after the other; nothing is led across
+MOST = 1e6  # metres or radians: no motion
+EVENED = 41  # samples over which a pace is even
 LONG_REST_S = 8.0  # a cart that stands still as long as this shows the pole alone
 SETTLED_S = 0.1  # from the last command to a cart at rest
 
@@ -38,7 +41,9 @@ class Motion:
 
     The steps are those in which p and theta come (0: continuous). ``scale_sigma`` says how well
     the scales of both sensors are known (relative; 0: exactly), ``anchor_rad`` at which angle the
-    pole's sensor was set to be right, and ``anchor_sigma_rad`` how well.
+    pole's sensor was set to be right, and ``anchor_sigma_rad`` how well. ``begins`` are the samples
+    at which runs begin: what was recorded one after the other stands here one after the other, with
+    RUNS_APART_S between. ``jitter_s`` is the standard deviation of a time.
     """
 
     t_s: FloatArray
@@ -49,6 +54,25 @@ class Motion:
     scale_sigma: float = 0.0
     anchor_rad: float = 0.0
     anchor_sigma_rad: float = 0.3
+    begins: tuple[int, ...] = (0,)
+    jitter_s: float = 0.0
+
+    @property
+    def run_end(self) -> int:
+        """Where the first run ends."""
+        return self.begins[1] if len(self.begins) > 1 else len(self.t_s)
+
+    def part(self, first: int, last: int) -> Motion:
+        """Samples ``first`` to before ``last``, as a motion of its own."""
+        begins = [max(one, first) for one in self.begins if one < last]
+        inside = tuple(sorted({one - first for one in begins if one > first} | {0}))
+        return replace(
+            self,
+            t_s=self.t_s[first:last] - self.t_s[first],
+            p_m=self.p_m[first:last],
+            theta_rad=self.theta_rad[first:last],
+            begins=inside,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +95,15 @@ class Commands:
 
 
 @dataclass(frozen=True, slots=True)
+class TableSource:
+    """The bytes of a table and how they were read, for a reading by other columns."""
+
+    raw: bytes
+    layout: Layout
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """Everything a fit may use; what was not recorded is None.
 
@@ -84,6 +117,8 @@ class Recording:
     commands: Commands | None = None
     sight: Sight | None = None
     pictures: Pictures | None = None
+    source: TableSource | None = None
+    told: tuple[str, ...] = ()  # what a user should know of its reading
 
     def free_spells(self, least_s: float) -> list[tuple[float, float]]:
         """Beginnings and ends [s] of the times in which the cart was told to stand still.
@@ -108,13 +143,9 @@ class Recording:
         if self.motion is None or not spells or spells[-1][1] < self.motion.t_s[-1]:
             return self
         begin_s = spells[-1][0]
-        keep = self.motion.t_s >= begin_s
-        motion = replace(
-            self.motion,
-            t_s=self.motion.t_s[keep],
-            p_m=self.motion.p_m[keep],
-            theta_rad=self.motion.theta_rad[keep],
-        )
+        first = int(np.searchsorted(self.motion.t_s, begin_s))
+        motion = self.motion.part(first, len(self.motion.t_s))
+        motion = replace(motion, t_s=self.motion.t_s[first:])  # beside the pictures' own times
         return replace(
             self,
             motion=motion,
@@ -148,7 +179,8 @@ def assemble(
         cart_step = 1.0 / encoder.cart_counts_per_m
         pole_step = 2.0 * math.pi / encoder.pole_counts_per_turn
         p, theta = cart * cart_step * encoder.cart_sign, pole * pole_step * encoder.pole_sign
-        motion = motion_from(time, p, theta, name, unwrap=False)
+        order = np.argsort(time, kind="stable")
+        motion = motion_from([(time[order], p[order], theta[order])], name)
         motion = replace(motion, p_step_m=cart_step, theta_step_rad=pole_step)
     sent = Commands(
         np.array([(t - origin) / NANOSECONDS for t, _ in commands]),
@@ -158,68 +190,73 @@ def assemble(
     return Recording(name, sha256, motion, counts, sent if commands else None, sight)
 
 
-def load_csv(path: Path) -> Recording:
-    """A CSV with a header line; lines that begin with ``#`` are comments.
+def motion_from(runs: Iterable[tuple[FloatArray, FloatArray, FloatArray]], name: str) -> Motion:
+    """Runs of (t, p, theta unwrapped), one after the other; those too short are left out.
 
-    Two layouts are known by their columns:
-
-    - ``time``, ``angle`` (rad, 0 upright, clockwise), ``position`` (m): the swing-ups of
-      SensorsINI's physical cart-pole;
-    - ``t_s``, ``p_m``, ``theta_rad`` (0 hanging, counter-clockwise), and optionally ``u_m_s``, the
-      velocity command in force.
-
-    Raises SessionError on anything else.
+    Raises SessionError if none is a motion.
     """
-    return table_recording(_read(path), path)
-
-
-def table_recording(raw: bytes, path: Path) -> Recording:
-    """As ``load_csv`` for a table's bytes; ``path`` names it in messages."""
-    table = _table(raw, path)
-    if {"time", "angle", "position"} <= table.keys():
-        time, p = table["time"], table["position"]
-        theta = math.pi + table["angle"]
-    elif {"t_s", "p_m", "theta_rad"} <= table.keys():
-        time, p, theta = table["t_s"], table["p_m"], table["theta_rad"]
-    else:
-        raise SessionError(
-            f"{path}: columns {', '.join(list(table)[:8])} are not known; "
-            "expected t_s, p_m, theta_rad or time, angle, position"
-        )
-    anchor = math.pi if "angle" in table else 0.0
-    keep = np.isfinite(time) & np.isfinite(p) & np.isfinite(theta)
-    commands = None
-    if "u_m_s" in table:
-        u = table["u_m_s"][keep]
-        if np.all(np.isfinite(u)):
-            commands = Commands(time[keep] - time[keep][0], u)
-    motion = motion_from(time[keep], p[keep], theta[keep], str(path))
-    # Nobody knows from a table how well its sensors were scaled.
-    motion = replace(
-        motion, scale_sigma=0.05, anchor_rad=anchor, anchor_sigma_rad=0.03 if anchor else 0.3
-    )
-    digest = hashlib.sha256(raw).hexdigest()
-    return Recording(path.name, digest, motion=motion, commands=commands)
-
-
-def motion_from(
-    time: FloatArray, p: FloatArray, theta: FloatArray, name: str, unwrap: bool = True
-) -> Motion:
-    """Checked, sorted out and unwrapped; raises SessionError if it cannot be a motion."""
-    if len(time) < MIN_SAMPLES:
-        raise SessionError(f"{name}: {len(time)} usable samples; at least {MIN_SAMPLES} are needed")
-    order = np.argsort(time, kind="stable")
-    time, p, theta = time[order], p[order], theta[order]
-    fresh = np.concatenate([[True], np.diff(time) > 1e-6])
-    time, p, theta = time[fresh], p[fresh], theta[fresh]
-    if len(time) < MIN_SAMPLES:
-        raise SessionError(f"{name}: time does not advance")
-    if np.max(np.abs(p)) > 1e3 or np.max(np.abs(theta)) > 1e5:
+    begins, count, offset, jitter_s = [], 0, 0.0, 0.0
+    parts = []
+    for run in runs:
+        if len(run[0]) < MIN_SAMPLES:
+            continue
+        time, p, theta, jitter = _run(*run)
+        if len(time) < MIN_SAMPLES:
+            continue
+        parts.append((time + offset, p, theta))
+        begins.append(count)
+        count += len(time)
+        offset += float(time[-1]) + RUNS_APART_S
+        jitter_s = max(jitter_s, jitter)
+    if not parts:
+        raise SessionError(f"{name}: no run of {MIN_SAMPLES} samples whose time advances")
+    t, p, theta = (np.concatenate([one[k] for one in parts]) for k in range(3))
+    if np.max(np.abs(p)) > MOST or np.max(np.abs(theta)) > MOST:
         raise SessionError(f"{name}: positions or angles are not in metres and radians")
-    if unwrap:
-        theta = np.unwrap(theta)
-        theta -= 2.0 * math.pi * round(float(np.median(theta)) / (2.0 * math.pi))
-    return Motion(time - time[0], p, theta, step_of(p), step_of(theta))
+    return Motion(t, p, theta, step_of(p), step_of(theta), begins=tuple(begins), jitter_s=jitter_s)
+
+
+def _run(
+    time: FloatArray, p: FloatArray, theta: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """One run: times from zero that grow, and how far a time may be off."""
+    time, jitter_s = evened(time)
+    latest = np.maximum.accumulate(time)
+    fresh = np.concatenate([[True], time[1:] > latest[:-1] + 1e-6])
+    time, p, theta = time[fresh], p[fresh], theta[fresh]
+    return time - time[0], p, theta, jitter_s
+
+
+def within_a_turn(theta: FloatArray) -> FloatArray:
+    """The same angles, shifted by whole turns to where most of them are small, (n,)."""
+    return np.asarray(theta - 2.0 * math.pi * round(float(np.median(theta)) / (2.0 * math.pi)))
+
+
+def evened(time: FloatArray) -> tuple[FloatArray, float]:
+    """Times without their rounding where they come in coarse steps, and their standard deviation.
+
+    A host that took samples at an even pace and wrote the times with two digits: the pace over some
+    dozen samples says where between two digits each one was.
+    """
+    step = _resolution(time)
+    pace = float(time[-1] - time[0]) / max(1, len(time) - 1)
+    if len(time) < 2 * EVENED or pace <= 0.0 or step < 0.05 * pace:
+        return time, 0.0
+    smooth = [savgol_filter(time, width, 1, mode="interp") for width in (EVENED, EVENED // 2)]
+    off = time - smooth[0]
+    if float(np.std(off)) < 0.3 * step / math.sqrt(12.0):
+        return time, 0.0  # exact: the pace happens to be a number of such steps
+    if float(np.max(np.abs(off))) > 1.5 * step:
+        return time, step / math.sqrt(12.0)  # not even: all that is known is the rounding
+    return np.asarray(smooth[0]), float(np.std(smooth[0] - smooth[1]))
+
+
+def _resolution(time: FloatArray) -> float:
+    """The power of ten that all times are multiples of; 0 if they have too many digits."""
+    for digits in range(5):
+        if np.max(np.abs(time - np.round(time, digits))) < 1e-9:
+            return float(10.0**-digits)
+    return 0.0
 
 
 def step_of(values: FloatArray) -> float:
@@ -236,47 +273,3 @@ def file_sha256(path: Path) -> str:
     """Hash of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_CSV_BYTES + 1)
-    except OSError as error:
-        raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(raw) > MAX_CSV_BYTES:
-        raise SessionError(f"{path}: larger than {MAX_CSV_BYTES // 2**20} MiB")
-    if not raw.strip():
-        raise SessionError(f"{path}: empty")
-    return raw
-
-
-def _table(raw: bytes, path: Path) -> dict[str, FloatArray]:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise SessionError(f"{path}: not a text file") from None
-    if "\0" in text:
-        raise SessionError(f"{path}: not a text file")
-    lines = [one for one in text.splitlines() if one.strip() and not one.startswith("#")]
-    if not lines or any(len(one) > MAX_LINE for one in lines):
-        raise SessionError(f"{path}: not a CSV with a header line")
-    try:
-        rows = list(csv.reader(lines))
-    except csv.Error as error:
-        raise SessionError(f"{path}: not a CSV: {error}") from None
-    header = [one.strip() for one in rows[0]]
-    if len(set(header)) != len(header) or len(header) > 200:
-        raise SessionError(f"{path}: column names must differ from each other")
-    values = np.full((len(rows) - 1, len(header)), np.nan)
-    for i, row in enumerate(rows[1:]):
-        for j, cell in enumerate(row[: len(header)]):
-            values[i, j] = _number(cell)
-    return {name: values[:, j].copy() for j, name in enumerate(header)}
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -97,7 +97,7 @@ def _fit(part: str, recording: Recording, config: Config) -> CalibrationResult:
 
         return calibrate_motor(recording, config.motor)
     if part == "pole":
-        from calibration.pole import calibrate_pole
+        from calibration.pole_report import calibrate_pole
 
         return calibrate_pole(recording.at_rest())
     from calibration.camera import calibrate_camera

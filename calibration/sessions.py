@@ -6,19 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.recording import Recording, assemble, file_sha256, load_csv, table_recording
+from calibration.recording import Recording, assemble, file_sha256
 from calibration.sight import Pictures
+from calibration.tables import load_table, table_recording
 from cartpole.errors import SessionError
 from cartpole.messages import Detection, DetectionStatus, EncoderSample
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.session.columns import Layout
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 
-def load_recording(path: Path, config: Config) -> tuple[Recording, Config]:
-    """A CSV or a session file, and the settings its numbers refer to.
+def load_recording(
+    path: Path, config: Config, layout: Layout | None = None, delimiter: str | None = None
+) -> tuple[Recording, Config]:
+    """A table or a session file, and the settings its numbers refer to.
+
+    ``layout`` and ``delimiter`` say how a table is meant; None: by its columns.
 
     Raises SessionError on anything else.
     """
@@ -28,17 +34,22 @@ def load_recording(path: Path, config: Config) -> tuple[Recording, Config]:
     except OSError as error:
         raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
     if not is_session:
-        return load_csv(path), config
+        return load_table(path, layout, delimiter), config
     return _load_session(path)
 
 
 def _load_session(path: Path) -> tuple[Recording, Config]:
+    from cartpole.session.columns import parse_mapping
+    from cartpole.session.exchange import IMPORTED_LAYOUT, SOURCE
     from cartpole.session.reader import Session
 
     session = Session(path)
-    table = session.contents.attachments.get("source.csv")
+    table = session.contents.attachments.get(SOURCE)
     if table is not None:  # imported: its own numbers say more than counts made of them
-        return replace(table_recording(table, path), sha256=file_sha256(path)), session.config
+        layout = session.provenance.get(IMPORTED_LAYOUT)
+        meant = parse_mapping(layout) if layout else None
+        whole = table_recording(table, str(path), meant)
+        return replace(whole, sha256=file_sha256(path)), session.config
     samples: list[EncoderSample] = []
     detections: list[Detection] = []
     commands: list[tuple[int, float]] = []

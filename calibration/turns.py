@@ -13,7 +13,8 @@ import numpy as np
 from scipy.signal import savgol_filter
 
 from calibration.fit import NORMAL_95, Fit, Parameter, fit
-from calibration.pole import LENGTHS_M, Grid, Noise, likeliest_noise, likelihood, make_grid, run
+from calibration.grid import Grid, Noise, likeliest_noise, likelihood, make_grid, run
+from calibration.pole import LENGTHS_M
 from calibration.recording import BoolArray as Chosen
 from calibration.recording import Counts, Motion, Recording
 from calibration.result import Estimate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
+from cartpole.cli.exchange import DelimiterOption, FormatOption, MapOption
 
 if TYPE_CHECKING:
     from calibration.result import CalibrationResult
     from calibration.run import Lead
     from cartpole.cli.progress import Advance
     from cartpole.config.schema import Config
+    from cartpole.errors import CartpoleError
+    from cartpole.session.columns import Layout
     from cartpole.session.writer import SessionWriter
 
 WARNING = (
@@ -40,8 +44,11 @@ def calibrate(
     what: Annotated[What, typer.Argument(help="which numbers")],
     session: Annotated[
         list[Path] | None,
-        typer.Option("--session", help="use this recording (MCAP or CSV); repeatable"),
+        typer.Option("--session", help="use this recording (MCAP or a table); repeatable"),
     ] = None,
+    form: FormatOption = "auto",
+    mapping: MapOption = None,
+    delimiter: DelimiterOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     json_file: JsonOption = None,
@@ -62,16 +69,47 @@ def calibrate(
     ] = False,
 ) -> None:
     """Find the rig's numbers from --session, or by moving the rig (simulated: virtual time)."""
-    from calibration.result import merged
-    from cartpole.errors import IdentificationError, UsageError
+    from cartpole.errors import UsageError
+    from cartpole.session.columns import choose
 
     if write and config is None:
         raise UsageError("--write needs --config FILE: the settings that the numbers go into")
     settings = load(config, overrides)
-    if session:
-        results = _fit_sessions(what.value, session, settings)
-    else:
-        results = _move(what.value, settings, seed, real_time, yes)
+    found = Found()
+    try:
+        if session:
+            reading = Reading(choose(form, mapping), delimiter)
+            _fit_sessions(what.value, session, settings, reading, found)
+        else:
+            _move(what.value, settings, seed, real_time, yes, found)
+    finally:  # what was found before something went wrong is worth keeping
+        _tell(found, config if write else None, json_file, plot)
+    if not any(result.settings() for result in found.results):
+        raise _nothing(found.results)
+
+
+@dataclass(slots=True)
+class Found:
+    """The results so far."""
+
+    results: list[CalibrationResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a table is meant; None: by its columns."""
+
+    layout: Layout | None = None
+    delimiter: str | None = None
+
+
+def _tell(found: Found, config: Path | None, json_file: Path | None, plot: Path | None) -> None:
+    """Show the results, and keep them where that is wanted."""
+    from calibration.result import merged
+
+    results = found.results
+    if not results:
+        return
     for result in results:
         _show(result)
     write_json(json_file, merged(results))
@@ -83,9 +121,7 @@ def calibrate(
             if result.draw is not None:
                 result.draw(plot.with_name(f"{plot.stem}-light{plot.suffix}"))
     values = {key: value for result in results for key, value in result.settings().items()}
-    if not values:
-        raise IdentificationError("nothing could be identified; see the reasons above")
-    if write and config is not None:
+    if values and config is not None:
         from cartpole.config.edit import write_values
 
         sources = ", ".join(dict.fromkeys(one.source for one in results if one.source))
@@ -93,32 +129,47 @@ def calibrate(
         typer.echo(f"written to {config}; the settings before are in {backup.name}")
 
 
-def _fit_sessions(what: str, paths: list[Path], settings: Config) -> list[CalibrationResult]:
+def _nothing(results: list[CalibrationResult]) -> CartpoleError:
+    """That nothing was identified, with the first reason."""
+    from cartpole.errors import IdentificationError
+
+    reasons = [why for result in results for why in result.refused.values()]
+    return IdentificationError(reasons[0] if reasons else "nothing could be identified")
+
+
+def _fit_sessions(
+    what: str, paths: list[Path], settings: Config, reading: Reading, found: Found
+) -> None:
     """Fits of one recording, or the medians of several."""
-    from calibration.result import combined
+    from calibration.result import CalibrationResult, combined
     from calibration.run import calibrate_recording
     from calibration.sessions import load_recording
     from cartpole.cli.progress import progress
-    from cartpole.errors import UsageError
+    from cartpole.errors import IdentificationError, UsageError
 
     if len(paths) > 1 and what == "all":
         raise UsageError("several recordings are fitted for one part at a time, not for all")
-    results = []
+    results: list[CalibrationResult] = []
     with progress("fitting", len(paths)) as advance:
         for number, path in enumerate(paths):
-            results += calibrate_recording(what, *load_recording(path, settings))
+            recording, used = load_recording(path, settings, reading.layout, reading.delimiter)
+            for line in recording.told:
+                typer.echo(line)
+            try:
+                results += calibrate_recording(what, recording, used)
+            except IdentificationError as error:
+                results.append(CalibrationResult({}, 0.0, {what: str(error)}, source=path.name))
             advance(number + 1, path.name)
     if len(paths) == 1:
-        return results
+        found.results = results
+        return
     for result in results:
-        found = ", ".join(f"{name} {one.value:.5g}" for name, one in result.estimates.items())
-        typer.echo(f"{result.source.split(' ')[0]:30s} {found or 'nothing'}")
-    return [combined(results)]
+        said = ", ".join(f"{name} {one.value:.5g}" for name, one in result.estimates.items())
+        typer.echo(f"{result.source.split(' ')[0]:30s} {said or 'nothing'}")
+    found.results = [combined(results)]
 
 
-def _move(
-    what: str, settings: Config, seed: int, real_time: bool, yes: bool
-) -> list[CalibrationResult]:
+def _move(what: str, settings: Config, seed: int, real_time: bool, yes: bool, found: Found) -> None:
     """Lead the rig of these settings through its motions, and record them."""
     from calibration.run import calibrate_rig, parts_of
     from calibration.simulated import SimulatedLead, pinned
@@ -144,15 +195,8 @@ def _move(
             lead: Lead = LiveLead(teller.motion, keep)
         else:
             lead = SimulatedLead(seed, teller.motion, keep)
-        results = []
-        try:
-            for found in calibrate_rig(what, settings, lead, teller.part):
-                results.append(found)
-        except BaseException:
-            for found in results:  # what was found before is worth knowing
-                _show(found)
-            raise
-        return results
+        for result in calibrate_rig(what, settings, lead, teller.part):
+            found.results.append(result)
 
 
 class Teller:
@@ -212,8 +256,9 @@ def _show(result: CalibrationResult) -> None:
         typer.echo(
             "camera.homography            " + " ".join(f"{h:.5g}" for h in result.homography)
         )
-    for name, why in result.refused.items():
-        typer.echo(f"{name:28s} refused: {why}")
+    for why in dict.fromkeys(result.refused.values()):  # one reason is said once
+        names = ", ".join(name for name, one in result.refused.items() if one == why)
+        typer.echo(f"{names:28s} refused: {why}")
     for note in result.notes:
         typer.echo(f"  {note}")
     if result.source:
