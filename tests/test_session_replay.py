@@ -10,7 +10,7 @@ import pytest
 from support.sessions import HOMED, FakeCore, inputs, write_session
 
 from cartpole.config.schema import Config
-from cartpole.errors import SessionError
+from cartpole.errors import UsageError
 from cartpole.messages import Mode, TickInput, TickRecord
 from cartpole.session.reader import open_session
 from cartpole.session.recover import recover
@@ -143,14 +143,22 @@ def test_cut_session_recovers_and_replays(recording: Path, tmp_path: Path) -> No
 
 
 def test_recover_refuses_to_overwrite_the_broken_file(recording: Path) -> None:
-    with pytest.raises(SessionError):
-        recover(recording, recording)
+    with pytest.raises(UsageError, match="what is read"):
+        recover(recording, recording, force=True)
+    other = recording.with_name("other.mcap")
+    other.write_bytes(b"somebody's")
+    with pytest.raises(UsageError, match="--force"):
+        recover(recording, other)
+    assert other.read_bytes() == b"somebody's"
+    recover(recording, other, force=True)
+    assert open_session(other).metadata
+    other.unlink()
 
 
 def test_recovering_a_whole_file_keeps_everything(recording: Path, tmp_path: Path) -> None:
     saved = tmp_path / "saved.mcap"
     found = recover(recording, saved)
-    assert found.damage == ""
+    assert found.damage == ()
     ours = [(topic, data) for topic, _, _, data in open_session(recording).messages()]
     theirs = [(topic, data) for topic, _, _, data in open_session(saved).messages()]
     assert ours == theirs

@@ -61,6 +61,7 @@ def main() -> None:
     """Entry point: exit 0 done, 1 failed, 2 bad usage or config with one clear line."""
     from cartpole.errors import CartpoleError, ConfigError, UsageError
     from cartpole.kernel_cache import use_kernel_cache
+    from cartpole.shown import shown
 
     if not {"--help", "--version"} & set(sys.argv):
         use_kernel_cache()
@@ -78,10 +79,10 @@ def main() -> None:
     try:
         app()
     except (ConfigError, UsageError) as error:
-        print(f"cartpole: {error}", file=sys.stderr)
+        print(f"cartpole: {shown(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except CartpoleError as error:
-        print(f"cartpole: {error}", file=sys.stderr)
+        print(f"cartpole: {shown(str(error))}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("cartpole: interrupted", file=sys.stderr)

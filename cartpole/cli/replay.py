@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cartpole.cli.common import ConfigOption, JsonOption, SetOption, write_json
+from cartpole.shown import shown
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -29,6 +30,17 @@ def settings_change(
         replacement = load_config(config, overrides or [])
         return lambda _recorded: replacement
     return lambda recorded: loads_config(dump_yaml(recorded), "recorded settings", overrides)
+
+
+def named_code(config: Path | None, overrides: list[str] | None) -> dict[str, str]:
+    """The code that a user names himself, on the command line or in a file given there."""
+    from cartpole.config.load import load_config
+    from cartpole.session.code import CODE, code_named
+
+    if config is not None:
+        return code_named(load_config(config, overrides or []))
+    given = dict(one.split("=", 1) for one in overrides or [] if "=" in one)
+    return {key: given[key] for key in CODE if key in given}
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +70,8 @@ def register(app: typer.Typer) -> None:
         change = settings_change(config, override)
         kind: Literal["inputs", "raw"] = "raw" if source == "raw" else "inputs"
         series = plot is not None
-        result, speed = _replay(session, change, kind, from_time, to_time, realtime, series)
+        named = named_code(config, override)
+        result, speed = _replay(session, change, kind, from_time, to_time, realtime, series, named)
         if plot is not None:
             from cartpole.session.plot import plot_replay
 
@@ -77,23 +90,29 @@ def _replay(
     to_s: float | None,
     realtime: bool,
     keep_series: bool,
+    allowed: dict[str, str],
 ) -> tuple[ReplayResult, float]:
     import math
     import time
 
     from cartpole.cli.progress import announce_compilation
     from cartpole.realtime import freeze_garbage, thaw_garbage
+    from cartpole.session.code import code_told, refuse_code
     from cartpole.session.provenance import git_revision
     from cartpole.session.reader import open_session
     from cartpole.session.replay import replay
 
     session = open_session(path)
+    flown = session.config if change is None else change(session.config)
+    refuse_code(flown, allowed, str(path))
+    for line in code_told(session, flown):
+        print(shown(line))
     announce_compilation()
     inputs = None
     if source == "raw":
         from cartpole.session.redecode import RawInputs
 
-        inputs = RawInputs(session, session.config if change is None else change(session.config))
+        inputs = RawInputs(session, flown)
     begin = time.perf_counter()
     # Nothing here makes cycles worth looking for; the search would cost a third of the time.
     freeze_garbage()
@@ -107,6 +126,7 @@ def _replay(
             on_tick=_Pacer() if realtime else None,
             keep_series=keep_series,
             git=git_revision(),
+            allowed=allowed,
         )
     finally:
         thaw_garbage()
@@ -142,12 +162,13 @@ class _Pacer:
 
 def _tell(result: ReplayResult, speed: float) -> None:
     said = f"{result.compared} ticks compared, {result.duration_s:.1f} s, {speed} x real time"
-    if result.gap_at is not None:
-        said += f"; stopped at a gap before tick {result.gap_at} (the recorder dropped ticks)"
-    if result.truncated:
-        said += "; the recording was cut off at its end"
+    if result.skipped:
+        said += f"; {result.skipped} ticks behind a gap were passed over, up to the next state"
+    for line in result.told:
+        print(shown(line))
     if result.bitwise_equal:
-        print(f"bit for bit the same: {said}")
+        far = " as far as it goes" if result.told else ""
+        print(f"bit for bit the same{far}: {said}")
         return
     print(f"different: {said}")
     if result.first is not None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
+from cartpole.cli.common import (
+    ConfigOption,
+    ForceOption,
+    JsonOption,
+    SetOption,
+    load,
+    write_json,
+)
+from cartpole.shown import shown
 
 if TYPE_CHECKING:
     from cartpole.session.invariants import Violation
@@ -27,8 +35,11 @@ def register(app: typer.Typer) -> None:
         config: ConfigOption = None,
         override: SetOption = None,
         json_path: JsonOption = None,
+        quick: Annotated[
+            bool, typer.Option("--quick", help="trust what is at the end of each file")
+        ] = False,
     ) -> None:
-        _sessions(folder or Path(load(config, override).session.folder), json_path)
+        _sessions(folder or Path(load(config, override).session.folder), json_path, quick)
 
     @app.command(help="Show in which settings, versions and figures two recordings differ.")
     def diff(
@@ -45,30 +56,34 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         _check(session, json_path)
 
-    @app.command(help="Save everything up to the last whole record of a broken recording.")
+    @app.command(help="Save all that is whole in a broken recording, before and behind damages.")
     def recover(
         broken: Annotated[Path, typer.Argument(help="a cut off or damaged recording")],
         output: Annotated[Path, typer.Option("--output", "-o", help="where the rest goes")],
         json_path: JsonOption = None,
+        force: ForceOption = False,
     ) -> None:
-        _recover(broken, output, json_path)
+        _recover(broken, output, json_path, force)
 
 
-def _sessions(folder: Path, json_path: Path | None) -> None:
+def _sessions(folder: Path, json_path: Path | None, quick: bool) -> None:
     from cartpole.errors import SessionError
     from cartpole.session.listing import list_sessions
 
     if not folder.is_dir():
         raise SessionError(f"no folder {folder}: name one, as in `cartpole sessions FOLDER`")
-    entries = list_sessions(folder)
+    entries = list_sessions(folder, quick)
     figures: list[dict[str, Any]] = []
     for entry in entries:
         seconds = entry.summary["duration_s"] if entry.summary is not None else 0.0
-        state = "" if entry.whole else "  (cut off)"
+        state = "" if entry.whole else f"  ({entry.damage or 'cut off'})"
+        code = "".join(f"  runs {named}" for named in entry.code)
         megabytes = entry.size_bytes / 1e6
         print(
-            f"{entry.name:32} {entry.created:25} {seconds:8.1f} s {megabytes:8.1f} MB  "
-            f"{entry.outcome}{state}"
+            shown(
+                f"{entry.name:32} {entry.created[:40]:25} {seconds:8.1f} s {megabytes:8.1f} MB  "
+                f"{entry.outcome}{state}{code}"
+            )
         )
         figures.append(
             {
@@ -76,6 +91,8 @@ def _sessions(folder: Path, json_path: Path | None) -> None:
                 "created": entry.created,
                 "size_bytes": entry.size_bytes,
                 "whole": entry.whole,
+                "damage": entry.damage,
+                "code": list(entry.code),
                 "outcome": entry.outcome,
                 "summary": entry.summary,
             }
@@ -98,7 +115,7 @@ def _diff(first: Path, second: Path, json_path: Path | None) -> None:
     for title, pairs in groups.items():
         print(f"{title}: " + ("the same" if not pairs else ""))
         for name, (one, other) in pairs.items():
-            print(f"  {name:36} {_show(one):>24}  {_show(other)}")
+            print(shown(f"  {name:36} {_show(one):>24}  {_show(other)}"))
     write_json(json_path, groups)
 
 
@@ -109,37 +126,46 @@ def _show(value: Any) -> str:
 
 
 def _check(path: Path, json_path: Path | None) -> None:
+    from cartpole.errors import SessionError
     from cartpole.session.invariants import INVARIANTS, Invariants
     from cartpole.session.reader import open_session
 
     session = open_session(path)
     invariants = Invariants(session.config)
-    violations: list[Violation] = []
-    ticks = 0
+    worst: list[Violation] = []
+    counts: Counter[str] = Counter()
     for tick in session.ticks():
-        violations += invariants.check(tick.record_without_arrays(), tick.truth)
-        ticks += 1
-    counts = Counter(violation.invariant for violation in violations)
-    for violation in violations[:SHOWN]:
-        print(f"{violation.invariant} tick {violation.tick}: {violation.why}")
-    if len(violations) > SHOWN:
-        print(f"... and {len(violations) - SHOWN} more")
+        for violation in invariants.check(tick.record_without_arrays(), tick.truth):
+            counts[violation.invariant] += 1
+            if len(worst) < SHOWN:
+                worst.append(violation)
+    for violation in worst:
+        print(shown(f"{violation.invariant} tick {violation.tick}: {violation.why}"))
+    if counts.total() > SHOWN:
+        print(f"... and {counts.total() - SHOWN} more")
+    for line in session.told():
+        print(shown(line))
     table = {name: counts[name] for name in INVARIANTS}
+    ticks = session.account.whole
     print(f"{ticks} ticks: " + ", ".join(f"{name} {count}" for name, count in table.items()))
-    write_json(json_path, {"ticks": ticks, "violations": table})
-    if violations:
+    figures = {"ticks": ticks, "violations": table, "whole": session.whole}
+    write_json(json_path, {**figures, "missing": session.account.missing, "told": session.told()})
+    if ticks == 0:
+        raise SessionError(f"{path} holds no whole tick: nothing was checked")
+    if counts.total() or not session.whole:
         raise typer.Exit(1)
 
 
-def _recover(broken: Path, output: Path, json_path: Path | None) -> None:
+def _recover(broken: Path, output: Path, json_path: Path | None, force: bool) -> None:
     import dataclasses
 
     from cartpole.session.recover import recover
 
-    found = recover(broken, output)
+    found = recover(broken, output, force)
     print(
         f"{found.ticks} ticks, {found.messages} messages from {found.saved_bytes} of "
         f"{found.total_bytes} bytes saved to {output}"
-        + (f": {found.damage}" if found.damage else "")
     )
+    for line in found.damage:
+        print(shown(line))
     write_json(json_path, dataclasses.asdict(found))

@@ -35,7 +35,8 @@ JSON = dict[str, Any]
 class TickLine:
     """The part of a tick that has no channel of its own, and how many messages stand before it.
 
-    A tick's messages are written together, this one last: a reader collects until it comes.
+    A tick's messages are published at its time: a reader collects until there are as many as this
+    one says, wherever in the file they stand.
     """
 
     index: int
@@ -52,6 +53,9 @@ class TickLine:
     plan: bool
     events: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
+    # Of the measurements put in their canonical order, which came first, second, …; empty: in that
+    # order. None in recordings from before it was written: the file's order is all there is.
+    order: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from cartpole.session.channels import (
     TickLine,
     Trajectory,
 )
+from cartpole.session.order import order_of
 from cartpole.session.packing import unpack_array
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _tick_line(record: TickRecord) -> TickLine:
         record.plan is not None,
         record.events,
         record.answers,
+        order_of(record.input.measurements),
     )
 
 

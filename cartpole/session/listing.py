@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-from mcap.data_stream import ReadDataStream
-from mcap.exceptions import McapError
-from mcap.opcode import Opcode
-from mcap.records import Footer, Metadata, MetadataIndex
+from typing import Any
 
 from cartpole.errors import SessionError
 from cartpole.session import folder
-from cartpole.session.mcap_stream import LARGEST_RECORD, MAGIC, open_stream
+from cartpole.session.code import code_named
 from cartpole.session.reader import Session, open_session
 from cartpole.session.summary import SummaryBuilder
 
-_RECORD = struct.Struct("<BQ")
-_FOOTER_SIZE = _RECORD.size + 20 + len(MAGIC)
+MOST_S = 1e12
 SUMMARY = "summary"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the list; ``error`` says why a file could not be read."""
+    """A line of the list; ``error`` says why a file could not be read, ``code`` which files of code
+    its settings name."""
 
     name: str
     created: str
@@ -36,6 +28,8 @@ class Entry:
     whole: bool
     summary: dict[str, Any] | None
     error: str = ""
+    damage: str = ""
+    code: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -49,24 +43,33 @@ class Entry:
         return "never upright" if self.summary["swing_ups"] else "no swing-up"
 
 
-def list_sessions(where: Path) -> list[Entry]:
+def list_sessions(where: Path, quick: bool = False) -> list[Entry]:
     """The recordings of a folder, oldest first; broken ones are listed as such."""
-    return [describe(path) for path in folder.recordings(where)]
+    return [describe(path, quick) for path in folder.recordings(where)]
 
 
-def describe(path: Path) -> Entry:
-    """One recording's line."""
-    size = sum(part.stat().st_size for part in folder.parts(path))
+def describe(path: Path, quick: bool = False) -> Entry:
+    """One recording's line; nothing that a file holds can make it fail.
+
+    Every chunk's checksum is verified, unless ``quick``: a summary at its end says nothing of what
+    is in the middle.
+    """
+    size = 0
     try:
+        size = sum(part.stat().st_size for part in folder.parts(path))
         session = open_session(path)
         created = session.provenance.get("created", "")
-        stored = stored_summary(session.parts[-1])
-        if stored is not None:
-            return Entry(path.name, created, size, True, stored)
-        summary = summarise(session)
-        return Entry(path.name, created, size, not session.truncated, summary)
-    except SessionError as error:
+        if not quick:
+            session.verify()
+        stored = stored_summary(session)
+        sound = not session.damages and not session.truncated
+        summary = stored if sound and stored is not None else summarise(session)
+        code = code_named(session.config)
+    except (SessionError, OSError) as error:
         return Entry(path.name, "", size, False, None, str(error))
+    damages = len(session.damages)
+    damage = f"damaged in {damages} places" if damages > 1 else "damaged" if damages else ""
+    return Entry(path.name, created, size, sound, summary, "", damage, tuple(code.values()))
 
 
 def summarise(session: Session) -> dict[str, Any] | None:
@@ -76,58 +79,37 @@ def summarise(session: Session) -> dict[str, Any] | None:
         session.config, provenance.get("git", ""), provenance.get("config_sha256", "")
     )
     found = False
-    try:
-        for tick in session.ticks():
-            builder.add(tick.record_without_arrays(), tick.truth, tick.timing)
-            found = True
-    except SessionError:
-        pass  # damaged further on: what came before counts
+    for tick in session.ticks():
+        builder.add(tick.record_without_arrays(), tick.truth, tick.timing)
+        found = True
     return builder.result(str(session.path)) if found else None
 
 
-def stored_summary(path: Path) -> dict[str, Any] | None:
-    """The summary that a whole file carries at its end; None if there is none."""
-    with open_stream(path) as stream:
-        try:
-            return _find_summary(stream)
-        except (McapError, struct.error, ValueError, KeyError, TypeError):
-            return None
+def stored_summary(session: Session) -> dict[str, Any] | None:
+    """The summary that a whole recording carries at its end; None if there is none that fits."""
+    text = session.last_metadata.get(SUMMARY, {}).get("json", "")
+    try:
+        summary = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return summary if isinstance(summary, dict) and _fits(summary) else None
 
 
-def _find_summary(stream: IO[bytes]) -> dict[str, Any] | None:
-    size = os.fstat(stream.fileno()).st_size
-    if size < _FOOTER_SIZE:
-        return None
-    stream.seek(size - _FOOTER_SIZE)
-    tail = stream.read(_FOOTER_SIZE)
-    if tail[0] != Opcode.FOOTER or not tail.endswith(MAGIC):
-        return None
-    start = Footer.read(ReadDataStream(io.BytesIO(tail[_RECORD.size :]))).summary_start
-    if not 0 < start <= size - _FOOTER_SIZE or size - start > LARGEST_RECORD:
-        return None
-    stream.seek(start)
-    section = stream.read(size - _FOOTER_SIZE - start)
-    at = 0
-    while at + _RECORD.size <= len(section):
-        opcode, length = _RECORD.unpack_from(section, at)
-        at += _RECORD.size
-        if opcode == Opcode.METADATA_INDEX:
-            index = MetadataIndex.read(ReadDataStream(io.BytesIO(section[at : at + length])))
-            if index.name == SUMMARY:
-                return _read_summary(stream, index.offset, index.length, size)
-        at += length
-    return None
+def _fits(summary: dict[str, Any]) -> bool:
+    faults = summary.get("faults")
+    return (
+        isinstance(faults, list)
+        and all(isinstance(f, dict) and isinstance(f.get("name"), str) for f in faults)
+        and _is_number(summary.get("duration_s"))
+        and _is_number(summary.get("swing_ups"))
+        and "upright_at_s" in summary
+        and (summary["upright_at_s"] is None or _is_number(summary["upright_at_s"]))
+    )
 
 
-def _read_summary(stream: IO[bytes], offset: int, length: int, size: int) -> dict[str, Any] | None:
-    if not (_RECORD.size < length <= 1 << 20 and offset + length <= size):
-        return None
-    stream.seek(offset)
-    content = stream.read(length)[_RECORD.size :]
-    text = Metadata.read(ReadDataStream(io.BytesIO(content))).metadata["json"]
-    summary = json.loads(text)
-    needed = {"faults", "upright_at_s", "swing_ups", "duration_s"}
-    return summary if isinstance(summary, dict) and needed <= summary.keys() else None
+def _is_number(value: Any) -> bool:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and abs(value) < MOST_S
 
 
 @dataclass(frozen=True, slots=True)

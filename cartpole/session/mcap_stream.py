@@ -1,183 +1,202 @@
-"""Messages of an MCAP file in the order they were written, whatever state the file is in.
+"""Messages of an MCAP file, in the order of the time they were written, whatever the file's state.
 
-Nothing in the file is trusted: a length is checked against the file and a cap before anything is
-allocated, checksums are verified, and every step moves forward. A file that merely ends too early
-is read to its last whole record; a file whose content contradicts itself raises SessionError.
+Chunks are read one after the other; one that is damaged is left out and noted, and reading goes on
+behind it. Where tools have put chunks in another order, that of their ticks is restored; within it
+a reader puts messages together by what they say (``cartpole.session.ticks``).
 """
 
 from __future__ import annotations
 
 import io
-import os
-import stat
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.records import Attachment, Channel, Chunk, Metadata, Schema
+from mcap.records import Channel, Chunk
 
 from cartpole.errors import SessionError
+from cartpole.session.channels import CHANNELS
+from cartpole.session.mcap_scan import LARGEST_CHUNK, RECORD, Contents, Scan, open_stream, scan
 
-MAGIC = b"\x89MCAP0\r\n"
-LARGEST_RECORD = 64 << 20
-LARGEST_HEAD_ITEMS = 4096  # schemas, channels, attachments and metadata in one file
-_RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
+_BARE_AT_ONCE = 1 << 20
+_FEED = 4096
+_FAILURES = (McapError, SessionError, struct.error, UnicodeDecodeError, ValueError)
 
 Message = tuple[str, int, int, bytes]  # topic, log time [ns], publish time [ns], data
-
-
-@dataclass(slots=True)
-class Contents:
-    """What a file says besides its messages; it grows while the file is read."""
-
-    schemas: dict[int, Schema] = field(default_factory=dict)
-    channels: dict[int, Channel] = field(default_factory=dict)
-    attachments: dict[str, bytes] = field(default_factory=dict)
-    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
-    whole: bool = False  # the end mark was reached
-    good_bytes: int = 0  # up to the last whole record
-
-    def _count(self) -> int:
-        return len(self.schemas) + len(self.channels) + len(self.attachments) + len(self.metadata)
-
-    def take(self, opcode: int, content: bytes) -> None:
-        """Keep a record that is no message; others are passed over."""
-        stream = ReadDataStream(io.BytesIO(content))
-        if opcode == Opcode.SCHEMA:
-            schema = Schema.read(stream)
-            self.schemas[schema.id] = schema
-        elif opcode == Opcode.CHANNEL:
-            channel = Channel.read(stream)
-            self.channels[channel.id] = channel
-        elif opcode == Opcode.ATTACHMENT:
-            _check_attachment(content)
-            attachment = Attachment.read(stream)
-            self.attachments[attachment.name] = attachment.data
-        elif opcode == Opcode.METADATA:
-            metadata = Metadata.read(stream)
-            self.metadata[metadata.name] = metadata.metadata
-        if self._count() > LARGEST_HEAD_ITEMS:
-            raise SessionError("the file declares too many channels or attachments")
-
-
-def _check_attachment(content: bytes) -> None:
-    if len(content) < 4 or zlib.crc32(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
-        raise SessionError("an attachment's checksum is wrong")
-
-
-def open_stream(path: Path) -> IO[bytes]:
-    """Open a regular file that begins like MCAP; raises SessionError."""
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise SessionError(f"cannot read {path}: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode) or stream.read(len(MAGIC)) != MAGIC:
-        stream.close()
-        raise SessionError(f"{path} is not a recording (no MCAP file)")
-    return stream
+Names = dict[int, str | None]  # topic of each channel; None: passed over
 
 
 def messages(
-    path: Path, contents: Contents, skip: frozenset[str] = frozenset()
+    source: Path | Scan, contents: Contents | None = None, skip: frozenset[str] = frozenset()
 ) -> Iterator[Message]:
-    """The messages in file order but for topics to skip; ``contents`` fills along the way.
+    """The messages but for topics to skip. What is damaged is noted in ``contents`` and left out.
 
-    Raises SessionError where the file is damaged: what came before was whole.
+    Raises SessionError only if the file is no MCAP file or cannot be read at all.
     """
-    with open_stream(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        while True:
-            contents.good_bytes = stream.tell()
-            record = _next_record(stream, size)
-            if record is None:
-                return
-            opcode, content = record
-            try:
-                if opcode == Opcode.CHUNK:
-                    yield from _chunk_messages(content, contents, skip)
-                elif opcode == Opcode.MESSAGE:
-                    message = _message(content, 0, len(content), contents, skip)
-                    if message is not None:
-                        yield message
-                elif opcode == Opcode.DATA_END:
-                    contents.whole = True
-                    return
-                else:
-                    contents.take(opcode, content)
-            except (McapError, struct.error, UnicodeDecodeError, ValueError) as error:
-                raise SessionError(_damage(path, contents.good_bytes, error)) from None
-            except SessionError as error:
-                raise SessionError(_damage(path, contents.good_bytes, error)) from None
+    found = source if isinstance(source, Scan) else scan(source)
+    noted = found.contents if contents is None else contents
+    with open_stream(found.path) as stream:
+        names = _Names(found, skip)
+        for k in _order(found, stream):
+            offset, length = found.offsets[k], found.lengths[k]
+            if found.chunked[k]:
+                yield from _of_chunk(stream, offset, length, names, noted)
+            else:
+                yield from _of_bare(stream, offset, length, names, noted)
 
 
-def _damage(path: Path, offset: int, error: Exception) -> str:
-    what = str(error) or type(error).__name__
-    return f"{path} is damaged at byte {offset} ({what}); `cartpole recover` saves what is before"
+class _BrokenBlock(SessionError):
+    """A chunk of which only the first blocks can be unpacked, without a checksum of their own."""
+
+    def __init__(self, why: str, before: bytes) -> None:
+        super().__init__(f"{why} (the first {len(before)} bytes can)" if before else why)
+        self.before = before
 
 
-def _next_record(stream: IO[bytes], size: int) -> tuple[int, bytes] | None:
-    """The next whole record, or None where the file ends."""
-    head = stream.read(_RECORD.size)
-    if len(head) < _RECORD.size:
+def verify(found: Scan) -> None:
+    """Read every chunk; what is damaged is noted in the scan's contents."""
+    with open_stream(found.path) as stream:
+        for k, chunk in enumerate(found.chunked):
+            if chunk:
+                _unpacked(stream, found.offsets[k], found.lengths[k], found.contents)
+
+
+class _Names:
+    """Topics by channel number; declared in the file, or, where that is lost, as we number them."""
+
+    def __init__(self, found: Scan, skip: frozenset[str]) -> None:
+        self._skip = skip
+        self._own = found.contents.metadata.get("part") is not None
+        self.topics: Names = {}
+        for channel in found.contents.channels.values():
+            self.declare(channel)
+
+    def declare(self, channel: Channel) -> None:
+        """A channel that the file declares."""
+        if channel.id not in self.topics:
+            self.topics[channel.id] = None if channel.topic in self._skip else channel.topic
+
+    def assumed(self, number: int) -> str | None:
+        """The topic of a channel whose declaration was lost; SessionError if nobody can know."""
+        own = list(CHANNELS)
+        if not self._own or not 0 < number <= len(own):
+            raise SessionError(f"a message on channel {number}, which is not declared")
+        topic = own[number - 1]
+        self.topics[number] = None if topic in self._skip else topic
+        return self.topics[number]
+
+
+def _of_chunk(
+    stream: IO[bytes], offset: int, length: int, names: _Names, contents: Contents
+) -> Iterator[Message]:
+    data = _unpacked(stream, offset, length, contents)
+    if data is not None:
+        yield from _of_records(data, offset, names, contents)
+
+
+def _unpacked(stream: IO[bytes], offset: int, length: int, contents: Contents) -> bytes | None:
+    try:
+        stream.seek(offset + RECORD.size)
+        content = stream.read(length - RECORD.size)
+        chunk = Chunk.read(ReadDataStream(io.BytesIO(content)))
+    except _FAILURES as error:
+        contents.damage(offset, length, str(error) or type(error).__name__)
         return None
-    opcode, length = _RECORD.unpack(head)
-    if length > size - stream.tell():
+    try:
+        return decompress(chunk)
+    except _BrokenBlock as error:
+        contents.damage(offset, length, str(error))
+        return error.before
+    except _FAILURES as error:
+        contents.damage(offset, length, str(error) or type(error).__name__)
         return None
-    if length > LARGEST_RECORD or opcode == 0:
-        raise SessionError(
-            f"{stream.name} is damaged at byte {stream.tell() - _RECORD.size} (a record of kind "
-            f"{opcode} with {length} bytes); `cartpole recover` saves what is before"
-        )
-    return opcode, stream.read(length)
 
 
-def _chunk_messages(content: bytes, contents: Contents, skip: frozenset[str]) -> Iterator[Message]:
-    data = decompress(Chunk.read(ReadDataStream(io.BytesIO(content))))
+def _of_bare(
+    stream: IO[bytes], offset: int, length: int, names: _Names, contents: Contents
+) -> Iterator[Message]:
+    """Bare messages, as many at once as memory should hold."""
+    end = offset + length
+    rest = b""
+    while offset < end:
+        stream.seek(offset)
+        data = rest + stream.read(min(_BARE_AT_ONCE, end - offset))
+        at = 0
+        while at + RECORD.size <= len(data):
+            _, size = RECORD.unpack_from(data, at)
+            if at + RECORD.size + size > len(data):
+                break
+            at += RECORD.size + size
+        yield from _of_records(data[:at], offset, names, contents)
+        if at == 0 and len(data) >= LARGEST_CHUNK:
+            contents.damage(offset, end - offset, "a message of more than memory should hold")
+            return
+        offset += len(data) - len(rest)
+        rest = data[at:]
+
+
+def _of_records(data: bytes, offset: int, names: _Names, contents: Contents) -> Iterator[Message]:
     at, end = 0, len(data)
+    topics = names.topics
+    unpack_record, unpack_message = RECORD.unpack_from, _MESSAGE.unpack_from
     while at < end:
-        opcode, length = _RECORD.unpack_from(data, at)
-        at += _RECORD.size
-        if length > end - at:
-            raise SessionError("a record reaches beyond its chunk")
-        if opcode == Opcode.MESSAGE:
-            message = _message(data, at, at + length, contents, skip)
-            if message is not None:
-                yield message
-        else:
-            contents.take(opcode, data[at : at + length])
-        at += length
+        try:
+            opcode, length = unpack_record(data, at)
+            at += 9
+            if length > end - at:
+                raise SessionError("a record reaches beyond its chunk")
+            if opcode == 5:
+                number, _, log_time, publish_time = unpack_message(data, at)
+                topic = topics[number] if number in topics else names.assumed(number)
+                if topic is not None:
+                    yield topic, log_time, publish_time, data[at + 22 : at + length]
+            elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
+                contents.take(opcode, data[at : at + length])
+                if opcode == Opcode.CHANNEL:
+                    names.declare(Channel.read(ReadDataStream(io.BytesIO(data[at : at + length]))))
+            at += length
+        except _FAILURES as error:
+            contents.damage(offset, 0, f"the rest of a chunk: {error}")
+            return
 
 
-def _message(
-    data: bytes, start: int, end: int, contents: Contents, skip: frozenset[str]
-) -> Message | None:
-    if end - start < _MESSAGE.size:
-        raise SessionError("a message is too short")
-    number, _, log_time, publish_time = _MESSAGE.unpack_from(data, start)
-    channel = contents.channels.get(number)
-    if channel is None:
-        raise SessionError(f"a message on channel {number}, which is not declared")
-    if channel.topic in skip:
-        return None
-    return channel.topic, log_time, publish_time, data[start + _MESSAGE.size : end]
+def _order(found: Scan, stream: IO[bytes]) -> list[int]:
+    """Regions as their ticks were written; file order unless a tool has changed that."""
+    ends = [end for end, chunk in zip(found.ends, found.chunked, strict=True) if chunk]
+    if ends == sorted(ends):
+        return list(range(len(found.offsets)))
+    # Times in a chunk's head have no checksum: the ticks themselves decide.
+    latest: list[int] = []
+    silent = Contents()
+    ticks_only = frozenset(CHANNELS) - {"/tick"}
+    for k, (offset, length) in enumerate(zip(found.offsets, found.lengths, strict=True)):
+        before = latest[-1] if latest else 0
+        publish = 0
+        if found.chunked[k]:
+            names = _Names(found, ticks_only)
+            for message in _of_chunk(stream, offset, length, names, silent):
+                publish = max(publish, message[2])
+        latest.append(publish or before)
+    return sorted(range(len(latest)), key=lambda k: (latest[k], k))
 
 
 def decompress(chunk: Chunk) -> bytes:
     """A chunk's records; raises SessionError on a wrong size, method or checksum."""
     size = chunk.uncompressed_size
-    if size > LARGEST_RECORD:
+    if size > LARGEST_CHUNK:
         raise SessionError(f"a chunk claims {size} bytes")
     if chunk.compression == "":
         data = chunk.data
     elif chunk.compression == "zstd":
         data = _zstd(chunk.data, size)
+    elif chunk.compression == "lz4":
+        data = _lz4(chunk.data, size)
     else:
         raise SessionError(f"unknown compression {chunk.compression[:20]!r}")
     if len(data) != size:
@@ -193,7 +212,34 @@ def _zstd(data: bytes, size: int) -> bytes:
     try:
         if zstandard.frame_content_size(data) > size:
             raise SessionError("a chunk's size is not what it claims")
-        decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_RECORD)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_CHUNK)
         return decompressor.decompress(data, max_output_size=size) if size else b""
     except zstandard.ZstdError as error:
+        steps = zstandard.ZstdDecompressor(max_window_size=LARGEST_CHUNK).decompressobj()
+        before = _whole_blocks(steps.decompress, data, size, zstandard.ZstdError)
+        raise _BrokenBlock(f"a chunk cannot be decompressed: {error}", before) from None
+
+
+def _whole_blocks(
+    feed: Callable[[bytes], bytes], data: bytes, size: int, failure: type[Exception]
+) -> bytes:
+    """What comes out before the first block that is broken."""
+    out = bytearray()
+    try:
+        for at in range(0, len(data), _FEED):
+            out += feed(data[at : at + _FEED])
+            if len(out) > size:
+                return b""
+    except failure:
+        pass
+    return bytes(out)
+
+
+def _lz4(data: bytes, size: int) -> bytes:
+    import lz4.frame
+
+    try:
+        unpacked: bytes = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size + 1)
+    except (RuntimeError, EOFError, MemoryError) as error:
         raise SessionError(f"a chunk cannot be decompressed: {error}") from None
+    return unpacked

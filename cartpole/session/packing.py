@@ -41,6 +41,17 @@ def check_size(data: bytes) -> None:
         )
 
 
+def state_index(data: bytes) -> int:
+    """The tick after which the controller was in a packed state; SessionError if it is none."""
+    try:
+        index = orjson.loads(data)["index"]
+    except (ValueError, KeyError, TypeError):
+        raise SessionError("a recorded state is not JSON of one") from None
+    if type(index) is not int:
+        raise SessionError("a recorded state has no index")
+    return index
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _pack_array(value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import cartpole
 from cartpole.config.load import config_sha256
+from cartpole.session.code import code_provenance
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -54,11 +55,13 @@ def versions() -> dict[str, str]:
 
 
 def provenance(config: Config, git: str | None = None) -> dict[str, str]:
-    """What a recording says of its making; ``git`` saves asking for the revision."""
+    """What a recording says of its making, of code that its settings name too; ``git`` saves asking
+    for the revision."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_revision() if git is None else git,
         "config_sha256": config_sha256(config),
         "seed": str(config.sim.seed),
         **versions(),
+        **code_provenance(config),
     }

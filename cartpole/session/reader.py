@@ -8,118 +8,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cartpole.errors import SessionError
-from cartpole.messages import (
-    Command,
-    Estimate,
-    Fault,
-    HomingResult,
-    Measurement,
-    Plan,
-    Reference,
-    Request,
-    TickInput,
-    TickRecord,
-    TickTiming,
-)
-from cartpole.rules.control import settings_of
+from cartpole.errors import ConfigError, SessionError
+from cartpole.messages import HomingResult
 from cartpole.session import folder
-from cartpole.session.channels import (
-    CHANNELS,
-    Event,
-    Picture,
-    PlanLine,
-    RawBytes,
-    RequestLine,
-    TickLine,
-    Trajectory,
-    Truth,
-)
-from cartpole.session.codec import decoder, trajectory_arrays
-from cartpole.session.mcap_stream import Contents, Message, messages
+from cartpole.session.channels import CHANNELS, Event, Picture, RawBytes
+from cartpole.session.mcap_scan import Contents, Damage, Scan, scan
+from cartpole.session.mcap_stream import Message, messages, verify
 from cartpole.session.packing import check_size
+from cartpole.session.settings import recorded_config
+from cartpole.session.ticks import (
+    DECODE,
+    NO_PART_OF_A_TICK,
+    Account,
+    Assembler,
+    RecordedTick,
+)
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from cartpole.config.schema import Config
     from cartpole.control.memory import CoreMemory
     from cartpole.vision.frame import Pixels
 
-_DECODE = {topic: decoder(kind) for topic, kind in CHANNELS.items()}
-_MEASUREMENTS = ("/encoder", "/detection", "/board", "/link")
-_NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event", "/state"})
-_STATELESS = frozenset(CHANNELS) - {"/tick", "/state"}
-_MOST_IN_A_TICK = 100_000
-Vector4 = tuple[float, float, float, float]
+__all__ = ["RawPiece", "RecordedFrame", "RecordedTick", "Session", "open_session"]
 
-
-@dataclass(frozen=True, slots=True)
-class RecordedTick:
-    """One tick as recorded; ``exact`` is the JSON of estimate, plan and command as written."""
-
-    line: TickLine
-    input: TickInput
-    estimate: Estimate | None
-    plan: PlanLine | None
-    command: Command
-    faults: tuple[Fault, ...]
-    truth: Vector4 | None
-    timing: TickTiming | None
-    exact: dict[str, bytes]
-
-    @property
-    def trajectory(self) -> Trajectory | None:
-        """The whole plan, kept of every fifth one."""
-        data = self.exact.get("/plan_trajectory")
-        return None if data is None else _DECODE["/plan_trajectory"](data)
-
-    def record(self) -> TickRecord:
-        """The tick's record; a plan whose arrays were not kept has empty ones."""
-        return self._record(self.trajectory)
-
-    def record_without_arrays(self) -> TickRecord:
-        """The tick's record with an empty plan: much faster where arrays are not needed."""
-        return self._record(None)
-
-    def _record(self, trajectory: Trajectory | None) -> TickRecord:
-        line = self.line
-        return TickRecord(
-            line.index,
-            self.input,
-            line.mode,
-            line.armed,
-            line.homed,
-            self.estimate,
-            self._plan(trajectory),
-            self.command,
-            line.target_m,
-            self.faults,
-            line.events,
-            line.answers,
-        )
-
-    def _plan(self, trajectory: Trajectory | None) -> Plan | None:
-        plan = self.plan
-        if plan is None:
-            return None
-        if trajectory is not None:
-            times, states, inputs = trajectory_arrays(trajectory)
-        else:
-            times, states, inputs = np.empty(0), np.empty((0, 5)), np.empty(0)
-        return Plan(
-            plan.start_ns,
-            plan.status,
-            plan.newton_steps,
-            plan.kkt_residual,
-            plan.cost,
-            plan.candidate,
-            times,
-            states,
-            inputs,
-        )
+_ALL_BUT = {topic: frozenset(CHANNELS) - {topic} for topic in CHANNELS}
+LARGEST_PICTURE = 8 << 20
+LARGEST_PIECE = 1 << 20
+SHOWN_DAMAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +67,25 @@ class RawPiece:
 
 
 class Session:
-    """An opened recording with its continuations; every iteration reads it anew, in file order."""
+    """An opened recording with its continuations; every iteration reads it anew.
+
+    ``account`` says what the last reading of its ticks found, ``damages`` what is broken.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.parts = folder.parts(path)
-        self.contents = Contents()
-        for _ in messages(path, self.contents):  # everything before the first message
-            break
+        self.account = Account()
+        self._scans = [scan(path)]
+
+    @property
+    def contents(self) -> Contents:
+        """What its first file says besides messages."""
+        return self._scans[0].contents
 
     @property
     def metadata(self) -> dict[str, dict[str, str]]:
-        """Named sets of texts: ``provenance``, ``start``, ``part``."""
+        """Named sets of texts: ``provenance``, ``start``, ``part``, ``summary``."""
         return self.contents.metadata
 
     @property
@@ -169,16 +95,42 @@ class Session:
 
     @property
     def truncated(self) -> bool:
-        """True if the recording ends without its end mark; known after it was read through."""
-        return not self.contents.whole
+        """True if a file of it ends without its end mark."""
+        return not all(one.contents.whole for one in self._all_scans())
+
+    @property
+    def damages(self) -> list[Damage]:
+        """What could not be used; all of it is known after the recording was read through."""
+        return [damage for one in self._scans for damage in one.contents.damages]
+
+    def told(self) -> list[str]:
+        """What the last reading left out and why, a line each; nothing for a sound recording."""
+        lines = self.account.told()
+        damages = self.damages
+        lines += [f"damaged: {damage}" for damage in damages[:SHOWN_DAMAGES]]
+        if len(damages) > SHOWN_DAMAGES:
+            lines.append(f"damaged in {len(damages) - SHOWN_DAMAGES} more places")
+        if self.truncated:
+            lines.append("it ends without its end mark")
+        return lines
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last reading found everything that was written."""
+        account = self.account
+        lost = account.missing or account.left_out or self.damages
+        return not lost and not self.truncated
 
     @cached_property
     def config(self) -> Config:
         """The settings it was made with; raises SessionError if there are none that fit."""
-        data = self.contents.attachments.get("config.json")
-        if data is None:
-            raise SessionError(f"{self.path} holds no settings (cut off at its very beginning?)")
-        return _config(data, str(self.path))
+        for one in self._all_scans():
+            attached = one.contents.attachments
+            if "config.json" in attached:
+                return recorded_config(attached["config.json"], str(self.path))
+            if "config.yaml" in attached:
+                return _settings_of_yaml(attached["config.yaml"], str(self.path))
+        raise SessionError(f"{self.path} holds no settings (cut off or damaged at its beginning?)")
 
     @cached_property
     def homed(self) -> HomingResult | None:
@@ -194,18 +146,21 @@ class Session:
 
     @cached_property
     def state(self) -> CoreMemory | None:
-        """What the controller remembered before the first tick, if that was not the run's first.
+        """What the controller remembered before the first tick, if that was recorded."""
+        first = next(iter(Assembler(Account()).ticks(self.messages(NO_PART_OF_A_TICK))), None)
+        return None if first is None else self.state_before(first)
+
+    def state_before(self, tick: RecordedTick) -> CoreMemory | None:
+        """What the controller remembered before a tick; None where that was not recorded.
 
         SessionError if it is not what a controller remembers.
         """
-        for topic, _, _, data in self.messages(_STATELESS):
-            if topic == "/tick":
-                return None
-            if topic == "/state":
-                check_size(data)
-                state: CoreMemory = _DECODE[topic](data)
-                return state
-        return None
+        data = tick.state_before
+        if data is None:
+            return None
+        check_size(data)
+        state: CoreMemory = DECODE["/state"](data)
+        return state
 
     @property
     def first_number(self) -> int:
@@ -213,124 +168,76 @@ class Session:
         number = self.contents.metadata.get("part", {}).get("number", "1")
         return int(number) if number.isdecimal() and len(number) < 9 else 1
 
+    @property
+    def last_metadata(self) -> dict[str, dict[str, str]]:
+        """The metadata of its last file, where the summary is."""
+        return self._all_scans()[-1].contents.metadata
+
+    def verify(self) -> None:
+        """Read every chunk for its checksum; what is broken is in ``damages`` then."""
+        for one in self._all_scans():
+            verify(one)
+
     def messages(self, skip: frozenset[str] = frozenset()) -> Iterator[Message]:
         """(topic, log time, publish time, data) of all channels and parts but for ``skip``."""
-        for number, path in enumerate(self.parts):
-            contents = self.contents if number == 0 else Contents()
-            yield from messages(path, contents, skip)
-            self.contents.whole = contents.whole
+        for one in self._all_scans():
+            yield from messages(one, skip=skip)
 
     def ticks(self) -> Iterator[RecordedTick]:
-        """The whole ticks; one that was cut off at the end is left out."""
-        gathered = _Gathered()
-        for topic, _, _, data in self.messages(_NO_PART_OF_A_TICK):
-            if topic == "/tick":
-                tick = gathered.close(_DECODE[topic](data))
-                gathered = _Gathered()
-                if tick is not None:
-                    yield tick
-            else:
-                gathered.take(topic, data)
+        """The whole ticks, in their order; ``account`` tells what is missing."""
+        self.account = Account()
+        yield from Assembler(self.account).ticks(self.messages(NO_PART_OF_A_TICK))
 
     def frames(self) -> Iterator[RecordedFrame]:
         """The pictures; in the order of the file."""
-        for topic, _, _, data in self.messages():
-            if topic == "/frame":
-                picture: Picture = _DECODE[topic](data)
-                yield RecordedFrame(picture.t_ns, picture.sequence, _bytes(picture.data))
+        for data in self._of("/frame", LARGEST_PICTURE):
+            picture: Picture = DECODE["/frame"](data)
+            yield RecordedFrame(picture.t_ns, picture.sequence, _bytes(picture.data))
 
     def raw(self) -> Iterator[RawPiece]:
         """The serial lines' bytes."""
-        for topic, _, _, data in self.messages():
-            if topic == "/raw":
-                piece: RawBytes = _DECODE[topic](data)
-                yield RawPiece(piece.t_ns, piece.link, piece.direction, _bytes(piece.data))
+        for data in self._of("/raw", LARGEST_PIECE):
+            piece: RawBytes = DECODE["/raw"](data)
+            yield RawPiece(piece.t_ns, piece.link, piece.direction, _bytes(piece.data))
 
     def events(self) -> Iterator[Event]:
         """What was noted outside of ticks."""
-        for topic, _, _, data in self.messages():
-            if topic == "/event":
-                yield _DECODE[topic](data)
+        for data in self._of("/event", LARGEST_PIECE):
+            yield DECODE["/event"](data)
+
+    def table(self, topic: str) -> DataFrame:
+        """A channel (``estimate``, ``command``, ``encoder``, …) as a pandas DataFrame.
+
+        See :func:`cartpole.session.frame.table`; needs pandas, raises UsageError without.
+        """
+        from cartpole.session.frame import table
+
+        return table(self, topic)
+
+    def _of(self, topic: str, most: int) -> Iterator[bytes]:
+        for _, _, _, data in self.messages(_ALL_BUT[topic]):
+            if len(data) > most:
+                raise SessionError(f"{self.path}: a message of {len(data)} bytes on {topic}")
+            yield data
+
+    def _all_scans(self) -> list[Scan]:
+        for path in self.parts[len(self._scans) :]:
+            try:
+                self._scans.append(scan(path))
+            except SessionError as error:
+                broken = Scan(path)
+                broken.contents.damage(0, path.stat().st_size, str(error))
+                self._scans.append(broken)
+        return self._scans
 
 
-class _Gathered:
-    """The messages of a tick, until its closing line comes."""
-
-    def __init__(self) -> None:
-        self.measurements: list[Measurement] = []
-        self.requests: list[Request] = []
-        self.faults: list[Fault] = []
-        self.single: dict[str, Any] = {}
-        self.exact: dict[str, bytes] = {}
-
-    def take(self, topic: str, data: bytes) -> None:
-        if topic in _MEASUREMENTS:
-            self.measurements.append(_DECODE[topic](data))
-        elif topic in ("/estimate", "/plan", "/command"):
-            self.single[topic] = _DECODE[topic](data)
-            self.exact[topic] = data
-        elif topic == "/plan_trajectory":
-            self.exact[topic] = data
-        elif topic in ("/truth", "/timing"):
-            self.single[topic] = _DECODE[topic](data)
-        elif topic == "/request":
-            self.requests.append(_request(_DECODE[topic](data)))
-        elif topic == "/fault":
-            self.faults.append(_DECODE[topic](data))
-        if len(self.measurements) + len(self.requests) + len(self.faults) > _MOST_IN_A_TICK:
-            raise SessionError("a tick with more measurements than memory should hold")
-
-    def close(self, line: TickLine) -> RecordedTick | None:
-        """The tick, or None if part of it is missing."""
-        found = self.single
-        whole = (
-            len(self.measurements) == line.measurements
-            and len(self.requests) == line.requests
-            and len(line.answers) in (0, line.requests)
-            and len(self.faults) == line.faults
-            and ("/estimate" in found) == line.estimate
-            and ("/plan" in found) == line.plan
-            and "/command" in found
-        )
-        if not whole:
-            return None
-        truth: Truth | None = found.get("/truth")
-        return RecordedTick(
-            line,
-            TickInput(
-                line.now_ns, tuple(self.measurements), tuple(self.requests), line.newton_budget
-            ),
-            found.get("/estimate"),
-            found.get("/plan"),
-            found["/command"],
-            tuple(self.faults),
-            truth.state if truth is not None else None,
-            found.get("/timing"),
-            self.exact,
-        )
-
-
-def _request(line: RequestLine) -> Request:
-    import orjson
-
-    told = None
-    if line.config is not None:
-        told = settings_of(_config(orjson.dumps(line.config), "a recorded request"))
-    reference: Reference | None = line.reference
-    return Request(line.kind, line.value, reference, told)
-
-
-def _config(data: bytes, source: str) -> Config:
-    from pydantic import ValidationError
-
-    from cartpole.config.schema import Config
+def _settings_of_yaml(data: bytes, source: str) -> Config:
+    from cartpole.config.load import loads_config
 
     try:
-        return Config.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SessionError(f"{source}: settings do not fit: {where}: {first['msg']}") from None
+        return loads_config(data.decode(), source)
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise SessionError(f"{source}: settings do not fit: {error}") from None
 
 
 def _bytes(text: str) -> bytes:

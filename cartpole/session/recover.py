@@ -7,55 +7,50 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cartpole.errors import SessionError
 from cartpole.session.channels import CHANNELS
 from cartpole.session.container import Container
 from cartpole.session.listing import SUMMARY, summarise
-from cartpole.session.mcap_stream import Contents, messages
+from cartpole.session.outputs import written
 from cartpole.session.reader import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was saved; ``damage`` says why reading ended, empty for a whole file."""
+    """What was saved; ``damage`` says what is lost, a line each, nothing for a whole recording."""
 
     messages: int
     ticks: int
-    saved_bytes: int  # of the broken file
+    saved_bytes: int  # of the broken recording
     total_bytes: int
-    damage: str
+    damage: tuple[str, ...]
 
 
-def recover(broken: Path, output: Path) -> Recovery:
-    """Copy everything up to the last whole record into a new, indexed file.
+def recover(broken: Path, output: Path, force: bool = False) -> Recovery:
+    """Copy all that is whole, before and behind damages, into a new, indexed file.
 
-    Raises SessionError if the file is no recording at all or not even its head is whole.
+    Raises SessionError if the file is no recording at all or its settings are lost, UsageError if
+    the output is the input or exists and ``force`` is not given.
     """
-    if output.exists() and output.samefile(broken):
-        raise SessionError("the recovered file must be another one than the broken one")
-    Session(broken).config  # noqa: B018  raises if the head is lost
-    contents = Contents()
-    source = messages(broken, contents)
-    first = next(source, None)
-    damage, count, ticks = "", 0, 0
-    with output.open("wb") as stream:
-        container = Container(stream, contents.attachments, contents.metadata)
-        message = first
-        while message is not None:
-            topic, log_time, publish_time, data = message
+    session = Session(broken)
+    session.config  # noqa: B018  raises if the head is lost
+    metadata = {name: one for name, one in session.metadata.items() if name != SUMMARY}
+    count = 0
+    with (
+        written(output, inputs=session.parts, force=force) as beside,
+        beside.open("wb") as stream,
+    ):
+        container = Container(stream, session.contents.attachments, metadata)
+        for topic, log_time, publish_time, data in session.messages():
             if topic in CHANNELS:
                 container.add([(topic, log_time, data)], publish_time)
                 count += 1
-                ticks += topic == "/tick"
-            try:
-                message = next(source, None)
-            except SessionError as error:
-                damage, message = str(error), None
-        figures = summarise(Session(broken))
+        figures = summarise(session)
         if figures is not None:
             container.add_metadata(SUMMARY, {"json": json.dumps(figures, allow_nan=False)})
         container.finish()
         os.fsync(stream.fileno())
-    if not damage and not contents.whole:
-        damage = "the file ends too early"
-    return Recovery(count, ticks, contents.good_bytes, broken.stat().st_size, damage)
+    total = sum(part.stat().st_size for part in session.parts)
+    lost = sum(one.length for one in session.damages)
+    return Recovery(
+        count, session.account.whole, max(0, total - lost), total, tuple(session.told())
+    )

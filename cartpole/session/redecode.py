@@ -25,10 +25,10 @@ from cartpole.rules.firmware_bridge import link_rules
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.session.reader import RawPiece, RecordedFrame, RecordedTick, Session
-    from cartpole.session.resume import Core
+    from cartpole.session.replay import Hints
     from cartpole.vision.tracker import Tracker
 
-MOST_PICTURE_BYTES = 512 << 20
+MOST_PICTURE_BYTES = 96 << 20
 
 
 class _Decoder(Protocol):
@@ -83,7 +83,7 @@ class RawInputs:
         self._frames = _frames(session) if config.camera.source != "none" else {}
         self._tracker: Tracker | None = None
 
-    def __call__(self, core: Core) -> Iterator[tuple[RecordedTick, TickInput]]:
+    def __call__(self, core: Hints) -> Iterator[tuple[RecordedTick, TickInput]]:
         """Ticks with their new inputs; ``core`` tells the tracker where to look."""
         for tick in self._session.ticks():
             measurements = self._camera(self._serial(tick), core)
@@ -106,7 +106,9 @@ class RawInputs:
         after = tuple(item for item in recorded[place:] if not isinstance(item, kinds))
         return before + samples + after
 
-    def _camera(self, measurements: tuple[Measurement, ...], core: Core) -> tuple[Measurement, ...]:
+    def _camera(
+        self, measurements: tuple[Measurement, ...], core: Hints
+    ) -> tuple[Measurement, ...]:
         if not self._frames:
             return measurements
         return tuple(
@@ -114,7 +116,7 @@ class RawInputs:
             for item in measurements
         )
 
-    def _track(self, recorded: Detection, core: Core) -> Detection:
+    def _track(self, recorded: Detection, core: Hints) -> Detection:
         frame = self._frames.get(recorded.sequence)
         if frame is None:
             return recorded

@@ -12,19 +12,21 @@ import math
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cartpole.errors import SessionError
 from cartpole.messages import NANOSECONDS, Request, TickInput
 from cartpole.rules.control import config_of, settings_of
+from cartpole.session.code import refuse_requested_code
 from cartpole.session.codec import encode, plan_line
-from cartpole.session.resume import FAILURES, Core, CoreFactory, begin, controller
+from cartpole.session.resume import FAILURES, Core, CoreFactory, Resumption, controller
 from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.messages import TickRecord
-    from cartpole.session.reader import RecordedTick, Session
+    from cartpole.messages import DetectionHint, TickRecord
+    from cartpole.session.reader import Session
+    from cartpole.session.ticks import Gap, RecordedTick
 
 STATE_SIGNALS = ("p_m", "v_m_s", "theta_rad", "omega_rad_s")
 READ_AHEAD = 100  # ticks
@@ -33,7 +35,15 @@ SIGNALS = (*STATE_SIGNALS, "u_m_s", "plan_cost", "newton_steps")
 
 Change = Callable[["Config"], "Config"]
 # Given the controller, the recorded ticks with the inputs to feed instead.
-Inputs = Callable[[Core], "Iterator[tuple[RecordedTick, TickInput]]"]
+Inputs = Callable[["Hints"], "Iterator[tuple[RecordedTick, TickInput]]"]
+
+
+class Hints(Protocol):
+    """Who says where the pole is expected."""
+
+    def hint(self, t_ns: int) -> DetectionHint | None:
+        """Where the tracker should look."""
+        ...
 
 
 @dataclass(slots=True)
@@ -74,10 +84,17 @@ class ReplayResult:
     first: FirstDifference | None = None
     differences: dict[str, Difference] = field(default_factory=dict)
     series: dict[str, Series] = field(default_factory=dict)
-    gap_at: int | None = None
+    skipped: int = 0
+    gaps: list[Gap] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     truncated: bool = False
     changed: bool = False
     summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gap_at(self) -> int | None:
+        """The first tick that is missing."""
+        return self.gaps[0].first if self.gaps else None
 
     def figures(self) -> dict[str, Any]:
         """The summary with what differed, as plain JSON values."""
@@ -88,8 +105,11 @@ class ReplayResult:
             "compared_ticks": self.compared,
             "first_difference": first,
             "largest_differences": differences,
+            "skipped_ticks": self.skipped,
             "gap_at_tick": self.gap_at,
+            "gaps": [[gap.first, gap.following] for gap in self.gaps],
             "truncated": self.truncated,
+            "left_out": self.told,
         }
 
 
@@ -104,39 +124,41 @@ def replay(
     on_tick: Callable[[RecordedTick, TickRecord], None] | None = None,
     keep_series: bool = False,
     git: str = "",
+    allowed: dict[str, str] | None = None,
 ) -> ReplayResult:
     """Feed a recording's inputs to the controller and compare what comes out.
 
     ``change`` maps recorded settings to those to try, also where the recording changes them on the
     way. Times are seconds from the first tick; the window limits what is compared, the controller
     always starts from the recording's beginning. ``inputs`` replaces the recorded inputs, tick by
-    tick; ``keep_series`` keeps every signal's values for a plot.
-    Raises SessionError if the recording begins neither with the controller's first tick nor with
-    what the controller remembered before.
+    tick; ``keep_series`` keeps signals' values for a plot; ``allowed`` is code that the user named
+    himself. Where ticks are missing the replay begins again from the next recorded state.
+    Raises SessionError if the recording can be entered nowhere, UsageError if it names code.
     """
     from cartpole.config.load import config_sha256
 
-    if inputs is not None and session.state is not None:
-        raise SessionError(
-            f"{session.path} was begun in mid-run: what the codecs knew before is not in it; "
-            "replay its inputs"
-        )
     config = session.config if change is None else change(session.config)
-    core, first = begin(session, config, make_core)
+    resumption = Resumption(session, config, make_core, allowed)
     result = ReplayResult(changed=change is not None or inputs is not None)
     builder = SummaryBuilder(config, git, config_sha256(config))
+    flown = _Flown()
     start_ns: int | None = None
-    pairs = inputs(core) if inputs is not None else _recorded_inputs(session)
+    pairs = inputs(flown) if inputs is not None else _recorded_inputs(session)
     for tick, given in pairs:
-        if tick.line.index != first + result.ticks:
-            _check_beginning(session, result, tick.line.index)
-            result.gap_at = tick.line.index
-            break
         start_ns = given.now_ns if start_ns is None else start_ns
         t_s = (given.now_ns - start_ns) / NANOSECONDS
         if t_s > to_s:
             break
-        record = _tick(core, _changed(given, change), session)
+        if not flown.goes_on(tick):
+            if inputs is not None and (flown.core is not None or tick.line.index != 0):
+                break  # what the codecs knew before is not in the recording
+            flown.core = resumption.enter(tick)
+            flown.restored = tick.state_before is not None
+        if flown.core is None:
+            result.skipped += 1
+            continue
+        record = _tick(flown, _changed(given, change, resumption, session), session)
+        flown.next = tick.line.index + 1
         result.ticks += 1
         result.duration_s = t_s
         builder.add(record, tick.truth, tick.timing)
@@ -146,14 +168,51 @@ def replay(
             _compare(result, tick, record, t_s, keep_series)
     else:
         result.truncated = session.truncated
+    result.gaps, result.told = list(session.account.gaps), session.told()
     if result.ticks == 0:
-        raise SessionError(f"{session.path} holds no whole tick")
+        raise SessionError(_why_nothing(session, result, inputs is not None))
     result.summary = builder.result(str(session.path), bitwise_equal=result.bitwise_equal)
     return result
 
 
-def _tick(core: Core, given: TickInput, session: Session) -> TickRecord:
-    if session.state is None:
+class _Flown:
+    """The controller that flies just now; raw inputs ask it where to look."""
+
+    def __init__(self) -> None:
+        self.core: Core | None = None
+        self.restored = False
+        self.next = 0
+
+    def goes_on(self, tick: RecordedTick) -> bool:
+        """Whether the controller is ready for this tick."""
+        return self.core is not None and tick.line.index == self.next
+
+    def hint(self, t_ns: int) -> DetectionHint | None:
+        """See ``Core``."""
+        return None if self.core is None else self.core.hint(t_ns)
+
+
+def _why_nothing(session: Session, result: ReplayResult, raw: bool) -> str:
+    if result.skipped or raw:
+        if raw and session.state is not None:
+            return (
+                f"{session.path} was begun in mid-run: what the codecs knew before is not in it; "
+                "replay its inputs"
+            )
+        first = session.metadata.get("part", {}).get("first", "its first file")
+        hint = f"; it continues a recording: replay {first}" if session.first_number != 1 else ""
+        said = (
+            f"{session.path} can be entered at none of its {session.account.whole} ticks: what the "
+            f"controller remembered before is not recorded{hint}"
+        )
+        return "; ".join([said, *result.told])
+    return "; ".join([f"{session.path} holds no whole tick", *result.told])
+
+
+def _tick(flown: _Flown, given: TickInput, session: Session) -> TickRecord:
+    core = flown.core
+    assert core is not None
+    if not flown.restored:
         return core.tick(given)
     try:
         return core.tick(given)
@@ -171,25 +230,21 @@ def _recorded_inputs(session: Session) -> Iterator[tuple[RecordedTick, TickInput
             yield tick, tick.input
 
 
-def _check_beginning(session: Session, result: ReplayResult, index: int) -> None:
-    if result.ticks == 0:
-        raise SessionError(
-            f"{session.path} begins with tick {index}: the controller's state before it is unknown"
-        )
-
-
-def _changed(given: TickInput, change: Change | None) -> TickInput:
-    if change is None or not any(request.settings is not None for request in given.requests):
+def _changed(
+    given: TickInput, change: Change | None, resumption: Resumption, session: Session
+) -> TickInput:
+    if not given.requests or all(request.settings is None for request in given.requests):
         return given
 
     def map_request(request: Request) -> Request:
-        if request.settings is None:
+        if request.settings is None or change is None:
             return request
-        return dataclasses.replace(
-            request, settings=settings_of(change(config_of(request.settings)))
-        )
+        changed = settings_of(change(config_of(request.settings)))
+        return dataclasses.replace(request, settings=changed)
 
-    return dataclasses.replace(given, requests=tuple(map(map_request, given.requests)))
+    given = dataclasses.replace(given, requests=tuple(map(map_request, given.requests)))
+    refuse_requested_code(given, resumption.allowed, str(session.path))
+    return given
 
 
 def _compare(

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 from cartpole.config.load import changed_keys, disarmed_fields, live_fields
 from cartpole.errors import SessionError
 from cartpole.rules.control import settings_of
+from cartpole.session.code import refuse_code
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.control.memory import CoreMemory
     from cartpole.messages import DetectionHint, HomingResult, Settings, TickInput, TickRecord
     from cartpole.session.reader import Session
+    from cartpole.session.ticks import RecordedTick
 
 MADE_BY = "made_by"  # in the provenance of what another command than `run` or `simulate` recorded
 # What arithmetic on a state that no controller has may end in.
@@ -50,37 +52,55 @@ def controller(config: Config, homed: HomingResult | None) -> Core:
     return ControlCore(settings_of(config), homed=homed)
 
 
-def begin(session: Session, config: Config, make_core: CoreFactory) -> tuple[Core, int]:
-    """A controller ready for the recording's first tick, and that tick's index.
+class Resumption:
+    """Enters a recording: at its beginning with a fresh controller, elsewhere with what the
+    controller remembered there.
 
-    ``config`` may differ from the recorded settings. In a recording that was begun in mid-run only
-    in what may change while running: the state is one of the recorded settings. SessionError
-    otherwise, for a continuation, for a recording of something else than a run, and for a state
-    that cannot be.
+    ``config`` may differ from the recorded settings; where a state is restored, only in what may
+    change while running: the state is one of the recorded settings. ``allowed`` names the code that
+    the user named himself.
     """
-    made_by = session.provenance.get(MADE_BY)
-    if made_by is not None:
-        raise SessionError(
-            f"{session.path.name} is a recording of `{made_by}`, not of a run: fit it again with "
-            f"`cartpole {made_by} --session {session.path.name}`"
-        )
-    if session.first_number != 1:
-        first = session.metadata["part"].get("first", "its first file")
-        raise SessionError(f"{session.path.name} continues a recording: replay {first} instead")
-    state = session.state
-    if state is None:
-        return make_core(config, session.homed), 0
-    frozen = changed_keys(session.config, config) - live_fields() - disarmed_fields()
-    if frozen:
-        raise SessionError(
-            f"{session.path} was begun in mid-run: {', '.join(sorted(frozen))} cannot be tried on "
-            "it, only what may change while running"
-        )
-    core = make_core(session.config, session.homed)
-    try:
-        core.restore(state)
-        if config != session.config:
-            core.adopt(settings_of(config))
-    except FAILURES as error:
-        raise SessionError(f"{session.path}: its state is no controller's ({error})") from None
-    return core, state.index + 1
+
+    def __init__(
+        self,
+        session: Session,
+        config: Config,
+        make_core: CoreFactory,
+        allowed: dict[str, str] | None = None,
+    ) -> None:
+        made_by = session.provenance.get(MADE_BY)
+        if made_by is not None:
+            raise SessionError(
+                f"{session.path.name} is a recording of `{made_by}`, not of a run: fit it again "
+                f"with `cartpole {made_by} --session {session.path.name}`"
+            )
+        self.allowed = {} if allowed is None else allowed
+        refuse_code(config, self.allowed, str(session.path))
+        self._session, self._config, self._make_core = session, config, make_core
+
+    def enter(self, tick: RecordedTick) -> Core | None:
+        """A controller ready for ``tick``; None if what it remembered before is unknown.
+
+        SessionError for settings that cannot be tried there, and for a state that cannot be.
+        """
+        session, config = self._session, self._config
+        state = session.state_before(tick)
+        if state is None:
+            # A continuation never begins a run, whatever its ticks call themselves.
+            begins = tick.line.index == 0 and session.first_number == 1
+            return self._make_core(config, session.homed) if begins else None
+        frozen = changed_keys(session.config, config) - live_fields() - disarmed_fields()
+        if frozen:
+            raise SessionError(
+                f"{session.path} is entered in mid-run: {', '.join(sorted(frozen))} cannot be "
+                "tried on it, only what may change while running"
+            )
+        refuse_code(session.config, self.allowed, str(session.path))
+        core = self._make_core(session.config, session.homed)
+        try:
+            core.restore(state)
+            if config != session.config:
+                core.adopt(settings_of(config))
+        except FAILURES as error:
+            raise SessionError(f"{session.path}: its state is no controller's ({error})") from None
+        return core
