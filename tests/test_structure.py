@@ -37,6 +37,7 @@ FLOORS = {
     "cartpole.devices": 8,
     "cartpole.learning": 8,
     "calibration": 9,
+    "cartpole.api": 9,
     # What another process may ask of a daemon stands below page and daemon.
     "cartpole.remote": 9,
     "cartpole.doctor": 10,
@@ -62,6 +63,7 @@ KNOW_SETTINGS = (
     "cartpole.learning",
     "cartpole.realtime",
     "calibration",
+    "cartpole.api",
     "cartpole.doctor",
     "cartpole.dashboard",
     "cartpole.daemon",

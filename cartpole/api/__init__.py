@@ -1,0 +1,1 @@
+"""The Python door: what `from cartpole import simulate, Planner, Rig, Session` opens."""
