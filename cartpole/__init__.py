@@ -43,9 +43,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    from cartpole.kernel_cache import use_kernel_cache
-
-    use_kernel_cache()
+    importlib.import_module("cartpole.kernel_cache").use_kernel_cache()  # before numba is imported
     return getattr(importlib.import_module(_DOORS[name]), name)
 
 
