@@ -49,9 +49,12 @@ def writable_folder(path: Path) -> Path:
 
 
 def write_json(path: Path | None, figures: dict[str, Any]) -> None:
-    """Write figures whole or not at all."""
+    """Write figures whole or not at all, over an older file of figures only."""
     if path is None:
         return
+    from cartpole.session.outputs import check_output, figures_or_empty
+
+    check_output(path, ours=figures_or_empty)
     text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
     folder = writable_folder(path)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")

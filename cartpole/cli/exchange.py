@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cartpole.cli.common import ConfigOption, ForceOption, JsonOption, SetOption, write_json
+from cartpole.shown import shown
 
 if TYPE_CHECKING:
     from cartpole.session.tables import Table
@@ -62,11 +63,18 @@ def register(app: typer.Typer) -> None:
     def export(
         session: Annotated[Path, typer.Argument(help="a recording (MCAP)")],
         csv: Annotated[Path, typer.Option("--csv", help="where the table goes")],
+        force: ForceOption = False,
     ) -> None:
-        from cartpole.session.exchange import export_csv
+        from cartpole.session.exchange import COLUMNS, export_csv
+        from cartpole.session.outputs import begins_with, written
         from cartpole.session.reader import open_session
 
-        rows = export_csv(open_session(session), csv)
+        opened = open_session(session)
+        ours = begins_with(",".join(COLUMNS).encode())
+        with written(csv, inputs=opened.parts, ours=ours, force=force) as beside:
+            rows = export_csv(opened, beside)
+        for line in opened.told():
+            print(shown(line))
         print(f"{rows} rows in {csv}")
 
 
@@ -93,7 +101,7 @@ def _import(
     for number in range(2, len(table.runs) + 1):
         check_output(run_path(where, number), inputs=[source], force=force)
     for line in table.told():
-        print(line)
+        print(shown(line))
     runs = []
     with written(where, inputs=[source], force=force) as beside:
         found = import_table(table, config, beside, original=source.read_bytes())

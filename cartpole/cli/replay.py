@@ -73,9 +73,11 @@ def register(app: typer.Typer) -> None:
         named = named_code(config, override)
         result, speed = _replay(session, change, kind, from_time, to_time, realtime, series, named)
         if plot is not None:
+            from cartpole.session.outputs import PNG, begins_with, written
             from cartpole.session.plot import plot_replay
 
-            plot_replay(result, plot)
+            with written(plot, inputs=[session], ours=begins_with(PNG)) as beside:
+                plot_replay(result, beside)
         write_json(json_path, {**result.figures(), "times_real_time": speed})
         _tell(result, speed)
         if not result.changed and not result.bitwise_equal:

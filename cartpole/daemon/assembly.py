@@ -25,7 +25,7 @@ from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.status_line import StatusLine
 from cartpole.kernel_cache import mark_warm
 from cartpole.messages import TickRecord, TickTiming
-from cartpole.remote.socket import ControlSocket
+from cartpole.remote.socket import ControlSocket, free_path
 from cartpole.session.provenance import git_revision
 from cartpole.session.summary import SummaryBuilder
 
@@ -73,6 +73,8 @@ def assemble(
 ) -> Iterator[Assembly]:
     """Open everything, yield, close everything. Raises DeviceError, ConfigError, SessionError."""
     with contextlib.ExitStack() as stack:
+        # Before anything is opened or written that belongs to the daemon that may serve there.
+        free_path(Path(config.service.socket))
         notifier = Notifier()
         notifier.send(STATUS="starting")
         rig = devices.simulated_rig(config, stack)

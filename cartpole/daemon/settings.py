@@ -62,8 +62,10 @@ class SettingsKeeper:
         with self._lock:
             overrides = [*self._overrides]
             overrides += [f"{k}={v}" for k, v in {**self._changed, **values}.items()]
-            answer = self._apply(load_config(self._path, overrides))
-            self._changed.update(values)
+            wanted = load_config(self._path, overrides)
+            answer = self._apply(wanted)
+            # As the field is typed: a number that came as text would be written as text.
+            self._changed.update({key: get_value(wanted, key) for key in values})
             return answer
 
     def save(self) -> str:

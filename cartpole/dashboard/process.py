@@ -51,7 +51,9 @@ class PageProcess:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if self._file.read_text(encoding="utf-8").strip() == self.setup.url:
+                self._file.unlink()
         self._process.terminate()
         self._process.join(END_WITHIN_S)
         if self._process.is_alive():

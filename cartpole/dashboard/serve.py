@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cartpole.dashboard.feed import Feed
+from cartpole.dashboard.gate import TokenGate
 from cartpole.dashboard.setup import PageSetup
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def serve(setup: PageSetup, pictures: FrameRing | None) -> None:
     feed.start()
     web = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_page(setup, feed, pictures)
+    web.add_middleware(TokenGate, token=setup.token)
     ui.run_with(web, title=setup.rig, dark=True, show_welcome_message=False)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -15,10 +15,12 @@ from __future__ import annotations
 import contextlib
 import grp
 import json
+import math
 import os
 import pwd
 import socket
 import socketserver
+import stat
 import struct
 import threading
 from collections.abc import Callable
@@ -31,6 +33,10 @@ from cartpole.messages import Reference, ReferenceShape, Request, RequestKind
 
 LONGEST_LINE = 65536
 MODE = 0o660
+MOST_CLIENTS = 16
+IDLE_S = 60.0  # a client that asks nothing for so long is hung up
+STACK_BYTES = 512 << 10  # of a client's thread: memory is locked, so every byte of it is real
+PROBE_S = 1.0
 OPERATOR_WORDS = {
     kind.value: kind
     for kind in RequestKind
@@ -44,6 +50,8 @@ Handler = Callable[[dict[str, Any]], Answer]
 def parse_request(message: dict[str, Any]) -> Request | None:
     """The operator's request in a message; ``None`` if the word is none of theirs."""
     word = message.get("do")
+    if not isinstance(word, str):
+        raise UsageError('a request is {"do": WORD}')
     if word in OPERATOR_WORDS:
         return Request(OPERATOR_WORDS[word])
     if word == "target":
@@ -66,7 +74,13 @@ def _number(message: dict[str, Any], key: str, default: float | None = None) -> 
     value = message.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{key} must be a number")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UsageError(f"{key} must be a finite number")
+    return number
 
 
 class ControlSocket:
@@ -77,24 +91,20 @@ class ControlSocket:
         self._handler = handler
 
     def __enter__(self) -> ControlSocket:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(self._path)
-        server = self
-
-        class Connection(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                with contextlib.suppress(OSError):
-                    server.serve(self.connection, self.rfile, self.wfile)
-
-        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-            daemon_threads = True
-
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CartpoleError(f"{self._path}: no folder for it: {error.strerror}") from None
+        free_path(self._path)
         mask = os.umask(0o117)
         try:
-            self._server = Server(str(self._path), Connection)
+            self._server = _server(self, str(self._path))
+        except OSError as error:
+            raise CartpoleError(f"{self._path}: cannot listen there: {error}") from None
         finally:
             os.umask(mask)
         os.chmod(self._path, MODE)
+        self._made = self._path.stat().st_ino
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="control", daemon=True
         )
@@ -109,14 +119,19 @@ class ControlSocket:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if self._path.lstat().st_ino == self._made:
+                self._path.unlink()
 
     def serve(self, connection: socket.socket, reader: Any, writer: Any) -> None:
         """One client, until it hangs up."""
         refused = refuse_peer(connection, self._path)
-        while line := reader.readline(LONGEST_LINE):
-            answer = {"ok": False, "error": refused} if refused else self._answer(line)
-            writer.write(json.dumps(answer).encode() + b"\n")
+        while line := reader.readline(LONGEST_LINE + 1):
+            if not line.strip():
+                continue
+            if len(line) > LONGEST_LINE:
+                refused = f"a line of more than {LONGEST_LINE} bytes"
+            writer.write(_line(_refusal(refused) if refused else self._answer(line)))
             if refused:
                 return
 
@@ -127,9 +142,69 @@ class ControlSocket:
                 raise UsageError("a request is a JSON object")
             return self._handler(message)
         except CartpoleError as error:
-            return {"ok": False, "error": str(error)}
+            return _refusal(str(error))
         except (ValueError, RecursionError):
-            return {"ok": False, "error": "not a line of JSON"}
+            return _refusal("not a line of JSON")
+        except Exception as error:  # whatever is wrong with it, who asks is told
+            return _refusal(f"cannot be answered: {type(error).__name__}: {error}")
+
+
+def _refusal(why: str) -> Answer:
+    return {"ok": False, "error": why}
+
+
+def _line(answer: Answer) -> bytes:
+    try:
+        return json.dumps(answer, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        return json.dumps(_refusal(f"the answer cannot be written: {error}")).encode() + b"\n"
+
+
+def _server(control: ControlSocket, path: str) -> socketserver.UnixStreamServer:
+    """A listener whose clients are few, hung up when idle, and have small stacks."""
+    places = threading.BoundedSemaphore(MOST_CLIENTS)
+
+    class Connection(socketserver.StreamRequestHandler):
+        timeout = IDLE_S
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                control.serve(self.connection, self.rfile, self.wfile)
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError):
+                super().finish()
+
+    class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+        request_queue_size = MOST_CLIENTS
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            if not places.acquire(blocking=False):
+                with contextlib.suppress(OSError):
+                    request.settimeout(0.0)
+                    request.sendall(_line(_refusal(f"{MOST_CLIENTS} clients are served already")))
+                self.shutdown_request(request)
+                return
+            before = threading.stack_size(STACK_BYTES)
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # no thread to be had
+                places.release()
+                self.shutdown_request(request)
+            finally:
+                threading.stack_size(before)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                places.release()
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that hangs up in the middle is no news."""
+
+    return Server(path, Connection)
 
 
 def refuse_peer(connection: socket.socket, path: Path) -> str:
@@ -155,13 +230,20 @@ def _admission(path: Path) -> str:
     return f"join its group (sudo usermod -aG {group} NAME, then log in anew), or ask with sudo"
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove a socket nobody listens at; DeviceBusy if somebody does."""
-    if not path.exists():
+def free_path(path: Path) -> None:
+    """Remove a socket nobody listens at; DeviceBusy if somebody does, UsageError if it is none."""
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
         return
+    if not stat.S_ISSOCK(kind):
+        raise UsageError(f"service.socket {path}: something else than a socket is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)  # one that is too busy to answer is alive
         try:
             probe.connect(str(path))
+        except (TimeoutError, BlockingIOError):
+            pass
         except OSError:
             path.unlink(missing_ok=True)
             return

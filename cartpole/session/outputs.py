@@ -12,12 +12,18 @@ from pathlib import Path
 from cartpole.errors import SessionError, UsageError
 
 HEAD_BYTES = 4096
+PNG = b"\x89PNG"
 Ours = Callable[[bytes], bool]
 
 
 def begins_with(*heads: bytes) -> Ours:
     """A file of our own making is known by how it begins."""
     return lambda head: head.startswith(heads)
+
+
+def figures_or_empty(head: bytes) -> bool:
+    """Figures (JSON) may be written again, and an empty file filled."""
+    return not head.strip() or head.lstrip()[:1] in (b"{", b"[")
 
 
 def nothing_of_ours(_head: bytes) -> bool:

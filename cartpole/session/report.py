@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cartpole.session.code import code_told
 from cartpole.session.plot import MODE_COLOURS
 from cartpole.session.report_data import Gathered, gather
 from cartpole.session.report_plots import plots
+from cartpole.shown import shown
 
 if TYPE_CHECKING:
     from cartpole.session.reader import Session
@@ -36,6 +38,12 @@ td.n{font-variant-numeric:tabular-nums} .plot{width:100%}
 Drawn = tuple[str, str, dict[str, Any]]  # title, note, figure
 
 
+PAGE_BEGINS = (
+    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="generator" '
+    'content="cartpole report">'
+)
+
+
 def write_report(session: Session, output: Path) -> None:
     """Write the page; raises SessionError if the recording holds no whole tick."""
     found = gather(session)
@@ -52,7 +60,7 @@ def write_report(session: Session, output: Path) -> None:
     title = html.escape(session.path.name)
     library, draw = _scripts(drawn)
     page = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"{PAGE_BEGINS}<title>{title}</title>"
         f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
         f"<style>{_STYLE}</style>{library}</head><body>{''.join(body)}{draw}</body></html>"
     )
@@ -78,10 +86,14 @@ def _scripts(drawn: list[Drawn]) -> tuple[str, str]:
 def _head(session: Session, found: Gathered) -> str:
     created = html.escape(session.provenance.get("created", "unknown date"))
     name = html.escape(session.path.name)
-    cut = ' <span class="bad">(cut off at its end)</span>' if session.truncated else ""
+    told = "".join(f'<div class="bad">{html.escape(shown(line))}</div>' for line in session.told())
+    told += "".join(
+        f"<div class=sub>{html.escape(shown(line))}</div>"
+        for line in code_told(session, session.config)
+    )
     rig = html.escape(session.config.rig.name)
     return (
-        f"<h1>{name}{cut}</h1><div class=sub>{rig} &middot; {created} &middot; "
+        f"<h1>{name}</h1>{told}<div class=sub>{rig} &middot; {created} &middot; "
         f"{found.columns.t[-1]:.1f} s, {len(found.columns.t)} ticks</div>"
     )
 

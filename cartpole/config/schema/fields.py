@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+# A path in which ~ is the home folder.
+HomePath = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class Section(BaseModel):

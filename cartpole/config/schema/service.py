@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cartpole.config.schema.fields import Section, whole
+from cartpole.config.schema.fields import HomePath, Section, whole
 
 
 class Startup(Section):
@@ -21,7 +21,7 @@ class Session(Section):
     """Recordings."""
 
     record: bool = Field(default=True, description="record every run")
-    folder: str = Field(default="sessions", max_length=300, description="where recordings go")
+    folder: HomePath = Field(default="sessions", max_length=300, description="where recordings go")
     frames: Literal["none", "fault", "all"] = Field(
         default="fault",
         description="keep pictures never, from the minute before a fault, or always",
@@ -35,7 +35,7 @@ class Session(Section):
 class Service(Section):
     """The process."""
 
-    socket: str = Field(
+    socket: HomePath = Field(
         default="run/cartpole.sock", max_length=100, description="control socket (mode 0660)"
     )
     priority: int = whole(50, 0, 99, "SCHED_FIFO priority; 0 keeps the ordinary scheduler")
