@@ -501,15 +501,13 @@ def test_every_float_survives() -> None:
     state = VirtualRun(Config(), 0).core.state()
     planner = state.pilot.planner
     assert planner is not None
-    tracker = dataclasses.replace(planner.tracker, rate=(math.nan, -0.0), lag=(math.inf, 0.1 + 0.2))
+    told = dataclasses.replace(planner.told, length_m=math.nan, tau_s=-0.0, delay_s=0.1 + 0.2)
     first = dataclasses.replace(planner.candidates[0], rows=values)
-    planner = dataclasses.replace(
-        planner, tracker=tracker, candidates=(first, *planner.candidates[1:])
-    )
+    planner = dataclasses.replace(planner, told=told, candidates=(first, *planner.candidates[1:]))
     kept = dataclasses.replace(state, pilot=dataclasses.replace(state.pilot, planner=planner))
     back = decoder(CoreMemory)(pack(kept))
     assert back.pilot.planner.candidates[0].rows.tobytes() == values.tobytes()
-    assert repr(back.pilot.planner.tracker) == repr(tracker)
+    assert repr(back.pilot.planner.told) == repr(told)
     assert pack(back) == pack(kept)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from cartpole.control.change import changed, limits_changed, refusal
 from cartpole.control.faults import fault, without, worst
-from cartpole.control.governor import govern, within
+from cartpole.control.governor import for_model, govern, within
 from cartpole.control.homing_records import HomingPhase, HomingStep
 from cartpole.control.memory import CoreMemory
 from cartpole.control.modes import DRIVEN, FLYING, TABLE, Happening, Situation, happening
@@ -92,7 +92,6 @@ class ControlCore:
         self._watch = Watch(rules.watch, memory.watch)
         self._target = Target(rules.target, memory.target)
         self._pilot = Pilot(rules.pilot, memory.pilot, self._planner)
-        self._delay_ns = round(rules.model.delay_s * NANOSECONDS)
 
     @property
     def settings(self) -> Settings:
@@ -133,7 +132,7 @@ class ControlCore:
         plan, command = self._command(tick, estimate)
         self._heard.clear()
         memory.sent_m_s = command.velocity_m_s
-        self._observer.add_command(now, command.velocity_m_s)
+        self._observer.add_command(now, command.velocity_m_s, driven=command.enable)
         return TickRecord(
             index=memory.index,
             input=tick,
@@ -307,7 +306,8 @@ class ControlCore:
     def adopt(self, settings: Settings) -> None:
         """Take over settings in every part, whatever the mode; asks nobody."""
         self._planner.update(settings.rules.pilot.planner)
-        self._memory.observer.model = None  # what was learned was learned from another one
+        if settings.rules.observer.learner != self._rules.observer.learner:
+            self._observer.relearn(settings.rules.observer)
         self._follow(settings)
         moved = self._target.conform()
         if moved is not None:
@@ -362,6 +362,8 @@ class ControlCore:
         for name, detail in faults:
             self._raise(now_ns, name, detail)
         if self._memory.index % CONSISTENCY_EVERY == 0 and self._observer.initialised:
+            for finding in self._observer.findings():
+                self._raise(now_ns, finding.name, finding.detail)
             error_s = self._observer.camera_delay_error_s()
             if error_s is not None:
                 self._raise(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
@@ -393,7 +395,7 @@ class ControlCore:
 
     def _command(self, tick: TickInput, estimate: Estimate | None) -> tuple[Plan | None, Command]:
         now = tick.now_ns
-        acts_ns = now + self._delay_ns
+        acts_ns = now + round(self._observer.model.delay_s * NANOSECONDS)
         predicted = self._observer.predict(acts_ns) if estimate is not None else None
         cart = (predicted[0], predicted[1]) if predicted is not None else None
         plan, desired, at_switch = None, 0.0, False
@@ -412,7 +414,7 @@ class ControlCore:
             return plan, Command(now, self._memory.index, 0.0, False, desired, clear_fault=clear)
         if self.mode is Mode.SAFE_STOP:
             cart = None  # the ramp to zero is already the hardest braking there is
-        limits = within(self._rules.governor, self.homed)
+        limits = for_model(within(self._rules.governor, self.homed), self._observer.model)
         governed = govern(desired, self._memory.sent_m_s, cart, 0.0, limits)
         command = Command(
             now,
@@ -430,9 +432,10 @@ class ControlCore:
     ) -> tuple[Plan | None, float]:
         state = np.array([*predicted, self._memory.sent_m_s])
         reference = self._target.over(acts_ns, self._pilot.times_s)
-        flight = self._pilot.fly(state, reference, tick.newton_budget, acts_ns)
+        flight = self._pilot.fly(
+            state, reference, tick.newton_budget, acts_ns, self._observer.model
+        )
         self._memory.flight_source = flight.source
-        self._observer.believe(self._pilot.model)
         if flight.source == "none":
             self._raise(tick.now_ns, "no control", "")
         return flight.plan, flight.velocity_m_s

@@ -37,6 +37,36 @@ CATALOGUE = MappingProxyType(
             "pictures are older, or younger, than camera.latency_s says",
             "run `cartpole calibrate latency`",
         ),
+        "pole length differs": FaultKind(
+            Severity.WARNING,
+            "the pole behaves as a longer or shorter one than the settings say; flown as found",
+            "run `cartpole calibrate pole`",
+        ),
+        "pole damping differs": FaultKind(
+            Severity.WARNING,
+            "the pole swings with more or less friction than the settings say; flown as found",
+            "run `cartpole calibrate pole`",
+        ),
+        "dry friction differs": FaultKind(
+            Severity.WARNING,
+            "the pole's pivot rubs otherwise than the settings say; flown as found",
+            "run `cartpole calibrate pole`",
+        ),
+        "drive lag differs": FaultKind(
+            Severity.WARNING,
+            "the drive follows more slowly or quickly than the settings say; flown as found",
+            "run `cartpole calibrate motor`",
+        ),
+        "drive gain differs": FaultKind(
+            Severity.WARNING,
+            "the cart runs faster or slower than commanded; flown as found",
+            "run `cartpole calibrate motor`",
+        ),
+        "command delay differs": FaultKind(
+            Severity.WARNING,
+            "commands act later or sooner than the settings say; flown as found",
+            "run `cartpole calibrate motor`",
+        ),
         "state stale": FaultKind(
             Severity.BRAKE,
             "no sensor has said anything new",

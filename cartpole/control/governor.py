@@ -11,11 +11,14 @@ import math
 from dataclasses import dataclass, replace
 
 from cartpole.messages import HomingResult
+from cartpole.model.parameters import ModelParameters
 
 
 @dataclass(frozen=True, slots=True)
 class GovernorLimits:
-    """SI. ``lag_s`` is taken longer than configured, since a slower drive runs further."""
+    """SI. ``lag_s`` is taken longer than configured, since a slower drive runs further; ``gain`` is
+    the speed of the cart for a command of one, never below one.
+    """
 
     velocity_m_s: float
     acceleration_m_s2: float
@@ -25,6 +28,7 @@ class GovernorLimits:
     lag_s: float
     notice_s: float
     period_s: float
+    gain: float = 1.0
 
 
 LAG_FACTOR = 1.3  # a drive this much slower than configured still stops in time
@@ -35,6 +39,12 @@ def within(limits: GovernorLimits, homed: HomingResult | None) -> GovernorLimits
     if homed is None or not 0.0 < homed.travel_m < 2.0 * limits.stop_m:
         return limits
     return replace(limits, stop_m=homed.travel_m / 2)
+
+
+def for_model(limits: GovernorLimits, model: ModelParameters) -> GovernorLimits:
+    """The limits for a drive that was found slower, or stronger, than the settings say."""
+    lag_s = max(limits.lag_s, LAG_FACTOR * model.tau_s)
+    return replace(limits, lag_s=lag_s, gain=max(1.0, model.gain))
 
 
 def slew(desired: float, previous: float, limits: GovernorLimits) -> float:
@@ -77,7 +87,7 @@ def outward_bound(
     """
     moving = max(velocity, 0.0)
     rest = position + limits.lag_s * moving + min(limits.lag_s, 0.02) * min(velocity, 0.0)
-    room = limits.position_m - rest - in_flight_m
+    room = (limits.position_m - rest - in_flight_m) / limits.gain
     bound = _largest_command(room, limits)
     # I2: if the host falls silent now, the drive keeps this speed for notice_s, then brakes.
     to_stop = limits.stop_m - limits.margin_m - position - in_flight_m

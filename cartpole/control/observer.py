@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cartpole.estimation.filter import StateFilter
+from cartpole.estimation.learner import Finding, Learner, LearnerMemory, LearnerRules
 from cartpole.estimation.records import FilterMemory
 from cartpole.messages import (
     Detection,
@@ -17,7 +18,6 @@ from cartpole.messages import (
     HomingResult,
     Measurement,
 )
-from cartpole.model.parameters import ModelParameters
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -30,9 +30,14 @@ Four = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class ObserverRules:
-    """Scales of the encoders and the filter's rules; ``camera_only``: there are no encoders."""
+    """Scales of the encoders, the rules of filter and learner, how well both zeros are known;
+    ``camera_only``: there are no encoders."""
 
     filter: Config
+    learner: LearnerRules
+    upright_offset_rad: float
+    offset_sigma_rad: float
+    pole_zero_sigma_rad: float
     camera_only: bool
     cart_counts_per_m: float
     cart_sign: int
@@ -42,28 +47,31 @@ class ObserverRules:
 
 @dataclass(slots=True)
 class ObserverMemory:
-    """Homing's result, the newest sample, the newest frame's position less the estimate's."""
+    """Homing's result, the newest sample, the newest frame's position less the estimate's, and
+    whether the drive is on."""
 
     filter: FilterMemory
+    learner: LearnerMemory
     homed: HomingResult | None = None
     sample: EncoderSample | None = None
     residual_m: float | None = None
-    model: ModelParameters | None = None
+    driven: bool = False
 
 
 class Observer:
-    """Owns the filter and the encoders' zero, which is known already or comes from homing."""
+    """Owns filter, learner and the encoders' zero, which is known already or comes from homing."""
 
     def __init__(self, rules: ObserverRules, memory: ObserverMemory) -> None:
         self._rules, self._memory = rules, memory
         self._filter = StateFilter(rules.filter, memory.filter)
-        if memory.model is not None:
-            self._filter.believe(memory.model)
+        self._learner = Learner(rules.learner, memory.learner)
+        self.model = self._learner.model  # in force until a tick's end
+        self._filter.believe(self.model)
 
     @staticmethod
     def fresh(rules: ObserverRules, homed: HomingResult | None) -> ObserverMemory:
         """Nothing measured yet."""
-        return ObserverMemory(StateFilter.fresh(rules.filter), homed)
+        return ObserverMemory(StateFilter.fresh(rules.filter), Learner.fresh(rules.learner), homed)
 
     @property
     def camera_only(self) -> bool:
@@ -99,25 +107,30 @@ class Observer:
         """Whether there is an estimate."""
         return self._filter.initialised
 
-    def believe(self, model: ModelParameters | None) -> None:
-        """Predict with this model from now on; ``None`` leaves the model as it is."""
-        if model is not None and model != self._memory.model:
-            self._memory.model = model
-            self._filter.believe(model)
+    def findings(self) -> tuple[Finding, ...]:
+        """What of the model settled elsewhere than the settings say; each is told once."""
+        return self._learner.findings()
+
+    def relearn(self, rules: ObserverRules) -> None:
+        """The settings' model is another: what was learned began with the old one."""
+        self._memory.learner = Learner.fresh(rules.learner)
 
     def forget(self) -> None:
         """The counts mean nothing until the next homing, nor does the estimate."""
         self.homed = None
-        self._memory.model = None
+        self._learner.rest()
         self._memory.filter = StateFilter.fresh(self._rules.filter)
         self._filter = StateFilter(self._rules.filter, self._memory.filter)
+        self._filter.believe(self.model)
 
     def _take_encoder(self, sample: EncoderSample) -> None:
         """Counts of both encoders."""
         self._memory.sample = sample
-        if self.homed is None:
-            return
         encoder, zero = self._rules, self.homed
+        if zero is None:
+            cart = encoder.cart_sign * sample.cart_counts / encoder.cart_counts_per_m
+            self._learn_cart(sample.t_ns, cart)
+            return
         # A count n stands for anything from n to n + 1: its middle is the best guess.
         position = encoder.cart_sign * (sample.cart_counts + 0.5 - zero.cart_zero_counts)
         turns = encoder.pole_sign * (sample.pole_counts + 0.5 - zero.pole_zero_counts)
@@ -126,12 +139,16 @@ class Observer:
         if not self._filter.initialised:
             self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
         self._filter.add_encoder(sample.t_ns, p, theta)
+        if self._learn_cart(sample.t_ns, p):
+            self._learner.add_pole(sample.t_ns, theta, encoder.pole_zero_sigma_rad)
 
     def _take_detection(self, detection: Detection) -> None:
         """What a frame shows."""
         if not self.is_homed:
             return
         self._filter.add_camera(detection)
+        if self.camera_only and detection.status is DetectionStatus.OK:
+            self._learn_frame(detection)
         self._memory.residual_m = None
         usable = detection.status is DetectionStatus.OK and detection.sigma_p_m < SURE_M
         if usable and not self.camera_only and self._filter.initialised:
@@ -144,9 +161,35 @@ class Observer:
         elif isinstance(measurement, Detection):
             self._take_detection(measurement)
 
-    def add_command(self, t_ns: int, velocity_m_s: float) -> None:
-        """A command [m/s] went out at ``t_ns``."""
+    def add_command(self, t_ns: int, velocity_m_s: float, *, driven: bool = True) -> None:
+        """A command [m/s] went out at ``t_ns``; ``driven``: to a drive that is on.
+
+        It ends a tick: what was learned by now is the model in force from here to the next one,
+        also for a hint that somebody may ask for in between, or may not.
+        """
         self._filter.add_command(t_ns, velocity_m_s)
+        self._memory.driven = driven
+        if driven:
+            self._learner.add_command(t_ns, velocity_m_s)
+        else:
+            self._learner.rest()
+        self.model = self._learner.model
+        self._filter.believe(self.model)
+
+    def _learn_cart(self, t_ns: int, p_m: float) -> bool:
+        """Learn from a count while the drive is on; whether it is."""
+        if self._memory.driven:
+            self._learner.add_cart(t_ns, p_m)
+        return self._memory.driven
+
+    def _learn_frame(self, seen: Detection) -> None:
+        """Learn from a frame where there are no encoders: its offset takes the zero's place."""
+        rules, whole = self._rules, max(seen.sigma_p_m, seen.sigma_theta_rad) < math.inf
+        if not self._memory.driven or not whole:
+            return
+        self._learner.add_cart(seen.t_ns, seen.p_m, seen.sigma_p_m)
+        theta = seen.theta_rad - rules.upright_offset_rad
+        self._learner.add_pole(seen.t_ns, theta, rules.offset_sigma_rad, seen.sigma_theta_rad)
 
     def estimate(self, now_ns: int) -> Estimate | None:
         """The state at ``now_ns``; ``None`` while nothing is known."""

@@ -7,7 +7,7 @@ LQR where its region allows, else energy shaping. Back to the plan after a few g
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +44,6 @@ class PilotRules:
     feedback: Config
     backend: str
     feed_back_only: bool
-    model: ModelParameters
     acceleration_limit_m_s2: float
     position_limit_m: float
     period_s: float
@@ -79,11 +78,6 @@ class Pilot:
         self._lqr = lqr.design(rules.feedback)
         self._period_ns = round(1e9 * rules.period_s)
 
-    @property
-    def model(self) -> ModelParameters | None:
-        """The rig as the planner found it in flight; ``None`` if it does not learn."""
-        return self._planner.model
-
     def reset(self) -> None:
         """Forget every plan."""
         self._planner.reset()
@@ -91,27 +85,51 @@ class Pilot:
         self._memory.bad_in_a_row = 0
         self._memory.good_in_a_row = GOOD_PLANS_TO_RETURN
 
-    def fly(self, state: FloatArray, reference: FloatArray, budget: int, start_ns: int) -> Flight:
-        """One tick: ``state`` (5,) when the command acts, ``reference`` (N + 1,) targets [m]."""
+    def fly(
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        budget: int,
+        start_ns: int,
+        model: ModelParameters,
+    ) -> Flight:
+        """One tick: ``state`` (5,) when the command acts, ``reference`` (N + 1,) targets [m].
+
+        Below here a command is the speed that the cart will have: ``model.gain`` times what goes on
+        the wire.
+        """
         if not np.all(np.isfinite(state)):
             return Flight(0.0, None, "none")
+        state = state.copy()
+        state[U] *= model.gain
+        flight = self._choose(state, reference, budget, start_ns, model)
+        return replace(flight, velocity_m_s=flight.velocity_m_s / model.gain)
+
+    def _choose(
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        budget: int,
+        start_ns: int,
+        model: ModelParameters,
+    ) -> Flight:
         target = float(reference[0])
         if self._rules.feed_back_only:
-            return self._fall_back(state, target, None)
-        plan = self._planner.plan(state, reference, budget, start_ns)
+            return self._fall_back(state, target, None, model)
+        plan = self._planner.plan(state, reference, budget, start_ns, model)
         if plan.status in GOOD and math.isfinite(float(plan.states[1, U])):
             self._memory.good = plan
             self._memory.bad_in_a_row = 0
             self._memory.good_in_a_row += 1
             if self._memory.good_in_a_row >= GOOD_PLANS_TO_RETURN:
                 return Flight(float(plan.states[1, U]), plan, "plan")
-            return self._fall_back(state, target, plan)
+            return self._fall_back(state, target, plan, model)
         self._memory.bad_in_a_row += 1
         bridge = self._bridge(start_ns)
         if bridge is not None and plan.status is not PlanStatus.NOT_FINITE:
             return Flight(bridge, plan, "bridge")
         self._memory.good_in_a_row = 0
-        return self._fall_back(state, target, plan)
+        return self._fall_back(state, target, plan, model)
 
     def after(self) -> None:
         """Once the command is out: let the planner prepare the next tick."""
@@ -127,13 +145,15 @@ class Pilot:
             return None
         return float(self._memory.good.states[steps + 1, U])
 
-    def _fall_back(self, state: FloatArray, target: float, plan: Plan | None) -> Flight:
+    def _fall_back(
+        self, state: FloatArray, target: float, plan: Plan | None, model: ModelParameters
+    ) -> Flight:
         if self._lqr.contains(state, target):
             rate, source = self._lqr.rate(state, target), "lqr"
         elif abs(float(state[P])) <= self._rules.position_limit_m:
             rate = energy.swing_up_rate(
                 state,
-                self._rules.model,
+                model,
                 self._rules.acceleration_limit_m_s2,
                 self._rules.position_limit_m,
             )

@@ -23,14 +23,15 @@ class PlanMaker(Protocol):
     def problem(self) -> Problem:
         """Horizon, costs and limits."""
 
-    @property
-    def model(self) -> ModelParameters | None:
-        """The rig as it was found in flight; ``None`` if nothing is learned."""
-
     def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        newton_budget: int,
+        start_ns: int,
+        model: ModelParameters | None = None,
     ) -> Plan:
-        """A plan from ``state`` (5,) at ``start_ns`` along ``reference`` (N + 1,)."""
+        """A plan from ``state`` (5,) at ``start_ns`` along ``reference`` (N + 1,) for ``model``."""
 
     def prepare(self) -> None:
         """Work for the next plan that needs no measurement."""
@@ -63,15 +64,17 @@ class RigPlanner:
         """See ``PlanMaker``."""
         return self._planner.problem
 
-    @property
-    def model(self) -> ModelParameters | None:
-        """See ``PlanMaker``; the penalty method does not learn."""
-        return self._planner.model if isinstance(self._planner, Planner) else None
-
     def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        newton_budget: int,
+        start_ns: int,
+        model: ModelParameters | None = None,
     ) -> Plan:
-        """See ``PlanMaker``."""
+        """See ``PlanMaker``; the penalty method flies the settings."""
+        if model is not None and isinstance(self._planner, Planner):
+            self._planner.believe(model)
         return self._planner.plan(state, reference, newton_budget, start_ns)
 
     def prepare(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cartpole.control.planning import RigPlanner
 from cartpole.messages import FloatArray, Plan
+from cartpole.model.parameters import ModelParameters
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -20,11 +21,16 @@ class TimedPlanner(RigPlanner):
         self._elapsed_ns = -1
 
     def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        newton_budget: int,
+        start_ns: int,
+        model: ModelParameters | None = None,
     ) -> Plan:
         """See ``PlanMaker``."""
         begin = time.perf_counter_ns()
-        plan = super().plan(state, reference, newton_budget, start_ns)
+        plan = super().plan(state, reference, newton_budget, start_ns, model)
         self._elapsed_ns = time.perf_counter_ns() - begin
         return plan
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
+from cartpole.estimation.learner import LONGEST_DELAY_S
 from cartpole.estimation.records import Consistency, FilterMemory, Whole
 from cartpole.messages import (
     NANOSECONDS,
@@ -51,7 +52,7 @@ UNKNOWN: Four = (math.inf, math.inf, math.inf, math.inf)
 def ring_size(config: Config) -> int:
     """Slots for twice the events that fall into the history: a power of two."""
     per_second = config.encoder.poll_hz + config.camera.rate_hz + 2.0 / config.controller.period_s
-    span_s = config.estimator.history_s + config.motor.delay_s
+    span_s = config.estimator.history_s + LONGEST_DELAY_S
     return 1 << math.ceil(math.log2(2.0 * per_second * span_s + 64.0))
 
 
@@ -107,18 +108,14 @@ class StateFilter:
     def _set(self, config: Config) -> None:
         """New settings hold for everything not yet worked in."""
         model, noise, par = from_config(config), config.estimator, self._par
-        self.believe(model)
         par[at.CART_POWER] = noise.cart_noise_m_s2**2
         par[at.POLE_POWER] = noise.pole_noise_rad_s**2
         par[at.OFFSET_POWER] = noise.offset_noise_rad**2
         par[at.GATE], par[at.REOPEN] = noise.gate_sigma, noise.reopen_after
-        # A command sent now acts later, yet must not push measurements out of the history.
-        par[at.HISTORY_NS] = round((noise.history_s + model.delay_s) * NANOSECONDS)
-        self._delay_ns = round(model.delay_s * NANOSECONDS)
         par[at.JITTER_S] = noise.encoder_jitter_s
         self._half_p = 0.5 / config.encoder.cart_counts_per_m
         self._half_theta = math.pi / config.encoder.pole_counts_per_turn
-        self._history_ns = int(par[at.HISTORY_NS])
+        self.believe(model)
 
     def believe(self, model: ModelParameters) -> None:
         """Predict with this model; it holds for everything not yet worked in."""
@@ -126,6 +123,11 @@ class StateFilter:
         par[at.COUPLING], par[at.GRAVITY] = model.coupling_1_m, model.gravity_m_s2
         par[at.DAMPING], par[at.COULOMB] = model.damping_1_s, model.coulomb_rad_s2
         par[at.TAU], par[at.LIMIT] = model.tau_s, model.motor_acceleration_m_s2
+        par[at.GAIN] = model.gain
+        self._delay_ns = round(model.delay_s * NANOSECONDS)
+        # A command sent now acts later, yet must not push measurements out of the history.
+        history_s = self._config.estimator.history_s + model.delay_s
+        par[at.HISTORY_NS] = self._history_ns = round(history_s * NANOSECONDS)
 
     def reset(self, t_ns: int, state: Four, sigma: Four) -> None:
         """Start from a known state (p, v, theta, omega); commands in flight stay."""

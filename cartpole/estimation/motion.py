@@ -73,7 +73,7 @@ def _step(row: Floats, step: float, par: Floats) -> None:
         row[at.X + V],
         row[at.X + THETA],
         row[at.X + OMEGA],
-        row[at.INPUT],
+        par[at.GAIN] * row[at.INPUT],
         step,
         par[at.COUPLING],
         par[at.GRAVITY],

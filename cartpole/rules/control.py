@@ -17,6 +17,7 @@ from cartpole.control.swing import Scales
 from cartpole.control.watch import WatchRules
 from cartpole.messages import Request, RequestKind, Settings
 from cartpole.model.parameters import from_config
+from cartpole.rules.estimation import learner_rules
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -64,6 +65,10 @@ def observer_rules(config: Config) -> ObserverRules:
     encoder = config.encoder
     return ObserverRules(
         filter=config,
+        learner=learner_rules(config),
+        upright_offset_rad=config.pole.upright_offset_rad,
+        offset_sigma_rad=config.estimator.offset_sigma_rad,
+        pole_zero_sigma_rad=config.estimator.pole_zero_sigma_rad,
         camera_only=encoder.protocol == "none",
         cart_counts_per_m=encoder.cart_counts_per_m,
         cart_sign=encoder.cart_sign,
@@ -119,7 +124,6 @@ def pilot_rules(config: Config) -> PilotRules:
         feedback=config,
         backend=config.optimizer.backend,
         feed_back_only=config.controller.feed_back_only,
-        model=from_config(config),
         acceleration_limit_m_s2=config.rig.acceleration_limit_m_s2,
         position_limit_m=config.rig.position_limit_m,
         period_s=config.controller.period_s,

@@ -75,6 +75,15 @@ class Estimator(Section):
     gate_sigma: float = number(5.0, 2.0, 20.0, "innovations beyond this are rejected", live=True)
     reopen_after: int = whole(5, 2, 100, "rejections in a row before the gate opens again")
     history_s: float = number(0.15, 0.02, 2.0, "how far back a late measurement may reach")
+    learn: bool = Field(default=True, description="correct the model in flight")
+    length_sigma: float = number(
+        0.12, 1e-4, 1.0, "how well pole.length_m is known, a share; calibration knows better"
+    )
+    lag_sigma: float = number(0.18, 1e-4, 1.0, "how well motor.tau_s is known, a share")
+    gain_sigma: float = number(0.05, 1e-4, 1.0, "how well the drive's scale is known, a share")
+    delay_sigma_s: float = number(0.006, 1e-5, 0.1, "how well motor.delay_s is known")
+    damping_sigma_1_s: float = number(0.04, 1e-4, 5.0, "how well pole.damping_1_s is known")
+    coulomb_sigma_rad_s2: float = number(0.2, 1e-4, 20.0, "how well pole.coulomb_rad_s2 is known")
 
 
 class Safety(Section):

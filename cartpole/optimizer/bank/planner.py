@@ -11,7 +11,6 @@ import numpy as np
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import ModelParameters, from_config
-from cartpole.optimizer.bank.adapt import ModelTracker, TrackerState
 from cartpole.optimizer.bank.candidate import (
     STARTS,
     Candidate,
@@ -39,6 +38,9 @@ MORE_STEPS = 8
 FEW_STEPS = 20
 # A change of the drive's lag by this share is worth telling the plans.
 LAG_STEP = 0.03
+# So is one of the gain by this, of the pole's damping by this [1/s].
+GAIN_STEP = 0.005
+DAMPING_STEP_1_S = 0.01
 # Ticks after which a candidate that lost is started afresh.
 RENEW_TICKS = 10
 # Within this of upright and at less than this share of sqrt(c g) one plan is enough.
@@ -48,17 +50,15 @@ CALM_RATE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PlannerState:
-    """The bank's memory; ``flown`` is the flown candidate's place or -1, ``seen`` (5,) the state
-    that the last plan began with."""
+    """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
+    plans, whose length is ``length_m``."""
 
     candidates: tuple[CandidateState, ...]
-    tracker: TrackerState
-    tau_s: float
+    told: ModelParameters
+    length_m: float
     flown: int
     turn: int
-    seen_ns: int
     last_ns: int
-    seen: FloatArray | None = None
 
 
 class Planner:
@@ -86,18 +86,11 @@ class Planner:
         ]
         self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
         self._configured = from_config(config)
-        self._tracker = ModelTracker(self._configured)
-        self._tau_s = self._configured.tau_s
-        self._seen: FloatArray | None = None
+        self._told = self._configured  # the model of all plans, but for the coupling
+        self._length_m = self._configured.length_m
         self._flown: Candidate | None = None
         self._last_ns = 0
-        self._seen_ns = 0
         self._turn = 0
-
-    @property
-    def model(self) -> ModelParameters:
-        """The rig as far as it is known by now: the configured one, corrected in flight."""
-        return self._tracker.model
 
     def reset(self) -> None:
         """Forget all plans."""
@@ -105,9 +98,6 @@ class Planner:
             candidate.alive = False
         self._flown = None
         self._turn = 0
-        self._seen = None
-        self._tracker.reset(self._configured)
-        self._believe()
 
     def update(self, config: Config) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -116,9 +106,8 @@ class Planner:
         self.problem = problem
         for candidate in self._bank:
             candidate.solver.update(problem, gain)
-        self._configured = from_config(config)
-        self._tracker.reset(self._configured)
-        self._tau_s = self._configured.tau_s
+        self._configured = self._told = from_config(config)
+        self._length_m = self._configured.length_m
 
     def prepare(self) -> None:
         """Move all plans one step ahead, before the next measurement is there."""
@@ -133,12 +122,10 @@ class Planner:
         """All that is remembered, copied; with the settings it makes the planner."""
         return PlannerState(
             candidates=tuple(candidate.state() for candidate in self._bank),
-            tracker=self._tracker.state(),
-            tau_s=self._tau_s,
+            told=self._told,
+            length_m=self._length_m,
             flown=-1 if self._flown is None else self._bank.index(self._flown),
             turn=self._turn,
-            seen=self._seen,  # replaced, never written to
-            seen_ns=self._seen_ns,
             last_ns=self._last_ns,
         )
 
@@ -146,15 +133,13 @@ class Planner:
         """Go on from a state of a planner with the same settings; SessionError if it is none."""
         require(len(state.candidates) == len(self._bank), "the number of plans")
         require(-1 <= state.flown < len(self._bank), "the plan flown")
-        require(state.seen is None or state.seen.shape == (5,), "the state seen")
         for candidate, kept in zip(self._bank, state.candidates, strict=True):
             candidate.restore(kept)
-        self._tracker.restore(state.tracker)
-        self._tau_s = state.tau_s
+        self._tell(state.told)
+        self._couple(state.length_m)
         self._flown = None if state.flown < 0 else self._bank[state.flown]
         self._turn = state.turn
-        self._seen = state.seen
-        self._seen_ns, self._last_ns = state.seen_ns, state.last_ns
+        self._last_ns = state.last_ns
 
     def plan(
         self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
@@ -166,7 +151,6 @@ class Planner:
         if not (np.isfinite(state).all() and np.isfinite(reference).all()):
             return self._hollow(PlanStatus.NOT_FINITE, state, start_ns)
         shifts = self._shifts(start_ns)
-        self._learn(state, start_ns)
         for candidate in self._bank:
             candidate.solver.set_reference(reference)
         if newton_budget <= 0:
@@ -185,25 +169,34 @@ class Planner:
         chosen = self._choose(state)
         return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))
 
-    def _learn(self, state: FloatArray, start_ns: int) -> None:
-        """Compare the pole's last step with the model's."""
-        if self._seen is not None and start_ns - self._seen_ns == self._period_ns:
-            self._tracker.observe(self._seen, state, 1e-9 * self._period_ns)
-            self._believe()
-        self._seen = state.copy()
-        self._seen_ns = start_ns
+    def believe(self, model: ModelParameters) -> None:
+        """Plan for this model; all but the length only when it changed by some percent."""
+        told = self._told
+        changed = (
+            abs(model.tau_s - told.tau_s) > LAG_STEP * told.tau_s
+            or abs(model.gain - told.gain) > GAIN_STEP
+            or abs(model.damping_1_s - told.damping_1_s) > DAMPING_STEP_1_S
+        )
+        if changed:
+            self._tell(model)
+        self._couple(model.length_m)
 
-    def _believe(self) -> None:
-        """Hand the tracked model to all plans; the lag only when it changed by some percent."""
-        model = self._tracker.model
-        if abs(model.tau_s - self._tau_s) > LAG_STEP * self._tau_s:
-            self._tau_s = model.tau_s
-            length = PESSIMISM * model.length_m
-            problem = replace(self.problem, model=replace(model, length_m=length))
-            for candidate in self._bank:
-                candidate.solver.update(problem)
+    def _tell(self, model: ModelParameters) -> None:
+        """Hand a model to all plans; their commands are the cart's own speeds."""
+        if model == self._told:
+            return
+        self._told = model
+        limits, gain = self.problem.limits, model.gain
+        limits = replace(limits, command=gain * limits.command, rate=gain * limits.rate)
+        length = PESSIMISM * model.length_m
+        problem = replace(self.problem, model=replace(model, length_m=length), limits=limits)
         for candidate in self._bank:
-            candidate.solver.set_coupling(model.coupling_1_m / PESSIMISM)
+            candidate.solver.update(problem)
+
+    def _couple(self, length_m: float) -> None:
+        self._length_m = length_m
+        for candidate in self._bank:
+            candidate.solver.set_coupling(1.5 / (PESSIMISM * length_m))
 
     def _shifts(self, start_ns: int) -> int:
         """Steps since the last plan; too many make the bank start afresh."""
@@ -298,7 +291,7 @@ class Planner:
         limits = self.problem.limits
         if (
             abs(state[P]) > limits.position_m + OUTSIDE_M
-            or abs(state[U]) > 1.1 * limits.command + 1e-9
+            or abs(state[U]) > 1.1 * self._told.gain * limits.command + 1e-9
         ):
             return PlanStatus.INFEASIBLE_START
         return candidate.solver.status
