@@ -110,7 +110,8 @@ test-long: setup
 
 # After a change of behaviour that is meant: the flights that the tests hold every change against.
 golden: setup
-	PYTHONPATH=tests $(BIN)/python -m golden.scenes
+	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
+		runpy.run_module('golden.scenes', run_name='__main__')"
 
 test-drivers: setup
 	PYTHONPATH=tests $(BIN)/python -m drivers.run

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fresh_kernels  # noqa: F401  before numba is imported
 import numpy as np
 
 from cartpole.config.schema import Config, Motor, Pole, Rig, Sim

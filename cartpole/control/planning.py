@@ -72,10 +72,8 @@ class RigPlanner:
         start_ns: int,
         model: ModelParameters | None = None,
     ) -> Plan:
-        """See ``PlanMaker``; the penalty method flies the settings."""
-        if model is not None and isinstance(self._planner, Planner):
-            self._planner.believe(model)
-        return self._planner.plan(state, reference, newton_budget, start_ns)
+        """See ``PlanMaker``."""
+        return self._planner.plan(state, reference, newton_budget, start_ns, model)
 
     def prepare(self) -> None:
         """See ``PlanMaker``."""

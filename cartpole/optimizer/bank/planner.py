@@ -142,15 +142,25 @@ class Planner:
         self._last_ns = state.last_ns
 
     def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        newton_budget: int,
+        start_ns: int,
+        model: ModelParameters | None = None,
     ) -> Plan:
         """The plan to fly from ``state`` (5,) at ``start_ns``; ``reference`` (N + 1,) for the cart.
+
+        ``model`` is the rig as it is known by now; without one it is as it was.
 
         Never takes more than ``newton_budget`` Newton steps, over all candidates together.
         """
         if not (np.isfinite(state).all() and np.isfinite(reference).all()):
             return self._hollow(PlanStatus.NOT_FINITE, state, start_ns)
         shifts = self._shifts(start_ns)
+        if model is not None:
+            shifts = self._move(shifts)  # as ``prepare`` would have: under the model of before
+            self.believe(model)
         for candidate in self._bank:
             candidate.solver.set_reference(reference)
         if newton_budget <= 0:
@@ -168,6 +178,14 @@ class Planner:
         left -= self._others(state, shifts, left)
         chosen = self._choose(state)
         return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))
+
+    def _move(self, shifts: int) -> int:
+        """Move all plans ahead by so many steps; none is left."""
+        for candidate in self._bank:
+            if candidate.alive:
+                for _ in range(shifts):
+                    candidate.solver.shift()
+        return 0
 
     def believe(self, model: ModelParameters) -> None:
         """Plan for this model; all but the length only when it changed by some percent."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, THETA, FloatArray, Plan, PlanStatus, U
+from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.candidate import upright_above, upright_nearest
 from cartpole.optimizer.compiled.solver import FEASIBLE_DEFECT, Guess, Solver
 from cartpole.optimizer.penalty.solver import STEPS_PER_TICK, PenaltySolver
@@ -52,9 +53,15 @@ class PenaltyPlanner:
             self._last_ns += self._period_ns
 
     def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        newton_budget: int,
+        start_ns: int,
+        _model: ModelParameters | None = None,
     ) -> Plan:
-        """See ``Planner``; at most STEPS_PER_TICK Newton steps once there is a plan."""
+        """See ``Planner``; at most STEPS_PER_TICK Newton steps once there is a plan, for the
+        settings' model."""
         solver = self._solver
         if not (np.isfinite(state).all() and np.isfinite(reference).all()):
             self.reset()

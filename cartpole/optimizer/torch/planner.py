@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cartpole.messages import FloatArray, Plan
-from cartpole.model.parameters import from_config
+from cartpole.model.parameters import ModelParameters, from_config
 from cartpole.optimizer.bank.planner import Planner
 from cartpole.optimizer.problem import horizon_steps
 from cartpole.optimizer.torch.program import Program, load_user_model
@@ -30,7 +30,12 @@ class TorchPlanner(Planner):
         super().__init__(config, plans=PLANS, solver=partial(TorchSolver, program=program))
 
     def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        newton_budget: int,
+        start_ns: int,
+        model: ModelParameters | None = None,
     ) -> Plan:
         """See ``Planner``; at most TICK_STEPS Newton steps."""
-        return super().plan(state, reference, min(newton_budget, TICK_STEPS), start_ns)
+        return super().plan(state, reference, min(newton_budget, TICK_STEPS), start_ns, model)
