@@ -18,8 +18,9 @@ from cartpole.optimizer.compiled import layout as rows_of
 from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.optimizer.compiled.workspace import rows
 from cartpole.optimizer.penalty.solver import STEPS_PER_TICK, PenaltySolver
-from cartpole.optimizer.problem import problem_from_config, regulator
+from cartpole.optimizer.problem import regulator
 from cartpole.optimizer.torch.solver import TorchSolver
+from cartpole.rules.optimizer import problem_from_config
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 KICK = Guess(1.0, 0.2, 1.0, math.pi)

@@ -30,6 +30,7 @@ from cartpole.messages import (
     TickRecord,
 )
 from cartpole.rules.control import change, config_of, governor_limits, settings_of
+from cartpole.rules.optimizer import planner_rules
 from cartpole.sim.rig import VirtualRig
 
 PERIOD_NS = 20_000_000
@@ -160,7 +161,7 @@ def test_homing_refuses_wrong_units(sim: Sim, says: str) -> None:
 
 def test_plan_that_is_not_finite_falls_back_in_the_same_tick() -> None:
     config = Config()
-    planner = BrokenPlanner(config)
+    planner = BrokenPlanner(planner_rules(config))
     bench = Bench(config, planner)
     assert bench.fly(4.0).mode is Mode.BALANCE
     planner.status = PlanStatus.NOT_FINITE
@@ -176,7 +177,7 @@ def test_plan_that_is_not_finite_falls_back_in_the_same_tick() -> None:
 
 def test_two_bad_plans_are_bridged_then_lqr_flies() -> None:
     config = Config()
-    planner = BrokenPlanner(config)
+    planner = BrokenPlanner(planner_rules(config))
     bench = Bench(config, planner)
     bench.fly(4.0)
     planner.status = PlanStatus.BUDGET

@@ -6,11 +6,15 @@ import math
 
 import numpy as np
 
-from cartpole.config.schema import Config, Controller
-from cartpole.control.lqr import design, linearised_step
+from cartpole.config.schema import Config, Controller, Weights
+from cartpole.control.lqr import design
 from cartpole.messages import OMEGA, THETA, P, U, V
 from cartpole.model.dynamics import rig_step
+from cartpole.model.linear import linear_model
 from cartpole.model.parameters import from_config
+from cartpole.optimizer.problem import regulator
+from cartpole.rules.control import feedback_rules
+from cartpole.rules.optimizer import problem_from_config
 from cartpole.sim.run import VirtualRun
 
 CONFIG = Config()
@@ -26,8 +30,8 @@ def step(x: np.ndarray, u: float) -> np.ndarray:
     return np.array([p, v, theta, omega, u])
 
 
-def test_linearised_step_is_the_derivative_of_the_step() -> None:
-    a, b = linearised_step(MODEL, CONFIG.controller.period_s)
+def test_linear_model_is_the_derivative_of_the_step() -> None:
+    a, b = linear_model(MODEL, CONFIG.controller.period_s)
     upright = np.array([0.0, 0.0, math.pi, 0.0, 0.0])
     small = 1e-6
     for column in range(5):
@@ -43,13 +47,14 @@ def test_linearised_step_is_the_derivative_of_the_step() -> None:
 
 
 def test_every_start_in_the_region_settles_inside_the_limits() -> None:
-    lqr = design(CONFIG)
+    lqr = design(feedback_rules(CONFIG))
     rng = np.random.default_rng(3)
     inverse = np.linalg.cholesky(np.linalg.inv(lqr.cost_to_go))
     for _ in range(40):
         direction = rng.standard_normal(5)
         direction /= np.linalg.norm(direction)
         x = inverse @ direction * math.sqrt(lqr.level) * 0.999
+        x *= min(1.0, 0.36 / abs(x[P]), 1.0 / abs(x[U]))  # as far as room and speed limit allow
         x[THETA] += math.pi
         assert lqr.contains(x, 0.0)
         for _ in range(250):
@@ -60,7 +65,7 @@ def test_every_start_in_the_region_settles_inside_the_limits() -> None:
 
 
 def test_region_is_bounded_and_periodic() -> None:
-    lqr = design(CONFIG)
+    lqr = design(feedback_rules(CONFIG))
     assert not lqr.contains(np.zeros(5), 0.0)
     assert lqr.contains(np.array([0.0, 0.0, math.pi, 0.0, 0.0]), 0.0)
     assert lqr.contains(np.array([0.0, 0.0, -7 * math.pi, 0.0, 0.0]), 0.0)
@@ -77,3 +82,15 @@ def test_energy_and_lqr_alone_swing_up() -> None:
             break
     assert worst <= config.rig.position_limit_m
     assert abs(math.remainder(tick.truth[2] - math.pi, 2 * math.pi)) < 0.05
+
+
+def test_fallback_and_plan_have_one_regulator_from_the_users_weights() -> None:
+    heavy = Config(controller=Controller(weights=Weights(position=20.0)))
+    default, changed = design(feedback_rules(CONFIG)), design(feedback_rules(heavy))
+    assert abs(changed.gain[P]) > 2.0 * abs(default.gain[P])
+    assert changed.level != default.level
+    planned = problem_from_config(heavy)
+    gain, _cost = regulator(MODEL, planned.weights, heavy.optimizer.step_s)
+    np.testing.assert_array_equal(changed.gain, gain)
+    _gain, cost_to_go = regulator(planned.model, planned.weights, heavy.optimizer.step_s)
+    np.testing.assert_array_equal(cost_to_go, planned.terminal)

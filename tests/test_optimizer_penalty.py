@@ -10,7 +10,7 @@ from cartpole.messages import PlanStatus
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.penalty.planner import PenaltyPlanner
 from cartpole.optimizer.penalty.solver import RHO, STEPS_PER_TICK, PenaltySolver
-from cartpole.optimizer.problem import problem_from_config
+from cartpole.rules.optimizer import planner_rules, problem_from_config
 
 NEAR_UPRIGHT = np.array([0.05, 0.0, np.pi - 0.15, 0.0, 0.0])
 
@@ -70,8 +70,8 @@ def test_band_is_symmetric_positive_and_acts_as_the_gradients_derivative() -> No
 
 def test_plan_approaches_the_compiled_one() -> None:
     reference = np.zeros(problem_from_config(config()).horizon + 1)
-    exact = make_planner(config("compiled")).plan(NEAR_UPRIGHT, reference, 200, 0)
-    penalty = make_planner(config())
+    exact = make_planner(planner_rules(config("compiled"))).plan(NEAR_UPRIGHT, reference, 200, 0)
+    penalty = make_planner(planner_rules(config()))
     assert isinstance(penalty, PenaltyPlanner)
     plan = penalty.plan(NEAR_UPRIGHT, reference, 200, 0)
     assert plan.status in (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
@@ -80,7 +80,7 @@ def test_plan_approaches_the_compiled_one() -> None:
 
 
 def test_penalty_alone_leaves_a_defect_that_multipliers_remove() -> None:
-    planner = make_planner(config())
+    planner = make_planner(planner_rules(config()))
     assert isinstance(planner, PenaltyPlanner)
     solver, reference = planner._solver, np.zeros(planner.problem.horizon + 1)
     planner.plan(NEAR_UPRIGHT, reference, 4, 0)
@@ -93,7 +93,7 @@ def test_penalty_alone_leaves_a_defect_that_multipliers_remove() -> None:
 
 
 def test_budget_and_nonsense() -> None:
-    planner = make_planner(config())
+    planner = make_planner(planner_rules(config()))
     reference = np.zeros(planner.problem.horizon + 1)
     assert planner.plan(np.full(5, np.nan), reference, 60, 0).status is PlanStatus.NOT_FINITE
     assert planner.plan(np.zeros(5), reference, 0, 0).status is PlanStatus.NO_BUDGET

@@ -14,6 +14,7 @@ from cartpole.model.parameters import from_config
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.bank.planner import Planner
 from cartpole.optimizer.problem import PESSIMISM
+from cartpole.rules.optimizer import planner_rules
 
 PERIOD_NS = 20_000_000
 CONFIG = Config(optimizer=Optimizer(candidates=4))
@@ -44,7 +45,7 @@ def fly(planner: Planner, state: np.ndarray, ticks: int) -> tuple[np.ndarray, li
 @pytest.mark.parametrize("turns", [0, -7])
 def test_swings_up_and_holds_inside_the_limits(turns: int) -> None:
     start = np.array([0.0, 0.0, 2 * np.pi * turns, 0.0, 0.0])
-    state, plans = fly(make_planner(CONFIG), start, 250)
+    state, plans = fly(make_planner(planner_rules(CONFIG)), start, 250)
     assert abs((state[2] % (2 * np.pi)) - np.pi) < 0.01
     assert np.abs(state[[0, 1, 3]]).max() < 0.02
     for plan in plans:
@@ -58,8 +59,8 @@ def test_swings_up_and_holds_inside_the_limits(turns: int) -> None:
 
 
 def test_the_same_calls_give_the_same_bytes() -> None:
-    first = fly(make_planner(CONFIG), np.zeros(5), 60)[1]
-    planner = make_planner(CONFIG)
+    first = fly(make_planner(planner_rules(CONFIG)), np.zeros(5), 60)[1]
+    planner = make_planner(planner_rules(CONFIG))
     fly(planner, np.array([0.1, 0.0, 2.0, 3.0, 0.1]), 15)
     planner.reset()
     second = fly(planner, np.zeros(5), 60)[1]
@@ -71,7 +72,7 @@ def test_the_same_calls_give_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("budget", [1, 2, 7, 50])
 def test_the_budget_is_kept(budget: int) -> None:
-    planner = make_planner(CONFIG)
+    planner = make_planner(planner_rules(CONFIG))
     state = np.array([0.05, 0.2, 0.3, -1.0, 0.2])
     for tick in range(12):
         plan = planner.plan(state, REFERENCE, budget, tick * PERIOD_NS)
@@ -80,7 +81,7 @@ def test_the_budget_is_kept(budget: int) -> None:
 
 
 def test_without_a_budget_the_shifted_plan() -> None:
-    planner = make_planner(CONFIG)
+    planner = make_planner(planner_rules(CONFIG))
     hollow = planner.plan(np.zeros(5), REFERENCE, 0, 0)
     assert hollow.status is PlanStatus.NO_BUDGET
     assert not hollow.states[1:, 4].any()
@@ -95,7 +96,7 @@ def test_without_a_budget_the_shifted_plan() -> None:
 
 @pytest.mark.parametrize("place", range(5))
 def test_nonsense_from_the_estimator(place: int) -> None:
-    planner = make_planner(CONFIG)
+    planner = make_planner(planner_rules(CONFIG))
     _, plans = fly(planner, np.zeros(5), 20)
     state = plans[-1].states[1].copy()
     good = state.copy()
@@ -109,7 +110,7 @@ def test_nonsense_from_the_estimator(place: int) -> None:
 
 @pytest.mark.parametrize("p", [0.362, 0.5, -0.43])
 def test_beyond_the_track_the_plan_leads_back(p: float) -> None:
-    planner = make_planner(CONFIG)
+    planner = make_planner(planner_rules(CONFIG))
     state = np.array([p, 0.0, np.pi, 0.0, 0.0])
     plan = planner.plan(state, REFERENCE, 40, 0)
     outside = abs(p) > CONFIG.rig.position_limit_m + 0.02
@@ -119,28 +120,28 @@ def test_beyond_the_track_the_plan_leads_back(p: float) -> None:
 
 
 def test_a_gap_in_time_starts_afresh() -> None:
-    planner = make_planner(CONFIG)
+    planner = make_planner(planner_rules(CONFIG))
     fly(planner, np.zeros(5), 30)
     plan = planner.plan(np.zeros(5), REFERENCE, BUDGET, 10**12)
-    cold = make_planner(CONFIG).plan(np.zeros(5), REFERENCE, BUDGET, 10**12)
+    cold = make_planner(planner_rules(CONFIG)).plan(np.zeros(5), REFERENCE, BUDGET, 10**12)
     assert plan.states.tobytes() == cold.states.tobytes()
 
 
 def test_live_weights_change_the_plan() -> None:
-    planner = make_planner(CONFIG)
+    planner = make_planner(planner_rules(CONFIG))
     state = np.array([0.2, 0.0, np.pi, 0.0, 0.0])
     before = planner.plan(state, REFERENCE, 60, 0)
     heavy = Config(
         optimizer=CONFIG.optimizer, controller=Controller(weights=Weights(position=30.0))
     )
-    planner.update(heavy)
+    planner.update(planner_rules(heavy))
     after = planner.plan(state, REFERENCE, 60, 0)
     assert after.status is PlanStatus.CONVERGED
     assert abs(after.states[40, 0]) < abs(before.states[40, 0]) - 1e-3
 
 
 def test_the_cart_follows_its_target() -> None:
-    planner = make_planner(CONFIG)
+    planner = make_planner(planner_rules(CONFIG))
     state = np.array([0.0, 0.0, np.pi, 0.0, 0.0])
     reference = np.full_like(REFERENCE, 0.15)
     for tick in range(250):
@@ -150,7 +151,7 @@ def test_the_cart_follows_its_target() -> None:
 
 
 def test_plans_are_for_the_model_that_is_handed_in() -> None:
-    planner, state = make_planner(CONFIG), np.array([0.0, 0.0, 0.1, 0.0, 0.0])
+    planner, state = make_planner(planner_rules(CONFIG)), np.array([0.0, 0.0, 0.1, 0.0, 0.0])
     assert isinstance(planner, Planner)
     believed = from_config(CONFIG)
     planner.believe(replace(believed, length_m=0.55, tau_s=0.08, gain=0.9))

@@ -21,14 +21,8 @@ from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.optimizer.compiled.view import stage
 from cartpole.optimizer.compiled.workspace import rows
 from cartpole.optimizer.iteration import make_newton, make_step
-from cartpole.optimizer.problem import (
-    InputKind,
-    Limits,
-    Problem,
-    StageWeights,
-    problem_from_config,
-    regulator,
-)
+from cartpole.optimizer.problem import InputKind, Limits, Problem, StageWeights, regulator
+from cartpole.rules.optimizer import problem_from_config
 
 N = 60
 

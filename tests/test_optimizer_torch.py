@@ -13,7 +13,8 @@ from cartpole.errors import ConfigError
 from cartpole.messages import PlanStatus
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.compiled.solver import Guess, Solver
-from cartpole.optimizer.problem import Problem, StageWeights, problem_from_config, regulator
+from cartpole.optimizer.problem import Problem, StageWeights, regulator
+from cartpole.rules.optimizer import planner_rules, problem_from_config
 
 torch = pytest.importorskip("torch")
 
@@ -122,13 +123,15 @@ def test_a_users_cost_converges_inside_the_limits() -> None:
 @pytest.mark.parametrize("where", ["nothing.py:cost", "cost", f"{USER_COST}:nothing"])
 def test_a_wrong_user_cost_is_named(where: str) -> None:
     with pytest.raises(ConfigError, match="user_cost"):
-        make_planner(Config(optimizer=Optimizer(backend="torch", user_cost=where)))
+        make_planner(planner_rules(Config(optimizer=Optimizer(backend="torch", user_cost=where))))
 
 
 def test_planner_keeps_its_budget_and_survives_nonsense() -> None:
     from cartpole.optimizer.torch.planner import TICK_STEPS
 
-    planner = make_planner(Config(optimizer=Optimizer(backend="torch", horizon_steps=30)))
+    planner = make_planner(
+        planner_rules(Config(optimizer=Optimizer(backend="torch", horizon_steps=30)))
+    )
     reference = np.zeros(planner.problem.horizon + 1)
     start_ns = 0
     for state in ([0.0, 0.0, 3.0, 0.0, 0.0], [np.nan] * 5, [0.5, 2.0, 50.0, -20.0, 3.0]):

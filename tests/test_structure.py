@@ -75,7 +75,6 @@ STILL_KNOW_SETTINGS = {
     "cartpole.control",
     "cartpole.estimation",
     "cartpole.model.parameters",
-    "cartpole.optimizer",
     "cartpole.sim",
 }
 # What knows the whole tree; a section of it may be part of a room's rules.

@@ -29,9 +29,10 @@ class Planner:
         changes: Mapping[str, Any] | None = None,
     ) -> None:
         from cartpole.optimizer.backends import make_planner
+        from cartpole.rules.optimizer import planner_rules
 
         self.config = settings_named(settings, changes)
-        self._planner = make_planner(self.config)
+        self._planner = make_planner(planner_rules(self.config))
 
     def plan(self, state: Sequence[float], target_m: float = 0.0) -> Plan:
         """The best plan found from ``state``: (p, v, theta, omega) or with the command u as fifth.

@@ -53,7 +53,8 @@ def newton_figures(repeats: int) -> dict[str, Any]:
     from cartpole.config.schema import Config, Optimizer
     from cartpole.errors import CartpoleError
     from cartpole.optimizer.compiled.solver import Guess, Solver
-    from cartpole.optimizer.problem import problem_from_config, regulator
+    from cartpole.optimizer.problem import regulator
+    from cartpole.rules.optimizer import problem_from_config
 
     problem = problem_from_config(Config(optimizer=Optimizer(horizon_steps=HORIZON)))
     gain = regulator(problem.model, problem.weights, 0.02)[0]

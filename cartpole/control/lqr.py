@@ -1,9 +1,9 @@
 """LQR about the upright pole, and the region in which it may fly.
 
-State x = (p - target, v, theta - pi, omega, u), input w = du/dt: the optimizer's own state, so that
-the hand-over is smooth. The gain comes from the discrete algebraic Riccati equation of the
-linearised step; the region is a level set of the cost-to-go x' P x, as large as the limits on p and
-u allow, then shrunk until the nonlinear closed loop converges from all over its boundary.
+State x = (p - target, v, theta - pi, omega, u), input w = du/dt: the optimizer's own state. It is
+the optimizer's own regulator, too, from the user's weights, so that the hand-over is smooth. The
+region is a level set of the cost-to-go x' P x inside the room of the cart and the speed limit,
+shrunk until the limited nonlinear closed loop converges from all over it.
 """
 
 from __future__ import annotations
@@ -11,31 +11,52 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
-from cartpole.messages import OMEGA, THETA, FloatArray, P, U, V
+from cartpole.messages import THETA, FloatArray, P, U
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
+from cartpole.optimizer.problem import StageWeights, regulator
 
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
-
-SAMPLES = 512
+SAMPLES = 1024
+SHELLS = (1.0, 0.85, 0.7, 0.5)  # samples stand on these shares of the level set's radius
 SETTLE_S = 4.0
+# The search begins at so many times the level that just fits between the limits, and shrinks it.
+BEGIN = 20.0
+SHRINK = 0.9
+TRIALS = 80
 SAFE_SHARE = 0.8  # of the level that the samples allow: there are points between them
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackRules:
+    """What the regulator and its region are made of; SI."""
+
+    model: ModelParameters
+    weights: StageWeights
+    period_s: float
+    target_m: float
+    position_limit_m: float
+    velocity_limit_m_s: float
+    acceleration_limit_m_s2: float
+
+
+@dataclass(frozen=True, slots=True)
 class LqrDesign:
-    """Gain (5,), cost-to-go (5, 5) and the largest x' P x from which it may fly."""
+    """Gain (5,), cost-to-go (5, 5), and the region from which it may fly.
+
+    Inside it x' P x <= ``level``, the cart is within ``room_m`` of its target and inside the track,
+    and the command within the speed limit.
+    """
 
     gain: FloatArray
     cost_to_go: FloatArray
     level: float
     rate_limit_m_s2: float
+    velocity_limit_m_s: float
+    room_m: float
     position_limit_m: float
 
     def deviation(self, state: FloatArray, target_m: float) -> FloatArray:
@@ -51,98 +72,73 @@ class LqrDesign:
         return min(max(w, -self.rate_limit_m_s2), self.rate_limit_m_s2)
 
     def contains(self, state: FloatArray, target_m: float) -> bool:
-        """Whether LQR may fly from here: inside the level set and inside the track."""
+        """Whether LQR may fly from here."""
         x = self.deviation(state, target_m)
-        inside = float(x @ self.cost_to_go @ x) <= self.level
-        return inside and abs(float(state[P])) <= self.position_limit_m
-
-
-def linearised_step(parameters: ModelParameters, step_s: float) -> tuple[FloatArray, FloatArray]:
-    """(A (5, 5), B (5,)) of one held step about upright rest: exact matrix exponential."""
-    from scipy.linalg import expm
-
-    c, g, tau = parameters.coupling_1_m, parameters.gravity_m_s2, parameters.tau_s
-    a = np.zeros((5, 5))
-    a[P, V] = 1.0
-    a[V, V], a[V, U] = -1.0 / tau, 1.0 / tau
-    a[THETA, OMEGA] = 1.0
-    # cos(pi) = -1: omegadot = c (g dtheta + vdot) - b omega
-    a[OMEGA, THETA], a[OMEGA, OMEGA] = c * g, -parameters.damping_1_s
-    a[OMEGA, V], a[OMEGA, U] = -c / tau, c / tau
-    transition = expm(a * step_s)
-    jump = np.zeros(5)
-    jump[U] = step_s  # the command changes first, then is held
-    return transition, transition @ jump
+        return bool(
+            x @ self.cost_to_go @ x <= self.level
+            and abs(x[P]) <= self.room_m
+            and abs(x[U]) <= self.velocity_limit_m_s
+            and abs(float(state[P])) <= self.position_limit_m
+        )
 
 
 @functools.lru_cache(maxsize=4)
-def design(config: Config) -> LqrDesign:
-    """Gain and region for a configuration; a tenth of a second, so the last few are kept.
+def design(rules: FeedbackRules) -> LqrDesign:
+    """Gain and region; some tenths of a second, so the last few are kept.
 
     Whoever changes settings asks for the new design before the tick that takes it over does.
     """
-    from scipy.linalg import solve_discrete_are
-
-    parameters, step = from_config(config), config.controller.period_s
-    a, b = linearised_step(parameters, step)
-    rig = config.rig
-    scale_t = parameters.characteristic_time_s
-    # Bryson's rule: each term is one at the size that counts as large; rates are seen in the time
-    # the upright pole takes to fall.
-    q = np.diag(
-        [
-            0.65 / rig.position_limit_m**2,
-            0.05 / rig.velocity_limit_m_s**2,
-            1.0,
-            0.6 * scale_t**2,
-            0.01 / rig.velocity_limit_m_s**2,
-        ]
+    gain, cost_to_go = regulator(rules.model, rules.weights, rules.period_s)
+    room = max(rules.position_limit_m - abs(rules.target_m), 0.02)
+    level = _checked_level(gain, cost_to_go, room, rules)
+    return LqrDesign(
+        gain,
+        cost_to_go,
+        level,
+        rules.acceleration_limit_m_s2,
+        rules.velocity_limit_m_s,
+        room,
+        rules.position_limit_m,
     )
-    r = np.array([[1.0 / rig.acceleration_limit_m_s2**2]])
-    cost_to_go = solve_discrete_are(a, b[:, None], q, r)
-    gain = (b @ cost_to_go @ a) / (r[0, 0] + b @ cost_to_go @ b)
-    inverse = np.linalg.inv(cost_to_go)
-    room = rig.position_limit_m - abs(config.controller.target_m)
-    level = min(
-        max(room, 0.02) ** 2 / inverse[P, P],
-        rig.velocity_limit_m_s**2 / inverse[U, U],
-    )
-    level = _checked_level(level, gain, inverse, config, parameters)
-    return LqrDesign(gain, cost_to_go, level, rig.acceleration_limit_m_s2, rig.position_limit_m)
 
 
 def _checked_level(
-    level: float,
-    gain: FloatArray,
-    inverse: FloatArray,
-    config: Config,
-    parameters: ModelParameters,
+    gain: FloatArray, cost_to_go: FloatArray, room: float, rules: FeedbackRules
 ) -> float:
-    """Shrink the level set until the limited nonlinear closed loop converges from its boundary."""
+    """The largest level from all over which the limited nonlinear closed loop converges.
+
+    Starts are samples of the level set, its boundary and inside it, as far as they keep room and
+    speed limit: the set may be longer than these are wide.
+    """
+    inverse = np.linalg.inv(cost_to_go)
     rng = np.random.default_rng(0)
     directions = rng.standard_normal((SAMPLES, 5))
     directions /= np.linalg.norm(directions, axis=1)[:, None]
-    boundary = directions @ np.linalg.cholesky(inverse).T
-    steps = round(SETTLE_S / config.controller.period_s)
-    for _ in range(30):
-        starts = boundary * math.sqrt(level)
+    directions *= np.resize(SHELLS, SAMPLES)[:, None]
+    samples = directions @ np.linalg.cholesky(inverse).T
+    level = BEGIN * min(room**2 / inverse[P, P], rules.velocity_limit_m_s**2 / inverse[U, U])
+    steps = round(SETTLE_S / rules.period_s)
+    model = rules.model
+    for _ in range(TRIALS):
+        starts = samples * math.sqrt(level)
+        inside = (abs(starts[:, P]) <= room) & (abs(starts[:, U]) <= rules.velocity_limit_m_s)
         if _all_settle(
-            starts,
+            np.ascontiguousarray(starts[inside]),
             gain,
             steps,
-            config.controller.period_s,
-            config.rig.velocity_limit_m_s,
-            config.rig.acceleration_limit_m_s2,
-            config.rig.position_limit_m,
-            parameters.coupling_1_m,
-            parameters.gravity_m_s2,
-            parameters.damping_1_s,
-            parameters.tau_s,
-            parameters.motor_acceleration_m_s2,
+            rules.period_s,
+            rules.velocity_limit_m_s,
+            rules.acceleration_limit_m_s2,
+            room,
+            model.coupling_1_m,
+            model.gravity_m_s2,
+            model.damping_1_s,
+            model.tau_s,
+            model.motor_acceleration_m_s2,
         ):
             break
-        level *= 0.8
-    return SAFE_SHARE * level
+        level *= SHRINK
+    return float(SAFE_SHARE * level)
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +16,8 @@ from cartpole.control.planning import PlanMaker
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.planner import PlannerState
+from cartpole.optimizer.problem import PlannerRules
 from cartpole.recall import require
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
 
 BRIDGED_TICKS = 2
 GOOD_PLANS_TO_RETURN = 5
@@ -40,8 +37,8 @@ class Flight:
 class PilotRules:
     """What planner and fall-back are made of; SI."""
 
-    planner: Config
-    feedback: Config
+    planner: PlannerRules
+    feedback: lqr.FeedbackRules
     backend: str
     feed_back_only: bool
     acceleration_limit_m_s2: float

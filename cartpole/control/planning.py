@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from cartpole.errors import SessionError
 from cartpole.messages import FloatArray, Plan
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.bank.planner import Planner, PlannerState
-from cartpole.optimizer.problem import horizon_steps
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
-    from cartpole.optimizer.problem import Problem
+from cartpole.optimizer.problem import PlannerRules, Problem
 
 
 class PlanMaker(Protocol):
@@ -36,7 +32,7 @@ class PlanMaker(Protocol):
     def prepare(self) -> None:
         """Work for the next plan that needs no measurement."""
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: PlannerRules) -> None:
         """Take over changed settings."""
 
     def reset(self) -> None:
@@ -56,8 +52,8 @@ class RigPlanner:
     there is a new planner, which has forgotten every plan.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._planner = make_planner(config)
+    def __init__(self, rules: PlannerRules) -> None:
+        self._planner = make_planner(rules)
 
     @property
     def problem(self) -> Problem:
@@ -79,12 +75,12 @@ class RigPlanner:
         """See ``PlanMaker``."""
         self._planner.prepare()
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: PlannerRules) -> None:
         """See ``PlanMaker``."""
-        if horizon_steps(config, from_config(config)) == self._planner.problem.horizon:
-            self._planner.update(config)
+        if rules.horizon_steps == self._planner.problem.horizon:
+            self._planner.update(rules)
         else:
-            self._planner = make_planner(config)
+            self._planner = make_planner(rules)
 
     def reset(self) -> None:
         """See ``PlanMaker``."""

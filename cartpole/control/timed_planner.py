@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from cartpole.control.planning import RigPlanner
 from cartpole.messages import FloatArray, Plan
 from cartpole.model.parameters import ModelParameters
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+from cartpole.optimizer.problem import PlannerRules
 
 
 class TimedPlanner(RigPlanner):
     """Remembers how long its last plan took."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, rules: PlannerRules) -> None:
+        super().__init__(rules)
         self._elapsed_ns = -1
 
     def plan(

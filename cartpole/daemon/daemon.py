@@ -36,6 +36,7 @@ from cartpole.messages import (
 from cartpole.pacing import Pacer, Wake
 from cartpole.rules.control import config_of, settings_of
 from cartpole.rules.firmware_bridge import link_rules
+from cartpole.rules.optimizer import planner_rules
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -81,7 +82,7 @@ class Daemon:
         self._listeners = list(listeners)
         self._lost: list[LinkEvent] = []  # listeners, since the last tick
         self._threshold = config.camera.threshold
-        self._planner = TimedPlanner(config)
+        self._planner = TimedPlanner(planner_rules(config))
         self._core = ControlCore(settings_of(config), planner=self._planner)
         self._told = config  # what the links know
         self._requests: queue.SimpleQueue[Asked] = queue.SimpleQueue()

@@ -119,7 +119,9 @@ class SettingsKeeper:
 def _design(config: Config) -> None:
     """Design the feedback here, in the asker's thread: the tick then finds it done."""
     from cartpole.control import lqr
-    from cartpole.optimizer.problem import problem_from_config
+    from cartpole.optimizer.problem import rig_problem
+    from cartpole.rules.control import pilot_rules
 
-    lqr.design(config)
-    problem_from_config(config)
+    rules = pilot_rules(config)
+    lqr.design(rules.feedback)
+    rig_problem(rules.planner)

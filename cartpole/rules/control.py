@@ -9,6 +9,7 @@ from cartpole.config.load import disarmed_fields, flatten, live_fields
 from cartpole.control.governor import LAG_FACTOR, GovernorLimits
 from cartpole.control.homing import Homing
 from cartpole.control.homing_records import HomingRules
+from cartpole.control.lqr import FeedbackRules
 from cartpole.control.observer import ObserverRules
 from cartpole.control.pilot import PilotRules
 from cartpole.control.reference import TargetRules
@@ -18,6 +19,7 @@ from cartpole.control.watch import WatchRules
 from cartpole.messages import Request, RequestKind, Settings
 from cartpole.model.parameters import from_config
 from cartpole.rules.estimation import learner_rules
+from cartpole.rules.optimizer import planner_rules, scaled_weights
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -120,13 +122,27 @@ def homing_rules(config: Config) -> HomingRules:
 def pilot_rules(config: Config) -> PilotRules:
     """What planner and fall-back are made of."""
     return PilotRules(
-        planner=config,
-        feedback=config,
+        planner=planner_rules(config),
+        feedback=feedback_rules(config),
         backend=config.optimizer.backend,
         feed_back_only=config.controller.feed_back_only,
         acceleration_limit_m_s2=config.rig.acceleration_limit_m_s2,
         position_limit_m=config.rig.position_limit_m,
         period_s=config.controller.period_s,
+    )
+
+
+def feedback_rules(config: Config) -> FeedbackRules:
+    """The regulator by the same weights as the plans."""
+    model = from_config(config)
+    return FeedbackRules(
+        model=model,
+        weights=scaled_weights(config, model),
+        period_s=config.controller.period_s,
+        target_m=config.controller.target_m,
+        position_limit_m=config.rig.position_limit_m,
+        velocity_limit_m_s=config.rig.velocity_limit_m_s,
+        acceleration_limit_m_s2=config.rig.acceleration_limit_m_s2,
     )
 
 

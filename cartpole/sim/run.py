@@ -22,6 +22,7 @@ from cartpole.messages import (
     TickTiming,
 )
 from cartpole.rules.control import settings_of
+from cartpole.rules.optimizer import planner_rules
 from cartpole.sim.camera import State
 from cartpole.sim.rig import Tap, VirtualRig
 
@@ -72,7 +73,7 @@ class VirtualRun:
         self._config = config
         self._disturb = disturb
         self._requests = requests
-        self._planner = TimedPlanner(config)
+        self._planner = TimedPlanner(planner_rules(config))
         self.rig = VirtualRig(
             config,
             seed,

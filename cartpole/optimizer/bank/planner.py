@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.candidate import (
     STARTS,
     Candidate,
@@ -18,11 +17,8 @@ from cartpole.optimizer.bank.candidate import (
     upright_nearest,
 )
 from cartpole.optimizer.compiled.solver import Solver
-from cartpole.optimizer.problem import PESSIMISM, problem_from_config, regulator
+from cartpole.optimizer.problem import PESSIMISM, PlannerRules, believed, regulator, rig_problem
 from cartpole.recall import require
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
 
 # Barrier parameter of a running plan, as a share of the tolerance.
 MU_SHARE = 0.5
@@ -65,15 +61,15 @@ class Planner:
     """The bank of plans of a rig. Deterministic: the same calls give the same bytes."""
 
     def __init__(
-        self, config: Config, plans: int | None = None, solver: Callable[..., Solver] = Solver
+        self, rules: PlannerRules, plans: int | None = None, solver: Callable[..., Solver] = Solver
     ) -> None:
-        """``plans`` of the bank, else as many as configured; each has a ``solver`` of its own."""
-        plans = plans or max(3, config.optimizer.candidates)
-        self.problem = problem_from_config(config)
-        gain, _ = regulator(self.problem.model, self.problem.weights, config.optimizer.step_s)
+        """``plans`` of the bank, else as many as the rules say; each has its ``solver``."""
+        plans = plans or max(3, rules.candidates)
+        self.problem = rig_problem(rules)
+        gain, _ = regulator(self.problem.model, self.problem.weights, rules.step_s)
         time = self.problem.model.characteristic_time_s
-        tolerance = config.optimizer.tolerance
-        self._period_ns = round(config.optimizer.step_s * NANOSECONDS)
+        tolerance = rules.tolerance
+        self._period_ns = round(rules.step_s * NANOSECONDS)
         self._bank = [
             Candidate(
                 name,
@@ -85,7 +81,7 @@ class Planner:
             for name, kick, pole_times, side in STARTS[:plans]
         ]
         self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
-        self._configured = from_config(config)
+        self._configured = rules.model
         self._told = self._configured  # the model of all plans, but for the coupling
         self._length_m = self._configured.length_m
         self._flown: Candidate | None = None
@@ -99,14 +95,14 @@ class Planner:
         self._flown = None
         self._turn = 0
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: PlannerRules) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
-        problem = problem_from_config(config)
-        gain, _ = regulator(problem.model, problem.weights, config.optimizer.step_s)
+        problem = rig_problem(rules)
+        gain, _ = regulator(problem.model, problem.weights, rules.step_s)
         self.problem = problem
         for candidate in self._bank:
             candidate.solver.update(problem, gain)
-        self._configured = self._told = from_config(config)
+        self._configured = self._told = rules.model
         self._length_m = self._configured.length_m
 
     def prepare(self) -> None:
@@ -206,8 +202,7 @@ class Planner:
         self._told = model
         limits, gain = self.problem.limits, model.gain
         limits = replace(limits, command=gain * limits.command, rate=gain * limits.rate)
-        length = PESSIMISM * model.length_m
-        problem = replace(self.problem, model=replace(model, length_m=length), limits=limits)
+        problem = replace(self.problem, model=believed(model), limits=limits)
         for candidate in self._bank:
             candidate.solver.update(problem)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from cartpole.messages import NANOSECONDS, THETA, FloatArray, Plan, PlanStatus, U
@@ -11,10 +9,7 @@ from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.candidate import upright_above, upright_nearest
 from cartpole.optimizer.compiled.solver import FEASIBLE_DEFECT, Guess, Solver
 from cartpole.optimizer.penalty.solver import STEPS_PER_TICK, PenaltySolver
-from cartpole.optimizer.problem import problem_from_config, regulator
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+from cartpole.optimizer.problem import PlannerRules, regulator, rig_problem
 
 # Closer than this to upright no kick is needed.
 NEAR_RAD = 0.5
@@ -25,12 +20,12 @@ PATIENCE = 10
 class PenaltyPlanner:
     """One plan, four Newton steps a tick; see ``planner.Planner`` for the calls."""
 
-    def __init__(self, config: Config) -> None:
-        self.problem = problem_from_config(config)
+    def __init__(self, rules: PlannerRules) -> None:
+        self.problem = rig_problem(rules)
         self._solver = PenaltySolver(self.problem)
-        self._tolerance = config.optimizer.tolerance
-        self._period_ns = round(config.optimizer.step_s * NANOSECONDS)
-        self._gain = regulator(self.problem.model, self.problem.weights, config.optimizer.step_s)[0]
+        self._tolerance = rules.tolerance
+        self._period_ns = round(rules.step_s * NANOSECONDS)
+        self._gain = regulator(self.problem.model, self.problem.weights, rules.step_s)[0]
         self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
         self._alive = False
         self._bad = 0
@@ -41,9 +36,9 @@ class PenaltyPlanner:
         self._alive = False
         self._bad = 0
 
-    def update(self, config: Config) -> None:
+    def update(self, rules: PlannerRules) -> None:
         """See ``Planner``."""
-        self.problem = problem_from_config(config)
+        self.problem = rig_problem(rules)
         self._solver.update(self.problem)
 
     def prepare(self) -> None:

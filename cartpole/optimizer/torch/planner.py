@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from cartpole.messages import FloatArray, Plan
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.planner import Planner
-from cartpole.optimizer.problem import horizon_steps
+from cartpole.optimizer.problem import PlannerRules
 from cartpole.optimizer.torch.program import Program, load_user_model
 from cartpole.optimizer.torch.solver import TorchSolver
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
 
 # Newton steps a tick that one thread of PyTorch affords at 50 Hz.
 TICK_STEPS = 3
@@ -24,10 +20,9 @@ PLANS = 3
 class TorchPlanner(Planner):
     """``Planner`` over ``TorchSolver``."""
 
-    def __init__(self, config: Config) -> None:
-        horizon = horizon_steps(config, from_config(config))
-        program = Program(horizon, load_user_model(config.optimizer.user_cost))
-        super().__init__(config, plans=PLANS, solver=partial(TorchSolver, program=program))
+    def __init__(self, rules: PlannerRules) -> None:
+        program = Program(rules.horizon_steps, load_user_model(rules.user_cost))
+        super().__init__(rules, plans=PLANS, solver=partial(TorchSolver, program=program))
 
     def plan(
         self,
