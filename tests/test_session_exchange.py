@@ -14,6 +14,7 @@ from support.sessions import FakeCore, write_session
 from cartpole.config.schema import Config
 from cartpole.messages import (
     Command,
+    EncoderSample,
     Estimate,
     Fault,
     Mode,
@@ -30,7 +31,7 @@ from cartpole.session.exchange import (
     import_settings,
     import_table,
 )
-from cartpole.session.invariants import Invariants
+from cartpole.session.invariants import Invariants, Seen, WireCommands
 from cartpole.session.listing import compare, describe, list_sessions
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay
@@ -164,15 +165,52 @@ def test_the_drive_may_be_turned_off_at_once() -> None:
 
 def test_way_to_the_stop() -> None:
     config = Config()
-    reach = 0.12 + config.motor.tau_s
-    needed = 1.0 * reach + 1.0 / 16 + 0.005
-    edge = config.rig.track_length_m / 2 - needed
-    assert names(tick(0, 0.1, state=(edge - 0.001, 1.0, 0.0, 0.0))) == []
-    assert names(tick(0, 0.1, state=(edge + 0.004, 1.0, 0.0, 0.0))) == ["I2"]
-    assert names(tick(0, 0.1, state=(-edge - 0.004, -1.0, 0.0, 0.0))) == ["I2"]
-    assert names(tick(0, 0.1, state=(edge + 0.004, -1.0, 0.0, 0.0))) == []
-    with_truth = Invariants(config).check(tick(0, 0.1), (edge + 0.0001, 1.0, 0.0, 0.0))
+    motor = config.motor
+    # 1 m/s held for the time-out, then the drive's lag: clipped first, an exponential at the end.
+    held = config.safety.board_timeout_s + motor.delay_s
+    knee = motor.acceleration_m_s2 * motor.tau_s
+    coast = (1.0 - knee**2) / (2.0 * motor.acceleration_m_s2) + knee * motor.tau_s
+    stop = config.rig.track_length_m / 2
+    edge = stop - config.safety.stop_margin_m - held - coast
+    fast = {"state": (edge - 0.004, 1.0, 0.0, 0.0)}
+    assert names(tick(1, 1.0, **fast)) == []
+    assert names(tick(1, 1.0, state=(edge + 0.014, 1.0, 0.0, 0.0))) == ["I2"]
+    assert names(tick(1, -1.0, state=(-edge - 0.014, -1.0, 0.0, 0.0))) == ["I2"]
+    assert names(tick(1, 0.1, state=(edge + 0.014, -1.0, 0.0, 0.0))) == []
+    with_truth = Invariants(config).check(tick(1, 1.0), (edge + 0.011, 1.0, 0.0, 0.0))
     assert [v.invariant for v in with_truth] == ["I2"]
+    seen = Seen(farthest_m=stop - 0.0049)
+    assert [v.invariant for v in Invariants(config).check(tick(1, 0.1), None, seen)] == ["I2"]
+    assert not Invariants(config).check(tick(1, 0.1), None, Seen(farthest_m=stop - 0.0051))
+
+
+def test_the_wire_is_read_not_believed() -> None:
+    def found(*wire: tuple[int, float], **changes: object) -> list[str]:
+        invariants = Invariants(Config())
+        invariants.check(tick(0, 0.0), None, Seen(commands=((NOW, 0.0),)))
+        return [v.invariant for v in invariants.check(tick(1, 0.0, **changes), None, Seen(wire))]
+
+    at = NOW + 20_000_000
+    assert found((at, 0.16)) == []
+    assert found((at, 0.17)) == ["I1"]
+    assert found((at, 0.1), (at, 0.1)) == ["I7"]
+    assert found() == ["I7"]
+    assert found((NOW + 2_000_000, 0.1)) == ["I1"]  # no catching up
+    off = {"faults": (fault(Severity.OFF),), "mode": Mode.FAULT}
+    assert "I6" in found((at, 0.01), **off)
+    brake = {"faults": (fault(Severity.BRAKE),), "mode": Mode.SAFE_STOP}
+    assert found((at, 0.01), **brake) == ["I6"]
+    assert WireCommands(Config()).feed(b"M1: 250\r\nM1: -100\r\nnonsense\r\n") == [0.1, 0.0]
+
+
+def test_a_stamp_from_the_future_is_no_fresh_measurement() -> None:
+    invariants = Invariants(Config())
+    hour = 3600 * 1_000_000_000
+    heard = EncoderSample(NOW + hour, NOW, 0, 0)
+    first = dataclasses.replace(tick(0, 0.1), input=TickInput(NOW, (heard,)))
+    assert not invariants.check(first)
+    found = [v.invariant for k in range(1, 6) for v in invariants.check(tick(k, 0.1, age=0))]
+    assert found == ["I4", "I4"]
 
 
 def test_stale_state() -> None:

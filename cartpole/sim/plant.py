@@ -17,6 +17,7 @@ from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, V
 from cartpole.model.dynamics import rig_step
 from cartpole.model.parameters import ModelParameters
 from cartpole.sim import rough
+from cartpole.sim.trouble import Trouble
 from cartpole.sim.truth import true_encoder, true_model
 from cartpole.sim.worn import Encoders
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 STEP_NS = 1_000_000
 BUMPER_M = 0.015  # from a switch to the hard stop behind it
 NOISE_BLOCK = 4096
+REST_NS = 800_000_000  # by then every drive is at rest
 
 
 @njit(cache=True, nogil=True)
@@ -77,11 +79,13 @@ class Plant:
         self._used = 0
         self._state = np.array(start, dtype=np.float64)
         self._now = start
+        self._told_ns = t_ns
         self._stop_m = self._switch_m + BUMPER_M
         self._t_ns = t_ns
         self._command = 0.0
         self._pending: deque[tuple[int, float]] = deque()
         self.encoders = Encoders(config.sim, t_ns)
+        self.trouble = Trouble()
         self._command_step = config.sim.command_step_m_s
         phase = np.random.default_rng(np.random.SeedSequence([seed, 4])).uniform(0.0, 2.0 * math.pi)
         self._rough = rough.figures(config.sim, phase)
@@ -156,6 +160,36 @@ class Plant:
         )
         self._now = tuple(self._state.tolist())
 
+    def farthest_if_silent(self, timeout_s: float) -> float:
+        """The largest \\|p\\| on the way to rest if no command came any more, without disturbances.
+
+        Commands on their way still act; ``timeout_s`` after the last one was given, the driver
+        commands zero.
+        """
+        edges = [*self._pending, (self._told_ns + round(timeout_s * NANOSECONDS), 0.0)]
+        state, drive, t_ns, command = (
+            self._state.copy(),
+            self._drive.copy(),
+            self._t_ns,
+            self._command,
+        )
+        far = abs(float(state[P]))
+        for edge_ns, velocity in [*edges, (edges[-1][0] + REST_NS, 0.0)]:
+            steps = -(-(edge_ns - t_ns) // STEP_NS)
+            if steps > 0:
+                step_s, quiet = (edge_ns - t_ns) / steps / NANOSECONDS, np.zeros(2 * steps)
+                if self._rough is None:
+                    _advance(state, command, steps, step_s, quiet, 0, 0.0, 0.0, self._model, 1e9)
+                else:
+                    rough.advance_rough(
+                        state, drive, command, steps, step_s, t_ns / NANOSECONDS, quiet, 0.0, 0.0,
+                        self._model, self._rough, 1e9,
+                    )  # fmt: skip
+                far = max(far, abs(float(state[P])))
+                t_ns = edge_ns
+            command = velocity
+        return far
+
     # What boards see (`cartpole.sim.boards.RigPlant`).
 
     def counts(self, t_ns: int) -> tuple[int, int]:
@@ -167,11 +201,16 @@ class Plant:
     def limits(self, t_ns: int) -> tuple[bool, bool]:
         """The left and the right switch."""
         p = self.advance(t_ns)[P]
-        return p <= -self._switch_m, p >= self._switch_m
+        return self.trouble.pressed((p <= -self._switch_m, p >= self._switch_m))
 
     def command(self, t_ns: int, velocity_m_s: float) -> None:
         """A command at the driver; it acts after the true delay."""
+        if self.trouble.drive_held:
+            return
+        if self.trouble.drive_dead:
+            velocity_m_s = 0.0
         if self._command_step:
             velocity_m_s = self._command_step * round(velocity_m_s / self._command_step)
+        self._told_ns = t_ns
         acts_ns = t_ns + round(self.parameters.delay_s * NANOSECONDS)
         self._pending.append((max(acts_ns, self._t_ns), velocity_m_s))

@@ -67,6 +67,7 @@ class VirtualRig:
         self.plant = Plant(
             config, seed, start_state(config, seed) if start is None else start, t_ns
         )
+        self.trouble = self.plant.trouble
         self._tap = tap
         self._zero = self.plant.counts(t_ns)
         self._camera = (
@@ -76,8 +77,8 @@ class VirtualRig:
         )
         self._shot_ns = self._camera.next_ns if self._camera is not None else FAR_NS
         pressed = true_encoder(config).switch_active == "high"
-        board = ArduinoAsciiBoard(self.plant, pressed=pressed, t_ns=t_ns)
-        self._board = worn_line(board, config.sim, seed, ENCODER_LINE)
+        self.encoder_board = ArduinoAsciiBoard(self.plant, pressed=pressed, t_ns=t_ns)
+        self._board = worn_line(self.encoder_board, config.sim, seed, ENCODER_LINE)
         self._answer_ns = FAR_NS
         self._encoder = ArduinoAscii.from_config(config.encoder, config.rig.velocity_limit_m_s)
         self._poll_ns = round(NANOSECONDS / config.encoder.poll_hz)
@@ -119,7 +120,8 @@ class VirtualRig:
                 self._tell_motor(first_ns, b"")
         self.plant.advance(now_ns)
         if self._camera is not None:
-            out.extend(self._camera.arrived(now_ns))
+            seen = map(self.trouble.see, self._camera.arrived(now_ns))
+            out.extend(detection for detection in seen if detection is not None)
         return tuple(out)
 
     def send(self, now_ns: int, command: Command) -> None:
@@ -127,7 +129,8 @@ class VirtualRig:
         data = self._driver.encode(command.velocity_m_s)
         if self._tap is not None:
             self._tap(now_ns, "motor", "out", data)
-        self._tell_motor(now_ns, data)
+        if not self.trouble.motor_deaf:
+            self._tell_motor(now_ns, data)
 
     def _tell_motor(self, t_ns: int, data: bytes) -> None:
         self._motor.exchange(t_ns, data)
@@ -146,10 +149,11 @@ class VirtualRig:
     def _hear(self, t_ns: int, data: bytes, out: list[Measurement]) -> None:
         """Take what the board says, and see when it speaks and is asked again."""
         self._answer_ns = _next(self._board)
-        if data:
+        heard = self.trouble.answer(data) if data else b""
+        if heard:
             if self._tap is not None:
-                self._tap(t_ns, "encoder", "in", data)
-            out.extend(self._encoder.feed(data, t_ns))
+                self._tap(t_ns, "encoder", "in", heard)
+            out.extend(self._encoder.feed(heard, t_ns))
         asked_ns = self._encoder.waiting_since_ns
         again_ns = t_ns if asked_ns < 0 else asked_ns + ANSWER_NS
         self._next_poll_ns = max(self._due_ns, again_ns)

@@ -15,6 +15,7 @@ from cartpole.messages import (
     Link,
     LinkEvent,
     LinkState,
+    Measurement,
     Request,
     RequestKind,
     TickInput,
@@ -69,11 +70,12 @@ class VirtualRun:
         on_frame: Callable[[Frame], None] | None = None,
         disturb: Disturb = undisturbed,
         requests: tuple[Request, ...] = START_REQUESTS,
+        planner: TimedPlanner | None = None,
     ) -> None:
         self._config = config
         self._disturb = disturb
         self._requests = requests
-        self._planner = TimedPlanner(planner_rules(config))
+        self._planner = TimedPlanner(planner_rules(config)) if planner is None else planner
         self.rig = VirtualRig(
             config,
             seed,
@@ -96,13 +98,26 @@ class VirtualRun:
             now_ns += period_ns
             requests = self._requests if index == quiet else ()
             requests += self._disturb(now_ns, self.rig)
-            measurements = self.rig.advance(now_ns)
-            if index == 0:
-                up = LinkEvent(now_ns, Link.MOTOR, LinkState.UP, "simulated")
-                measurements = (up, *measurements)
-            budget = self._config.optimizer.newton_steps
-            yield self._tick(TickInput(now_ns, measurements, requests, budget))
+            up = LinkEvent(now_ns, Link.MOTOR, LinkState.UP, "simulated")
+            yield self.step(now_ns, requests, (up,) if index == 0 else ())
             index += 1
+
+    def step(
+        self,
+        now_ns: int,
+        requests: tuple[Request, ...] = (),
+        said: tuple[Measurement, ...] = (),
+        budget: int | None = None,
+    ) -> SimulatedTick:
+        """One tick at ``now_ns``; ``said`` is heard before what the rig measured.
+
+        ``budget`` is the number of Newton steps, the configured one if not given.
+        """
+        measurements = self.rig.advance(now_ns)
+        if said:
+            measurements = (*said, *measurements)
+        steps = self._config.optimizer.newton_steps if budget is None else budget
+        return self._tick(TickInput(now_ns, measurements, requests, steps))
 
     def _tick(self, tick: TickInput) -> SimulatedTick:
         truth = self.rig.truth(tick.now_ns)
