@@ -229,7 +229,7 @@ def _ports(config: Config, plant: Any, folder: Path) -> dict[str, Any]:
     else:
         timeout_ns = round(config.safety.board_timeout_s * NANOSECONDS)
         board = SabertoothTextBoard(plant, true_driver(config), timeout_ns=timeout_ns)
-        line = worn_line(board, config.sim, config.sim.seed, MOTOR_LINE)
+        line = worn_line(board, config.sim, config.sim.seed, MOTOR_LINE, commands=True)
         ports[MOTOR] = PtyPort(line, folder / MOTOR)
     if config.encoder.protocol == "arduino_ascii":
         pressed = true_encoder(config).switch_active == "high"

@@ -90,7 +90,7 @@ class VirtualRig:
             true_driver(config),
             timeout_ns=round(config.safety.board_timeout_s * NANOSECONDS),
         )
-        self._motor = worn_line(motor, config.sim, seed, MOTOR_LINE)
+        self._motor = worn_line(motor, config.sim, seed, MOTOR_LINE, commands=True)
         self._motor_ns = FAR_NS
 
     @property

@@ -99,30 +99,54 @@ def answers_wear(sim: Sim) -> Wear:
     return Wear(sim.bytes_lost, sim.bytes_doubled, sim.bytes_corrupted, 0.0, burst_ns)
 
 
-def commands_wear(sim: Sim) -> Wear:
+def commands_wear(sim: Sim, commands: bool) -> Wear:
     """From the host to a board."""
     burst_ns = round(sim.commands_burst_s * NANOSECONDS)
-    shares = sim.bytes_lost, sim.bytes_doubled, sim.bytes_corrupted, sim.commands_lost
-    return Wear(*shares, burst_ns)
+    whole = sim.commands_lost if commands else 0.0
+    return Wear(sim.bytes_lost, sim.bytes_doubled, sim.bytes_corrupted, whole, burst_ns)
+
+
+class _Fate:
+    """Strikes one in so many, by chance: drawn ahead, so that what is spared costs nothing."""
+
+    def __init__(self, share: float, rng: np.random.Generator) -> None:
+        self._share, self._rng = share, rng
+        self.spared = self._draw()
+
+    def _draw(self) -> int:
+        return int(self._rng.geometric(self._share)) - 1 if self._share > 0.0 else 1 << 62
+
+    def strikes(self) -> bool:
+        """Whether the next one is struck."""
+        if self.spared:
+            self.spared -= 1
+            return False
+        self.spared = self._draw()
+        return True
 
 
 class _Way:
     """One direction: spoils what passes, holds it back until the next burst."""
 
     def __init__(self, wear: Wear, rng: np.random.Generator) -> None:
-        self._wear, self._rng = wear, rng
+        self._burst_ns, self._rng = wear.burst_ns, rng
+        shares = (wear.lost, wear.doubled, wear.corrupted)
+        self._bytes = tuple(_Fate(share, rng) for share in shares)
+        self._writes = _Fate(wear.writes_lost, rng)
         self._held: deque[tuple[int, bytes]] = deque()
 
     def put(self, t_ns: int, data: bytes) -> None:
-        wear = self._wear
-        if not data or (wear.writes_lost and self._rng.random() < wear.writes_lost):
+        if not data or self._writes.strikes():
             return
-        spoilt = self._spoil(data) if wear.lost or wear.doubled or wear.corrupted else data
+        spoilt = self._spoil(data)
         if spoilt:
-            due_ns = -(-t_ns // wear.burst_ns) * wear.burst_ns if wear.burst_ns else t_ns
+            burst_ns = self._burst_ns
+            due_ns = -(-t_ns // burst_ns) * burst_ns if burst_ns else t_ns
             self._held.append((due_ns, spoilt))
 
     def due(self, t_ns: int) -> list[tuple[int, bytes]]:
+        if not self._held or self._held[0][0] > t_ns:
+            return []
         out = []
         while self._held and self._held[0][0] <= t_ns:
             out.append(self._held.popleft())
@@ -133,14 +157,20 @@ class _Way:
         return self._held[0][0] if self._held else NEVER
 
     def _spoil(self, data: bytes) -> bytes:
-        wear, out = self._wear, bytearray()
-        fates = self._rng.random((len(data), 3))
-        for value, (lost, doubled, corrupted) in zip(data, fates.tolist(), strict=True):
-            if lost < wear.lost:
+        lost, doubled, corrupted = self._bytes
+        size = len(data)
+        if size <= min(lost.spared, doubled.spared, corrupted.spared):
+            for fate in self._bytes:
+                fate.spared -= size
+            return data
+        out = bytearray()
+        for value in data:
+            fates = lost.strikes(), doubled.strikes(), corrupted.strikes()
+            if fates[0]:
                 continue
-            if corrupted < wear.corrupted:
+            if fates[2]:
                 value ^= 1 << int(self._rng.integers(8))
-            out += bytes((value,)) * (2 if doubled < wear.doubled else 1)
+            out += bytes((value,)) * (2 if fates[1] else 1)
         return bytes(out)
 
 
@@ -156,21 +186,28 @@ class WornLine:
 
     def exchange(self, t_ns: int, received: bytes) -> bytes:
         """See ``Board``."""
-        self._inward.put(t_ns, received)
+        if received:
+            self._inward.put(t_ns, received)
         for due_ns, data in self._inward.due(t_ns):
             self._outward.put(due_ns, self.board.exchange(due_ns, data))
         self._outward.put(t_ns, self.board.exchange(t_ns, b""))
-        return b"".join(data for _, data in self._outward.due(t_ns))
+        return b"".join([data for _, data in self._outward.due(t_ns)])
 
     def next_ns(self) -> int:
         """See ``Board``: the board's own time, or that of a burst."""
-        due = (self.board.next_ns(), self._inward.next_ns, self._outward.next_ns)
-        return min((t for t in due if t != NEVER), default=NEVER)
+        due_ns = self.board.next_ns()
+        for other_ns in (self._inward.next_ns, self._outward.next_ns):
+            if other_ns != NEVER and (due_ns == NEVER or other_ns < due_ns):
+                due_ns = other_ns
+        return due_ns
 
 
-def worn_line(board: Board, sim: Sim, seed: int, number: int) -> Board:
-    """``board`` behind the line that the settings describe; a good line is none at all."""
-    inward, outward = commands_wear(sim), answers_wear(sim)
+def worn_line(board: Board, sim: Sim, seed: int, number: int, *, commands: bool = False) -> Board:
+    """``board`` behind the line that the settings describe; a good line is none at all.
+
+    ``commands`` tells the motor's line, on which whole commands are lost, too.
+    """
+    inward, outward = commands_wear(sim, commands), answers_wear(sim)
     if inward.none and outward.none:
         return board
     return WornLine(board, inward, outward, (seed, number))

@@ -102,7 +102,7 @@ class Sim(Section):
     bytes_lost: float = number(0.0, 0.0, 0.5, "share of bytes lost")
     bytes_doubled: float = number(0.0, 0.0, 0.5, "share of bytes that come twice")
     bytes_corrupted: float = number(0.0, 0.0, 0.5, "share of bytes with one bit wrong")
-    commands_lost: float = number(0.0, 0.0, 0.9, "share of commands, or questions, lost whole")
+    commands_lost: float = number(0.0, 0.0, 0.9, "share of commands lost whole")
     cart_misses_one_in: int = whole(0, 0, 10**7, "one rising count in so many is lost")
     pole_misses_one_in: int = whole(0, 0, 10**7, "one rising count in so many is lost")
     pole_slip_counts: int = whole(0, -(10**5), 10**5, "the pole's encoder slips by so much")
