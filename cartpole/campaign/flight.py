@@ -10,11 +10,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cartpole.campaign.draw import Draw
-from cartpole.campaign.judge import Outcome, judge
+from cartpole.campaign.judge import Flown, Outcome, judge
 from cartpole.campaign.strikes import STRIKES, Board, Hand
 from cartpole.control.modes import FLYING
 from cartpole.control.timed_planner import TimedPlanner
@@ -55,36 +55,6 @@ class TroubledPlanner(TimedPlanner):
         """See ``PlanMaker``."""
         plan = super().plan(state, reference, newton_budget, start_ns)
         return plan if self.status is None else replace(plan, status=self.status)
-
-
-@dataclass(slots=True)
-class Flown:
-    """What one run came to; plain values, so that it passes between processes and into a file."""
-
-    seed: int
-    ingredients: tuple[str, ...]
-    fault: str | None
-    simulated_s: float = 0.0
-    wall_s: float = 0.0
-    upright_s: float | None = None  # after the first tick of SWING_UP, up to the end
-    end: str = ""
-    causes: tuple[str, ...] = ()
-    react_s: float | None = None
-    end_right: bool = True
-    cause_right: bool = True
-    violations: dict[str, int] = field(default_factory=dict)
-    first_violation: str = ""
-    modes: dict[str, int] = field(default_factory=dict)
-    plan_statuses: dict[str, int] = field(default_factory=dict)
-    fallbacks: dict[str, int] = field(default_factory=dict)
-    faults: dict[str, int] = field(default_factory=dict)
-    # True over believed length and lag: where on the map the run stands.
-    mismatch: tuple[float, float] = (1.0, 1.0)
-    why: str = ""  # what failed; empty: nothing
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
 
 
 class _Run:

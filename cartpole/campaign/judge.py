@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from cartpole.campaign.strikes import End, Strike
 from cartpole.control.modes import FLYING
 from cartpole.messages import NANOSECONDS, Fault, Mode, RequestKind, Severity
 from cartpole.sim.run import SimulatedTick
 
-if TYPE_CHECKING:
-    from cartpole.campaign.flight import Flown
-
 UPRIGHT_RAD = 0.1
 FLYING_UPRIGHT_RAD = 0.3  # a fault that is flown through ends closer to upright than this
 AFTER_FAULT_NS = NANOSECONDS
+
+
+@dataclass(slots=True)
+class Flown:
+    """What one run came to; plain values, so that it passes between processes and into a file."""
+
+    seed: int
+    ingredients: tuple[str, ...]
+    fault: str | None
+    simulated_s: float = 0.0
+    wall_s: float = 0.0
+    upright_s: float | None = None  # after the first tick of SWING_UP, up to the end
+    end: str = ""
+    causes: tuple[str, ...] = ()
+    react_s: float | None = None
+    end_right: bool = True
+    cause_right: bool = True
+    violations: dict[str, int] = field(default_factory=dict)
+    first_violation: str = ""
+    modes: dict[str, int] = field(default_factory=dict)
+    plan_statuses: dict[str, int] = field(default_factory=dict)
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    # True over believed length and lag: where on the map the run stands.
+    mismatch: tuple[float, float] = (1.0, 1.0)
+    why: str = ""  # what failed; empty: nothing
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
 
 
 class Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +19,7 @@ from cartpole.cli.common import (
 from cartpole.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cartpole.session.invariants import Violation
-    from cartpole.session.reader import Session
 
 SHOWN = 20  # violations printed one by one
 
@@ -131,14 +127,13 @@ def _show(value: Any) -> str:
 
 def _check(path: Path, json_path: Path | None) -> None:
     from cartpole.errors import SessionError
-    from cartpole.session.invariants import INVARIANTS
+    from cartpole.session.invariants import INVARIANTS, held_against, wire_of
     from cartpole.session.reader import open_session
 
     session = open_session(path)
-    wire = _wire(open_session(path))
     worst: list[Violation] = []
     counts: Counter[str] = Counter()
-    for found in _held_against(session, wire):
+    for found in held_against(session, wire_of(open_session(path))):
         for violation in found:
             counts[violation.invariant] += 1
             if len(worst) < SHOWN:
@@ -158,37 +153,6 @@ def _check(path: Path, json_path: Path | None) -> None:
         raise SessionError(f"{path} holds no whole tick: nothing was checked")
     if counts.total() or not session.whole:
         raise typer.Exit(1)
-
-
-def _wire(session: Session) -> list[tuple[int, float]]:
-    """The commands in the recorded bytes, where the driver takes text; else none."""
-    from cartpole.session.invariants import WireCommands
-
-    if session.config.motor.protocol != "sabertooth_text":
-        return []
-    words = WireCommands(session.config)
-    pieces = (p for p in session.raw() if (p.link, p.direction) == ("motor", "out"))
-    return [(piece.t_ns, u) for piece in pieces for u in words.feed(piece.data)]
-
-
-def _held_against(
-    session: Session, wire: list[tuple[int, float]]
-) -> Iterator[list[Violation]]:
-    """What each tick violates."""
-    from cartpole.session.invariants import Invariants, Seen
-
-    invariants, taken = Invariants(session.config), 0
-    for tick, following in pairwise(chain(session.ticks(), (None,))):
-        if tick is None:
-            return
-        until = following.input.now_ns if following is not None else None
-        first = taken
-        while taken < len(wire) and (until is None or wire[taken][0] < until):
-            taken += 1
-        mine = tuple(c for c in wire[first:taken] if c[0] >= tick.input.now_ns)
-        # The last tick, and ports that open or close, write of their own accord.
-        seen = Seen(mine) if wire and following is not None and len(mine) == 1 else Seen()
-        yield invariants.check(tick.record_without_arrays(), tick.truth, seen)
 
 
 def _recover(broken: Path, output: Path, json_path: Path | None, force: bool) -> None:

@@ -13,9 +13,9 @@ commands read from the wire's bytes and, from a simulated rig's truth, how far t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from cartpole.control.change import refusal
@@ -38,6 +38,7 @@ from firmware_bridge.sabertooth_text import SabertoothText, parse_command
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.messages import TickRecord
+    from cartpole.session.reader import Session
 
 INVARIANTS = ("I1", "I2", "I4", "I6", "I7")
 _ROUNDING = 1e-9
@@ -280,3 +281,28 @@ class Invariants:
 
 def _key(fault: Fault) -> tuple[str, int]:
     return fault.name, fault.t_ns
+
+
+def wire_of(session: Session) -> list[tuple[int, float]]:
+    """The commands in the recorded bytes, where the driver takes text; else none."""
+    if session.config.motor.protocol != "sabertooth_text":
+        return []
+    words = WireCommands(session.config)
+    pieces = (p for p in session.raw() if (p.link, p.direction) == ("motor", "out"))
+    return [(piece.t_ns, u) for piece in pieces for u in words.feed(piece.data)]
+
+
+def held_against(session: Session, wire: list[tuple[int, float]]) -> Iterator[list[Violation]]:
+    """What each tick violates."""
+    invariants, taken = Invariants(session.config), 0
+    for tick, following in pairwise(chain(session.ticks(), (None,))):
+        if tick is None:
+            return
+        until = following.input.now_ns if following is not None else None
+        first = taken
+        while taken < len(wire) and (until is None or wire[taken][0] < until):
+            taken += 1
+        mine = tuple(c for c in wire[first:taken] if c[0] >= tick.input.now_ns)
+        # The last tick, and ports that open or close, write of their own accord.
+        seen = Seen(mine) if wire and following is not None and len(mine) == 1 else Seen()
+        yield invariants.check(tick.record_without_arrays(), tick.truth, seen)
