@@ -31,6 +31,7 @@ from cartpole.messages import (
     RequestKind,
     Severity,
 )
+from cartpole.model.parameters import ModelParameters
 from cartpole.session.invariants import Invariants, Seen, Violation, WireCommands
 from cartpole.sim.run import QUIET_S, START_NS, START_REQUESTS, SimulatedTick, VirtualRun
 
@@ -50,10 +51,15 @@ class TroubledPlanner(TimedPlanner):
     status: PlanStatus | None = None
 
     def plan(
-        self, state: FloatArray, reference: FloatArray, newton_budget: int, start_ns: int
+        self,
+        state: FloatArray,
+        reference: FloatArray,
+        newton_budget: int,
+        start_ns: int,
+        model: ModelParameters | None = None,
     ) -> Plan:
         """See ``PlanMaker``."""
-        plan = super().plan(state, reference, newton_budget, start_ns)
+        plan = super().plan(state, reference, newton_budget, start_ns, model)
         return plan if self.status is None else replace(plan, status=self.status)
 
 
