@@ -32,6 +32,7 @@ from cartpole.messages import (
     Severity,
 )
 from cartpole.model.parameters import ModelParameters
+from cartpole.rules.optimizer import planner_rules
 from cartpole.session.invariants import Invariants, Seen, Violation, WireCommands
 from cartpole.sim.run import QUIET_S, START_NS, START_REQUESTS, SimulatedTick, VirtualRun
 
@@ -69,7 +70,7 @@ class _Run:
     def __init__(self, draw: Draw, config: Config, watch: Watcher | None) -> None:
         self.draw, self.config = draw, config
         self.strike = STRIKES[draw.strike] if draw.strike is not None else None
-        self.planner = TroubledPlanner(config)
+        self.planner = TroubledPlanner(planner_rules(config))
         self.wire: list[tuple[int, float]] = []
         self._words = WireCommands(config)
         self.run = VirtualRun(config, draw.seed, tap=self._tap, requests=(), planner=self.planner)
