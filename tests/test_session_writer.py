@@ -26,8 +26,9 @@ from cartpole.session import folder
 from cartpole.session import writer as writer_module
 from cartpole.session.channels import CHANNELS
 from cartpole.session.frames import FlightRecorder
+from cartpole.session.opening import open_writer
 from cartpole.session.reader import open_session
-from cartpole.session.writer import SessionWriter, open_writer
+from cartpole.session.writer import SessionWriter
 
 
 def with_session(**values: Any) -> Config:
@@ -240,29 +241,6 @@ def test_flight_recorder_is_bounded() -> None:
     assert recorder.bytes == 101
 
 
-def test_names_and_the_cap_of_the_folder(tmp_path: Path) -> None:
-    for day in range(1, 6):
-        path = tmp_path / f"2026010{day}-120000.mcap"
-        path.write_bytes(b"x" * 400_000)
-        os.utime(path, (day * 86400, day * 86400))
-    mine = tmp_path / "mine.mcap"
-    mine.write_bytes(b"x" * 3_000_000)
-    link = tmp_path / "20260101-000000.mcap"
-    link.symlink_to(mine)
-    keep = tmp_path / "20260105-120000.mcap"
-    removed = folder.prune(tmp_path, 900_000, 1e12, 6 * 86400.0, keep)
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert removed == 2
-    assert left == [
-        "20260101-000000.mcap",
-        "20260103-120000.mcap",
-        "20260104-120000.mcap",
-        "20260105-120000.mcap",
-        "mine.mcap",
-    ]
-    assert folder.prune(tmp_path, 10**9, 2.5 * 86400, 6 * 86400.0, keep) == 1
-
-
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x\0", "a b", "x..y", "é" * 3])
 def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
     from cartpole.errors import SessionError
@@ -286,8 +264,13 @@ def test_open_writer_names_by_date_and_makes_room(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     old = tmp_path / "new" / "20200101-000000.mcap"
     old.write_bytes(b"x" * (11 << 20))
-    with open_writer(None, config, live=False) as writer:
+    kept = with_session(folder=str(tmp_path / "new"), max_folder_mb=10, keep_newest=1)
+    with open_writer(None, config, live=False):
+        assert old.exists()  # one of the newest five
+    with open_writer(None, kept, live=False) as writer:
         pass
     assert not old.exists()
+    assert "removed 20200101-000000.mcap" in writer.notices()[0]
+    assert [event.name for event in open_session(writer.path).events()] == ["removed"]
     assert writer.path.parent == tmp_path / "new"
     assert "git" in open_session(writer.path).provenance

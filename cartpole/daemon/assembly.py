@@ -120,6 +120,7 @@ def assemble(
             config_path, overrides or [], lambda: daemon.config, daemon.ask, lambda: daemon.mode
         )
         tell = _teller(daemon, recorder)
+        recorder.attach(daemon, tell)
         watch = SettingsWatch(
             config_path, settings, tell, notifier.reloading, lambda: notifier.send(READY=1)
         )

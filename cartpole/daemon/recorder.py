@@ -11,13 +11,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from cartpole.errors import SessionError, UsageError
+from cartpole.errors import CartpoleError, SessionError, UsageError
 from cartpole.messages import NANOSECONDS
 from cartpole.rules.control import config_of
-from cartpole.session.writer import FrameLike, SessionWriter, open_writer
+from cartpole.session.opening import open_writer
+from cartpole.session.recording import FrameLike
+from cartpole.session.writer import SessionWriter
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLOSE_WITHIN_S = 10.0
+LOOK_EVERY_S = 0.2
 
 
 class Loop(Protocol):
@@ -52,11 +56,38 @@ class Recorder:
         self._writer: SessionWriter | None = None
         self._since_ns = 0
         self._asked = threading.Lock()  # one start or stop at a time
+        self._looking = threading.Event()
+        self._helper: threading.Thread | None = None
         self.paths: list[Path] = []
         if first is not None or config.session.record:
             writer = open_writer(first, config, git=git)
             writer.put_start(None)
             self._take(writer)
+
+    def attach(self, loop: Loop, tell: Callable[[str, str], None]) -> None:
+        """From now on the core's state is recorded every now and then, and what goes is told."""
+        self._looking.clear()
+        self._helper = threading.Thread(
+            target=self._look_after, args=(loop, tell), name="recorder-states", daemon=True
+        )
+        self._helper.start()
+
+    def _look_after(self, loop: Loop, tell: Callable[[str, str], None]) -> None:
+        """The helper's thread: states are taken by the control thread, between two ticks."""
+        while not self._looking.wait(LOOK_EVERY_S):
+            writer = self._writer
+            if writer is None:
+                continue
+            for line in writer.notices():
+                tell("recordings", line)
+            if writer.wants_state:
+                with contextlib.suppress(CartpoleError):  # the loop ends, or a planner cannot tell
+                    loop.between_ticks(partial(self._remember, writer))
+
+    def _remember(self, writer: SessionWriter, core: ControlCore) -> None:
+        """In the control thread."""
+        if writer is self._writer:
+            writer.put_state(time.monotonic_ns(), core.state())
 
     def start(self, loop: Loop) -> str:
         """Begin a recording; answers what is recorded where.
@@ -93,6 +124,9 @@ class Recorder:
 
     def close(self) -> None:
         """End the recording, if there is one."""
+        self._looking.set()
+        if self._helper is not None:
+            self._helper.join(1.0)
         with contextlib.suppress(SessionError, UsageError):
             self.stop()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cartpole.errors import SessionError
 from cartpole.messages import NANOSECONDS, Mode, TickRecord
 from cartpole.session.provenance import provenance
 from cartpole.session.summary import SummaryBuilder
@@ -14,6 +16,7 @@ from cartpole.sim.run import VirtualRun
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
+STATE_EVERY_TICKS = 1500
 GIVE_UP_S = 120.0  # homing that takes longer than this never ends
 
 
@@ -40,6 +43,11 @@ def run_virtual(
         def keep(*tick: object) -> None:
             summary.add(*tick)  # type: ignore[arg-type]
             writer.put_tick(*tick)  # type: ignore[arg-type]
+            record = tick[0]
+            assert isinstance(record, TickRecord)
+            if writer.wants_state or record.index % STATE_EVERY_TICKS == STATE_EVERY_TICKS - 1:
+                with contextlib.suppress(SessionError):  # a planner that cannot tell
+                    writer.put_state(record.input.now_ns, run.core.state())
 
         return _fly(run, config, duration_s, keep, advance)
 

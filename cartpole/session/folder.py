@@ -46,53 +46,37 @@ def part_path(first: Path, number: int) -> Path:
 
 
 def parts(first: Path) -> list[Path]:
-    """All files of the recording that begins with ``first``, in order."""
+    """All files of the recording that begins with ``first``, in order; from a continuation on, the
+    rest of it."""
     found = [first]
-    if _PART.fullmatch(first.stem):
-        return found
-    while (following := part_path(first, len(found) + 1)).is_file():
+    continued = _PART.fullmatch(first.stem)
+    stem, number = (continued["stem"], int(continued["number"])) if continued else (first.stem, 1)
+    while (following := first.with_name(f"{stem}-part{number + 1}{SUFFIX}")).is_file():
         found.append(following)
+        number += 1
     return found
 
 
 def recordings(folder: Path) -> list[Path]:
-    """The recordings of a folder by name, oldest first; links and continuations are left out."""
+    """The recordings of a folder by name, oldest first; links are left out, and continuations of
+    those whose file before them is there."""
     if not folder.is_dir():
         return []
-    return sorted(
-        path
+    found = {
+        path.name: path
         for path in folder.iterdir()
         if path.suffix == SUFFIX
         and _NAME.fullmatch(path.name)
-        and not _PART.fullmatch(path.stem)
         and not path.is_symlink()
         and path.is_file()
-    )
+    }
+    return sorted(path for path in found.values() if _before(path) not in found)
 
 
-def prune(folder: Path, most_bytes: int, most_seconds: float, now_s: float, keep: Path) -> int:
-    """Remove the oldest recordings beyond a size and an age; returns how many files went.
-
-    Only names that the recorder gives itself are touched, and never ``keep`` or links.
-    """
-    files = []
-    for path in folder.iterdir():
-        if _OWN_NAME.fullmatch(path.name) and path != keep and not path.is_symlink():
-            try:
-                found = path.stat()
-            except OSError:
-                continue
-            files.append((found.st_mtime, path, found.st_size))
-    files.sort()
-    total = sum(size for _, _, size in files)
-    removed = 0
-    for modified, path, size in files:
-        if total <= most_bytes and now_s - modified <= most_seconds:
-            continue
-        try:
-            path.unlink()
-        except OSError:
-            continue
-        total -= size
-        removed += 1
-    return removed
+def _before(path: Path) -> str:
+    """The name of the file that ``path`` continues; empty if it is a beginning."""
+    continued = _PART.fullmatch(path.stem)
+    if continued is None:
+        return ""
+    number = int(continued["number"]) - 1
+    return f"{continued['stem']}{SUFFIX if number <= 1 else f'-part{number}{SUFFIX}'}"

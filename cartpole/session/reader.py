@@ -72,11 +72,11 @@ class Session:
     ``account`` says what the last reading of its ticks found, ``damages`` what is broken.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.parts = folder.parts(path)
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.parts = folder.parts(self.path)
         self.account = Account()
-        self._scans = [scan(path)]
+        self._scans = [scan(self.path)]
 
     @property
     def contents(self) -> Contents:

@@ -24,7 +24,7 @@ from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.messages import DetectionHint, TickRecord
+    from cartpole.messages import DetectionHint, Settings, TickRecord
     from cartpole.session.reader import Session
     from cartpole.session.ticks import Gap, RecordedTick
 
@@ -142,6 +142,7 @@ def replay(
     result = ReplayResult(changed=change is not None or inputs is not None)
     builder = SummaryBuilder(config, git, config_sha256(config))
     flown = _Flown()
+    in_force: Settings | None = None  # what was asked for on the way and done
     start_ns: int | None = None
     pairs = inputs(flown) if inputs is not None else _recorded_inputs(session)
     for tick, given in pairs:
@@ -152,8 +153,9 @@ def replay(
         if not flown.goes_on(tick):
             if inputs is not None and (flown.core is not None or tick.line.index != 0):
                 break  # what the codecs knew before is not in the recording
-            flown.core = resumption.enter(tick)
+            flown.core = resumption.enter(tick, in_force)
             flown.restored = tick.state_before is not None
+        in_force = _in_force(tick, in_force)
         if flown.core is None:
             result.skipped += 1
             continue
@@ -190,6 +192,13 @@ class _Flown:
     def hint(self, t_ns: int) -> DetectionHint | None:
         """See ``Core``."""
         return None if self.core is None else self.core.hint(t_ns)
+
+
+def _in_force(tick: RecordedTick, before: Settings | None) -> Settings | None:
+    for request, answer in zip(tick.input.requests, tick.line.answers, strict=False):
+        if request.settings is not None and answer.ok:
+            before = request.settings
+    return before
 
 
 def _why_nothing(session: Session, result: ReplayResult, raw: bool) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cartpole.config.load import changed_keys, disarmed_fields, live_fields
 from cartpole.errors import SessionError
-from cartpole.rules.control import settings_of
+from cartpole.rules.control import config_of, settings_of
 from cartpole.session.code import refuse_code
 
 if TYPE_CHECKING:
@@ -78,8 +78,10 @@ class Resumption:
         refuse_code(config, self.allowed, str(session.path))
         self._session, self._config, self._make_core = session, config, make_core
 
-    def enter(self, tick: RecordedTick) -> Core | None:
+    def enter(self, tick: RecordedTick, in_force: Settings | None = None) -> Core | None:
         """A controller ready for ``tick``; None if what it remembered before is unknown.
+
+        ``in_force`` are the settings that were taken over on the way, if any.
 
         SessionError for settings that cannot be tried there, and for a state that cannot be.
         """
@@ -99,7 +101,10 @@ class Resumption:
         core = self._make_core(session.config, session.homed)
         try:
             core.restore(state)
-            if config != session.config:
+            if in_force is not None and config == session.config:
+                refuse_code(config_of(in_force), self.allowed, str(session.path))
+                core.adopt(in_force)
+            elif config != session.config:
                 core.adopt(settings_of(config))
         except FAILURES as error:
             raise SessionError(f"{session.path}: its state is no controller's ({error})") from None

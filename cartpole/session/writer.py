@@ -15,10 +15,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 from cartpole.errors import SessionError
 from cartpole.messages import Severity
@@ -28,6 +27,8 @@ from cartpole.session.codec import Line, encode, encode_tick, picture_line, raw_
 from cartpole.session.container import Container
 from cartpole.session.frames import FORMAT, FlightRecorder, compress
 from cartpole.session.packing import pack
+from cartpole.session.recording import FrameLike, RecorderStatus
+from cartpole.session.retention import DAY_S, claim, next_serial, prune
 from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
@@ -41,33 +42,13 @@ QUEUE_FRAMES = 256  # pictures are large: they are dropped long before anything 
 FLUSH_S = 0.1
 SYNC_S = 0.5
 WHOLE_PLAN_EVERY = 5
+STATE_EVERY_S = 30.0  # so far apart are the places from which a replay can go on behind a gap
+ROLL_SHARE = 4  # a recording that fills this part of the folder is ended, and another begun
+GRACE_BYTES = 8 << 20  # for which a new file waits to begin with a state
 FRAMES_A_ROUND = 20  # a fault's pictures go out in portions, so that ticks are not kept waiting
 
 Vector4 = tuple[float, float, float, float]
 Item = tuple[Callable[..., None], tuple[Any, ...]]  # what the recorder's thread does with what
-
-
-class FrameLike(Protocol):
-    """What the recorder needs of a frame."""
-
-    @property
-    def data(self) -> Pixels: ...
-    @property
-    def t_ns(self) -> int: ...
-    @property
-    def sequence(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderStatus:
-    """How the recording goes; ``error`` is empty while it goes well."""
-
-    recording: bool
-    path: Path
-    bytes: int
-    queued: int
-    dropped: int
-    error: str = ""
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -115,6 +96,13 @@ class SessionWriter:
         self._error = ""
         self._flight = FlightRecorder()
         self._known_faults: set[tuple[int, str]] = set()
+        self._serial = 0
+        self._roll_at: int | None = None  # bytes of the file at which it would be continued
+        self._asked_for_state = False  # whether somebody looks after states
+        self._state_at = time.monotonic()
+        self._states_put = self._states_taken = 0
+        self.paths: list[Path] = []
+        self._notices: deque[str] = deque(maxlen=100)
         self._plan_count = 0
         metadata = self._metadata["provenance"]
         self._summary = SummaryBuilder(
@@ -143,9 +131,28 @@ class SessionWriter:
         self._put(self._take_start, homed)
 
     def put_state(self, t_ns: int, state: CoreMemory) -> None:
-        """What the controller remembers before the first tick that is put: a recording begun in
-        mid-run. Written down in the recorder's thread."""
+        """What the controller remembers before the next tick that is put: a replay can begin there.
+        Written down in the recorder's thread."""
+        self._state_at = time.monotonic()
+        self._states_put += 1
         self._put(self._take_state, t_ns, state)
+
+    @property
+    def wants_state(self) -> bool:
+        """Whether a state should be put now: a new file waits for it, or the last one is long ago.
+
+        Who asks promises to put one when it is true.
+        """
+        self._asked_for_state = True
+        long_ago = self._live and time.monotonic() - self._state_at > STATE_EVERY_S
+        return (self._roll_at is not None or long_ago) and not self._error
+
+    def notices(self) -> list[str]:
+        """What a user should be told since the last question: a line each."""
+        found = []
+        while self._notices:
+            found.append(self._notices.popleft())
+        return found
 
     def put_tick(
         self,
@@ -253,7 +260,11 @@ class SessionWriter:
         self._good_bytes = self._container.bytes
         self._bytes = self._bytes_before + self._good_bytes
         self._flushed_at = now
-        if self._good_bytes > self._session.max_file_mb << 20:
+        if self._roll_at is None and self._good_bytes > self._session.max_file_mb << 20:
+            self._roll_at = self._good_bytes
+        patient = self._states_put > self._states_taken or self._good_bytes < (self._roll_at or 0) + GRACE_BYTES
+        waits = self._asked_for_state and patient
+        if self._roll_at is not None and not waits:
             self._next_file()
 
     def _take_start(self, homed: HomingResult | None) -> None:
@@ -269,7 +280,13 @@ class SessionWriter:
         self._container.add_metadata("start", values)
 
     def _take_state(self, t_ns: int, state: CoreMemory) -> None:
-        self._container.add([("/state", t_ns, pack(state))], t_ns)
+        data = pack(state)
+        self._states_taken += 1
+        if self._roll_at is not None:
+            whole = self._bytes_before + self._container.bytes
+            share = (self._session.max_folder_mb << 20) // ROLL_SHARE
+            self._next_file(another=self._managed and whole > share)
+        self._container.add([("/state", t_ns, data)], t_ns)
 
     def _take_tick(
         self, record: TickRecord, truth: Vector4 | None, timing: TickTiming | None
@@ -316,36 +333,61 @@ class SessionWriter:
 
     def _begin_file(self) -> None:
         self._path = folders.part_path(self._first_path, self._part)
+        if self._part == 1:
+            self.paths.append(self._first_path)
+            if self._managed:
+                self._serial = next_serial(self._path.parent)
         part = {"number": str(self._part), "first": self._first_path.name}
+        if self._serial:
+            part["serial"] = str(self._serial)
         self._stream = self._opener(self._path)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            claim(self._stream.fileno())
         self._container = Container(
             self._stream, self._attachments, {**self._metadata, "part": part}
         )
         self._container.flush()
         self._good_bytes = self._container.bytes
         if self._managed:
-            now_s = datetime.now(UTC).timestamp()
-            most_bytes = self._session.max_folder_mb << 20
-            folders.prune(
-                self._path.parent,
-                most_bytes,
-                self._session.max_age_days * 86400.0,
-                now_s,
-                self._path,
-            )
+            self._make_room()
+
+    def _make_room(self) -> None:
+        session = self._session
+        removed = prune(
+            self._path.parent,
+            session.max_folder_mb << 20,
+            session.max_age_days * DAY_S,
+            session.keep_newest,
+            datetime.now(UTC).timestamp(),
+            self._path,
+        )
+        for one in removed:
+            self._notices.append(f"removed {one}")
+            self._take_event(Event(time.monotonic_ns(), "removed", str(one)))
 
     def _finish(self) -> None:
         figures = json.dumps(self._summary.result(str(self._first_path)), allow_nan=False)
         self._container.add_metadata("summary", {"json": figures})
         self._container.finish()
 
-    def _next_file(self) -> None:
+    def _next_file(self, another: bool = False) -> None:
+        """Go on in another file, or in ``another`` recording: this one may make room some day."""
         self._finish()
         os.fsync(self._stream.fileno())
         finished, self._bytes_before = self._stream, self._bytes_before + self._container.bytes
+        self._roll_at = None
         self._part += 1
-        self._begin_file()
-        finished.close()
+        if another:
+            self._part, self._bytes_before = 1, 0
+            self._first_path = folders.new_path(self._path.parent, datetime.now())
+            told = self._metadata["provenance"]
+            self._summary = SummaryBuilder(
+                self.config, told.get("git", ""), told.get("config_sha256", "")
+            )
+        try:
+            self._begin_file()
+        finally:
+            finished.close()
 
     def _fail(self, why: str) -> None:
         self._error = why
@@ -364,31 +406,3 @@ class SessionWriter:
                 continue
             except OSError as error:
                 self._error = error.strerror or str(error)
-
-
-def open_writer(
-    path: Path | None,
-    config: Config,
-    *,
-    live: bool = True,
-    attachments: Mapping[str, bytes] | None = None,
-    git: str | None = None,
-) -> SessionWriter:
-    """A recording with this source's and machine's particulars.
-
-    Without a ``path`` it gets a name by date in the configured folder, and old recordings there
-    make room. ``git`` is the source's revision where it is known already.
-    """
-    from cartpole.session.provenance import provenance
-
-    managed = path is None
-    if path is None:
-        folder = Path(config.session.folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SessionError(f"cannot record to {folder}: {error.strerror}") from None
-        path = folders.new_path(folder, datetime.now())
-    return SessionWriter(
-        path, config, provenance(config, git), attachments=attachments, live=live, managed=managed
-    )

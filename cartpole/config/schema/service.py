@@ -30,6 +30,7 @@ class Session(Section):
     max_folder_mb: int = whole(4096, 10, 10_000_000, "oldest recordings go beyond this")
     max_file_mb: int = whole(1024, 1, 100_000, "a recording is continued in a new file beyond this")
     max_age_days: int = whole(365, 1, 100_000, "older recordings are removed")
+    keep_newest: int = whole(5, 1, 10_000, "so many of the newest recordings are never removed")
 
 
 class Service(Section):
