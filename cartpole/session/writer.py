@@ -262,7 +262,10 @@ class SessionWriter:
         self._flushed_at = now
         if self._roll_at is None and self._good_bytes > self._session.max_file_mb << 20:
             self._roll_at = self._good_bytes
-        patient = self._states_put > self._states_taken or self._good_bytes < (self._roll_at or 0) + GRACE_BYTES
+        patient = (
+            self._states_put > self._states_taken
+            or self._good_bytes < (self._roll_at or 0) + GRACE_BYTES
+        )
         waits = self._asked_for_state and patient
         if self._roll_at is not None and not waits:
             self._next_file()
