@@ -10,7 +10,8 @@
     │   ├── DeviceBusy            somebody else holds it
     │   └── DeviceLost            it was there and went away
     ├── SessionError              a recording that cannot be read or written
-    └── IdentificationError       data that cannot carry the fit asked of it
+    ├── IdentificationError       data that cannot carry the fit asked of it
+    └── GradientError             (cartpole.learning) a gradient that would be wrong
 
 Expected failures inside the control loop are statuses, not exceptions.
 """

@@ -3,8 +3,8 @@
 The workspace is a flat float64 array of rows, STRIDE numbers long; kernels see it as the table
 ``x[ROW, stage]`` (``view.stage``). Loops over the stages run to the next multiple of LANES, so that
 they are SIMD code throughout, and the stages past N carry zero weights. Recorded sessions hold
-workspaces: a number once given to a row or a scalar stays, and 46, 47, 62, 117 (rows) and 13
-(scalars) are free.
+workspaces: a number once given to a row or a scalar stays, and 46, 47, 117 (rows) and 13 (scalars)
+are free.
 
 Variables of stage k: state (p, v, theta, omega)_k, k = 0 ... N, of which k = 0 is measured, and
 the held command U_k, k = 0 ... N - 1: a velocity command (its rate W is the input, a limit of its
@@ -37,6 +37,7 @@ ACCELERATION = 1
 (CTH, COM) = range(48, 50)
 (F11, F12, G1, F21, F22, G2) = range(50, 56)
 (HTT, HTO, HTE, HOO, HOE, HEE) = range(56, 62)
+INVERSE = 62  # of the pivot, 1 / R
 # Quadratic model: gradient and Hessian in y, and of the rate W.
 (QP, QV, QTH, QOM, QE, QW) = range(63, 69)
 (QPP, QPV, QVV, QVE, QEE, QTT, QTO, QOO, QTE, QOE, QWW) = range(69, 80)

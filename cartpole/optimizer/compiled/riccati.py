@@ -151,6 +151,7 @@ def backward(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> bool:
         x[K3, k] = -gain * m34
         x[K4, k] = -gain * m44
         x[KF, k] = -feed
+        x[INVERSE, k] = inverse
         # P = M + M B K,  s = m + M B k
         y0 = keep * m04
         y1 = keep * m14
