@@ -19,6 +19,7 @@ from cartpole.errors import IdentificationError
 from cartpole.messages import FloatArray
 
 HUBER = 2.5
+OUTLIER = 5.0  # standard deviations: what lies beyond counts as no more in chi-squared
 NORMAL_95 = 1.96
 MAX_STEPS = 40
 TOLERANCE = 1e-8
@@ -117,13 +118,12 @@ def fit(residual: Residual, parameters: Sequence[Parameter], lags: int = 0) -> F
     steep = steady_slopes(scaled, z, residuals, low, high)
     covariance = robust_covariance(steep, residuals, lags)
     freedom = max(1, len(residuals) - len(parameters))
-    weights = huber_weights(residuals)
     return Fit(
         tuple(parameters),
         z * scale,
         covariance * np.outer(scale, scale),
         residuals,
-        float(np.sum(weights * residuals**2) / freedom),
+        float(np.sum(np.minimum(residuals**2, OUTLIER**2)) / freedom),
         steep,
     )
 

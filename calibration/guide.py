@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from calibration import procedures
 from calibration.recording import Recording, assemble, file_sha256
 from calibration.sight import KeptPicture, Picture, Pictures
-from cartpole.control.governor import govern, slew
+from cartpole.control.governor import govern, outward_bound, slew
 from cartpole.errors import DeviceLost
 from cartpole.messages import (
     NANOSECONDS,
@@ -45,11 +45,24 @@ if TYPE_CHECKING:
 FIRST_SAMPLE_S = 5.0  # a board may be booting
 RATE_SAMPLES = 5
 STILL_S = 2.0  # longer than a period of any pole
-STILL_RAD = 0.1  # swings less than this from side to side: nearly still
-SWINGING_RAD = 0.35  # more than this and the cart helps it to rest
-PATIENCE_S = 180.0
+STILL_RAD = 0.15  # swings less than this from side to side: nearly still
+LARGEST_RAD = 2.0  # from side to side; beyond this the middle of a swing is not where it hangs
+CALMING_S, WAITING_S = 20.0, 12.0  # for a pole to come to rest by the cart, by itself
+WEAK_M_S2, SLOW_S = 5.0, 0.08  # how little a drive may brake, and how slowly it may follow
+CLEAR_M = 0.03  # kept from the switches
+NEAR_SHARE = 0.02  # of the way to a switch: a board that counts from zero again is so near zero
+NO_SAMPLE_NS = 10**12
 READY_TICKS = 5
 SILENT_S = 0.5  # a busy host may be late by a tenth of a second, a lost board stays away
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a cart was left: its counts, those of the middle, and from there to a switch."""
+
+    cart_counts: int
+    middle_counts: float
+    half_counts: float
 
 
 class Bench(Protocol):
@@ -107,7 +120,8 @@ class Guide:
         self._detections: list[Detection] = []
         self._pictures: list[Picture] = []
         self._zero = (0.0, 0.0)
-        self._cart_known = False
+        self._half_counts = 0.0  # from the middle to a switch; 0: the middle is not known
+        self._made: Recording | None = None
         self._last, self._sequence, self._ticks = 0.0, 0, 0
         self._arrived: tuple[Measurement, ...] = ()
         self._named = ""
@@ -122,39 +136,77 @@ class Guide:
         )
         self._stale_ns = round(config.safety.stale_state_s * NANOSECONDS)
 
-    def settle(self, *, may_move: bool) -> None:
-        """Wait until the pole hangs nearly still; it and the cart are at their zeros then.
+    def arrive(self, place: Place | None) -> None:
+        """Wait for samples and take the place that an earlier part has measured, if there is one.
 
-        With ``may_move`` the cart helps a swinging pole to rest. Raises DeviceLost without encoder
-        samples, or if the pole does not come to rest.
+        A board that was opened anew may count from zero again; the cart stands where it stood.
         """
-        begin_ns, calmed, patience_s = -1, False, PATIENCE_S
+        waited_s = 0.0
+        while not self._samples:
+            self._tick(0.0, enable=False)
+            waited_s += self.config.controller.period_s
+            if waited_s > FIRST_SAMPLE_S:
+                raise DeviceLost("the encoder board does not answer; try `cartpole doctor`")
+        if place is None:
+            return
+        now = self._samples[-1].cart_counts
+        near = NEAR_SHARE * place.half_counts
+        anew = abs(now) < near < abs(now - place.cart_counts)
+        shift = now - place.cart_counts if anew else 0
+        self._zero = (place.middle_counts + shift, self._zero[1])
+        self._half_counts = place.half_counts
+        self.believe(self.config)
+
+    def find_place(self) -> None:
+        """Go to both switches, unless the place is known; raises DeviceLost if it cannot."""
+        if self._half_counts > 0.0:
+            return
+        self.ready()
+        move = procedures.Sweep(self.config)
+        self.follow(move.move())
+        if move.failed:
+            raise DeviceLost(move.failed + "; `cartpole calibrate encoder` finds out which")
+        self.zero_between_switches()
+
+    def place(self) -> Place | None:
+        """Where the cart stands, for the next part; None if no switches were seen."""
+        if self._half_counts <= 0.0 or not self._samples:
+            return None
+        return Place(self._samples[-1].cart_counts, self._zero[0], self._half_counts)
+
+    def settle(self, *, may_move: bool) -> None:
+        """Let the pole hang nearly still; its zero is in the middle of what swing is left.
+
+        With ``may_move`` the cart takes the swing away; else it is waited for, but not for ever: a
+        pole that swings on shows its zero, too. Raises DeviceLost without encoder samples, or for
+        a pole that goes on turning over.
+        """
+        self.arrive(None)
+        patience_s = CALMING_S if may_move else WAITING_S
+        begin_ns = since_ns = self._tick(0.0, enable=False)
         while True:
             now_ns = self._tick(0.0, enable=False)
-            begin_ns = now_ns if begin_ns < 0 else begin_ns
             waited_s = (now_ns - begin_ns) / NANOSECONDS
-            if not self._samples:
-                if waited_s > FIRST_SAMPLE_S:
-                    raise DeviceLost("the encoder board does not answer; try `cartpole doctor`")
-                continue
-            patience_s -= self.config.controller.period_s
-            if patience_s < 0.0:
-                raise DeviceLost("the pole does not come to rest; hold it still and start again")
-            if waited_s < STILL_S:
+            self._progress("waits for the pole to hang still", waited_s)
+            if (now_ns - since_ns) / NANOSECONDS < STILL_S:
                 continue
             low, high = self._lately(now_ns)
             span_rad = (high - low) * 2.0 * math.pi / self.config.encoder.pole_counts_per_turn
-            if span_rad < STILL_RAD:
+            if span_rad < STILL_RAD or (span_rad < LARGEST_RAD and waited_s > patience_s):
                 break
-            if may_move and not calmed and span_rad > SWINGING_RAD:
-                calmed = True
-                self._zero_here(0.5 * (low + high))
+            if waited_s > 2.0 * patience_s:
+                raise DeviceLost("the pole goes on turning; hold it still and start again")
+            if may_move:
+                if span_rad < LARGEST_RAD:
+                    self._zero_here(0.5 * (low + high))
+                self.ready()
                 self.follow(procedures.calm(self.config))
-                begin_ns = -1
+                since_ns = self._tick(0.0, enable=False)
         self._zero_here(0.5 * (low + high))
 
     def _zero_here(self, hanging: float) -> None:
-        cart = self._zero[0] if self._cart_known else float(self._samples[-1].cart_counts)
+        known = self._half_counts > 0.0
+        cart = self._zero[0] if known else float(self._samples[-1].cart_counts)
         self._zero = (cart, hanging)
 
     def zero_between_switches(self) -> None:
@@ -164,7 +216,8 @@ class Guide:
         if low is None or high is None:
             raise DeviceLost("both limit switches must be seen to find the middle of the track")
         self._zero = (0.5 * (low + high), self._zero[1])
-        self._cart_known = True
+        self._half_counts = 0.5 * abs(high - low)
+        self.believe(self.config)
 
     def _lately(self, now_ns: int) -> tuple[int, int]:
         """Least and most of the pole's counts in the last STILL_S."""
@@ -194,12 +247,23 @@ class Guide:
         for _ in range(READY_TICKS):
             self._tick(0.0, enable=False)
 
+    def keep(self) -> Recording:
+        """Finish the recording; what moves from now on is not in it."""
+        if self._made is None:
+            self._tick(0.0, enable=False)
+            if self._writer is not None:
+                self._writer.close()
+            self._made = self.recording()
+            self._writer = None
+        return self._made
+
     def end(self) -> None:
         """Stop the cart and finish the recording."""
         self._stop()
         if self._writer is not None:
             self._tick(0.0, enable=False)
             self._writer.close()
+            self._writer = None
 
     def follow(self, move: Move) -> None:
         """Fly a motion to its end; raises DeviceLost, with the cart stopped, if it cannot.
@@ -232,7 +296,7 @@ class Guide:
 
     def _age_ns(self, now_ns: int) -> int:
         newest = (*self._before, *self._samples[-1:])[-1:]
-        return now_ns - newest[0].t_ns if newest else round(PATIENCE_S * NANOSECONDS)
+        return now_ns - newest[0].t_ns if newest else NO_SAMPLE_NS
 
     @staticmethod
     def _refuse_switch(move: Move, seen: Seen) -> None:
@@ -263,6 +327,15 @@ class Guide:
     def _governed(self, wanted: float, seen: Seen, move: Move) -> float:
         cart = (seen.p_m, seen.v_m_s) if move.guarded else None
         flying = self._last * self.config.motor.delay_s
+        if cart is not None:  # a drive that nobody has measured may brake late and weakly
+            weak = replace(
+                self._limits,
+                acceleration_m_s2=min(self._limits.acceleration_m_s2, WEAK_M_S2),
+                lag_s=max(self._limits.lag_s, SLOW_S),
+            )
+            high = outward_bound(seen.p_m, seen.v_m_s, flying, weak)
+            low = -outward_bound(-seen.p_m, -seen.v_m_s, -flying, weak)
+            wanted = min(max(wanted, low), high) if low <= high else 0.0
         return govern(wanted, self._last, cart, flying, self._limits).velocity_m_s
 
     def _take(self, *, moving: bool) -> int:

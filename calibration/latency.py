@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from calibration.fit import NORMAL_95, Fit, Parameter, fit, implausible, unidentified
+from calibration.judge import judge
 from calibration.pole import PoleFit, fit_pole, smoothed
 from calibration.recording import BoolArray, Motion, Recording
 from calibration.result import CalibrationResult, Estimate
@@ -23,6 +24,8 @@ from cartpole.errors import IdentificationError
 from cartpole.messages import FloatArray
 from cartpole.vision.geometry import CameraGeometry
 
+NAMES = ("camera.latency_s", "camera.readout_s", "pole.upright_offset_rad")
+LEAST_READOUT_SIGMA_S = 1e-3
 CORRELATION_S = 0.3
 # A tenth of a milliradian that the tracker errs by with the angle, at the rates of a swing.
 TRACKER_BIAS_S = 2.5e-5
@@ -39,6 +42,14 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     if motion is None or sight is None or len(sight.t_s) < 50:
         raise IdentificationError(f"{recording.name}: needs encoder and camera together; {RECORD}")
     pole, sight, result = fit_times(motion, sight, config)
+    unseen = _readout_unseen(motion, result)
+    if unseen:  # the delay alone, as far as the setting of the readout is good
+        pole, sight, result = fit_times(motion, sight, config, readout_sigma_s(config.camera))
+    verdict = judge(result, samples=len(sight.t_s), correlated=True)
+    result = verdict.fit
+    if verdict.doubts:
+        doubts = "; ".join(verdict.doubts)
+        return CalibrationResult({}, result.chi2_dof, dict.fromkeys(NAMES, doubts))
     latency, readout = config.camera.latency_s, config.camera.readout_s
     offset = result.estimate("pole.upright_offset_rad")
     half = NORMAL_95 * math.hypot(result.sigma("pole.upright_offset_rad"), pole.fit.sigma("offset"))
@@ -55,8 +66,8 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     }
     refused = unidentified(result)
     refused.pop("camera.lens_k1", None)
-    if float(np.ptp(motion.theta_rad)) < math.radians(60.0):
-        refused.setdefault("camera.readout_s", f"the swing is too small to show it; {RECORD}")
+    if unseen:
+        refused["camera.readout_s"] = unseen
     gain = result.estimate("gain")
     for name, low, high, expected in (
         ("camera.latency_s", -0.005, 0.2, max(latency, 0.005)),
@@ -72,19 +83,37 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
         result.chi2_dof,
         refused,
         (note,),
-        residuals=(sight.t_s, result.residuals),
+        residuals=(sight.t_s, result.residuals[:-1]),
     )
 
 
-def fit_times(motion: Motion, sight: Sight, config: Config) -> tuple[PoleFit, Sight, Fit]:
-    """The pole's own fit, the frames used, and changes of delay, readout, offset, gain and lens."""
+def _readout_unseen(motion: Motion, result: Fit) -> str:
+    """Why the readout cannot be told here; empty if it can."""
+    if float(np.ptp(motion.theta_rad)) < math.radians(60.0):
+        return f"the swing is too small to show it; {RECORD}"
+    return unidentified(result).get("camera.readout_s", "")
+
+
+def readout_sigma_s(camera: Camera) -> float:
+    """How well the setting of a readout that was never measured may be known."""
+    return max(LEAST_READOUT_SIGMA_S, 0.3 * camera.readout_s)
+
+
+def fit_times(
+    motion: Motion, sight: Sight, config: Config, readout_sigma: float = math.inf
+) -> tuple[PoleFit, Sight, Fit]:
+    """The pole's own fit, the frames used, and changes of delay, readout, offset, gain and lens.
+
+    ``readout_sigma`` [s]: how well the readout in the settings is known beforehand.
+    """
     pole = fit_pole(motion)
     inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
     sight = _only(sight, inside)
     p = np.interp(sight.t_s, motion.t_s, motion.p_m)
     lead = effective_row(config, p, sight.theta_rad)
     bend = lens_effect(config, p, sight.theta_rad)
-    return pole, sight, _fit(sight, motion.t_s, smoothed(pole), lead, bend)
+    track = smoothed(pole)
+    return pole, sight, _fit(sight, motion.t_s[: len(track)], track, lead, bend, readout_sigma)
 
 
 def effective_row(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> FloatArray:
@@ -148,7 +177,12 @@ def _only(sight: Sight, keep: BoolArray) -> Sight:
 
 
 def _fit(
-    sight: Sight, time: FloatArray, track: FloatArray, lead: FloatArray, bend: FloatArray
+    sight: Sight,
+    time: FloatArray,
+    track: FloatArray,
+    lead: FloatArray,
+    bend: FloatArray,
+    readout_sigma: float,
 ) -> Fit:
     seen = matched_turns(sight.theta_rad, hermite(time, track, sight.t_s))
     parameters = [
@@ -168,11 +202,12 @@ def _fit(
         truth = hermite(time, track, sight.t_s - delay + readout * lead)
         # A plane seen a little askew turns directions by its second harmonics; none at upright.
         askew = stretch * np.sin(2.0 * seen) + shear * (1.0 - np.cos(2.0 * seen))
-        return np.asarray((seen - offset - gain * truth - lens * bend - askew) / scale)
+        off = (seen - offset - gain * truth - lens * bend - askew) / scale
+        return np.append(off, readout / readout_sigma)
 
     first = fit(residual, parameters, lags)
     # Smoothing errors and the lens add to the tracker's own noise: take the spread that is there.
-    scale = scale * max(1e-3, 1.4826 * float(np.median(np.abs(first.residuals))))
+    scale = scale * max(1e-3, 1.4826 * float(np.median(np.abs(first.residuals[:-1]))))
     return fit(residual, parameters, lags)
 
 

@@ -6,6 +6,7 @@ A simulated rig can be led this way too (a rehearsal): its process stands behind
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,12 @@ from cartpole.pacing import Pacer
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.sim.process import SimulatedRig
     from cartpole.vision.frame import Frame
     from cartpole.vision.process import CameraProcess
     from firmware_bridge.rig_links import RigLinks
+
+PLUGGED_S = 0.3  # after which a simulated rig's ports are new
 
 
 class LiveBench:
@@ -54,31 +58,68 @@ class LiveBench:
 
 
 class LiveLead:
-    """See ``calibration.run.Lead``: opens the configured devices anew for every part.
+    """See ``calibration.run.Lead``: opens the configured links anew for every part.
 
-    ``keep(config, part)`` opens the recording of a part.
+    A simulated rig (a rehearsal) stays as each part leaves it, until this is closed; it is the rig
+    of the first settings. ``seeing``: pictures are wanted of it. ``keep(config, part)`` opens the
+    recording of a part.
     """
 
-    def __init__(self, progress: Progress = quiet, keep: Keep | None = None) -> None:
-        self._progress, self._keep = progress, keep
+    def __init__(
+        self, progress: Progress = quiet, keep: Keep | None = None, *, seeing: bool = True
+    ) -> None:
+        self._progress, self._keep, self._seeing = progress, keep, seeing
+        self._stack = contextlib.ExitStack()
+        self._rig: SimulatedRig | None = None
+
+    def __enter__(self) -> LiveLead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End a simulated rig."""
+        self._stack.close()
+        self._rig = None
 
     @contextlib.contextmanager
     def __call__(self, config: Config, part: str) -> Iterator[Guide]:
         """Lead a part; raises DeviceError if a device does not answer."""
-        if part not in WITH_PICTURES:
+        wanted = part in WITH_PICTURES
+        if self._rig is None:
+            self._start(config if self._seeing else blind(config))
+        else:
+            self._plug_anew(self._rig, config)
+        if self._rig is not None and self._rig.ring is not None:
+            self._rig.order("plug" if wanted else "unplug", "camera")
+        if not wanted:
             config = blind(config)
         with contextlib.ExitStack() as stack:
-            rig = simulated_rig(config, stack)
-            if rig is not None:
-                rig.start()
-                rig.wait_ready()
-            camera = camera_process(config, rig, stack)
+            camera = camera_process(config, self._rig, stack)
             if camera is not None:
                 camera.start()
                 camera.wait_ready(CAMERA_READY_S)
             realtime.enter(config.service)
             stack.callback(realtime.leave)
-            links = rig_links(config, rig, stack)
+            links = rig_links(config, self._rig, stack)
             links.start()
             bench = LiveBench(config, links, camera)
             yield stack.enter_context(led(config, bench, part, self._progress, self._keep))
+
+    @staticmethod
+    def _plug_anew(rig: SimulatedRig, config: Config) -> None:
+        # A pseudo-terminal takes a port's parity only once: opening it again needs a new one.
+        ports = ("encoder", "motor") if config.encoder.protocol == "arduino_ascii" else ("motor",)
+        for port in ports:
+            rig.order("unplug", port)
+            rig.order("plug", port)
+        time.sleep(PLUGGED_S)
+
+    def _start(self, config: Config) -> None:
+        if config.motor.port != "sim":
+            return
+        self._rig = simulated_rig(config, self._stack)
+        if self._rig is not None:
+            self._rig.start()
+            self._rig.wait_ready()

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from calibration.fit import Fit, Parameter, fit, implausible, likeliest, unidentified
+from calibration.judge import judge
 from calibration.motor_kernel import innovations
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
@@ -18,6 +19,10 @@ GATE = 6.0
 CORRELATION_S = 0.05
 RECORD = "record the motor procedure: a chirp of 0.5 to 4 Hz, then steps of both signs"
 FULL_SCALE = 2047
+CAUSES = (
+    "a drive that cogs or sticks, backlash, a belt that slips or stretches, lost commands, or a "
+    "weak drive that is pushed back by its pole (record with the pole taken off, and compare)"
+)
 
 
 def driver_units(velocity_m_s: FloatArray, motor: Motor) -> FloatArray:
@@ -41,7 +46,8 @@ def calibrate_motor(recording: Recording, motor: Motor) -> CalibrationResult:
     cart = (motion.t_s, motion.p_m)
     sent = (commands.t_s, units)
     measured = max(motion.p_step_m, 2e-5) ** 2 / 12.0 + 1e-10
-    result = _fit(cart, sent, motor, measured)
+    verdict = judge(_fit(cart, sent, motor, measured), motion.begins)
+    result = verdict.fit
     refused = unidentified(result)
     speed = result.value("motor.counts_per_m_s")
     why = implausible("motor.counts_per_m_s", speed, speed / 3.0, speed * 3.0, speed)
@@ -56,6 +62,11 @@ def calibrate_motor(recording: Recording, motor: Motor) -> CalibrationResult:
         )
     if why:
         raise IdentificationError(why + "; check encoder.cart_counts_per_m too")
+    if verdict.doubts:
+        doubts = f"{'; '.join(verdict.doubts)}; {CAUSES}"
+        names = [one.name for one in result.parameters if one.name.startswith("motor.")]
+        used = (motion.t_s, result.residuals)
+        return CalibrationResult({}, result.chi2_dof, dict.fromkeys(names, doubts), residuals=used)
     _refuse_unseen_limit(result, units, refused)
     names = [one.name for one in result.parameters if one.name.startswith("motor.")]
     estimates = {name: result.estimate(name) for name in names if name not in refused}
@@ -102,9 +113,10 @@ def _parameters(motor: Motor, delay: float, tau: float) -> list[Parameter]:
             20.0,
             0.03 * gain,
             RECORD + ", slow ones among them",
+            wall=True,
         ),
         Parameter("motor.tau_s", "s", tau, 0.002, 0.5, 0.01, 0.01, RECORD),
-        Parameter("motor.delay_s", "s", delay, 0.0, 0.1, 0.005, 0.01, RECORD),
+        Parameter("motor.delay_s", "s", delay, 0.0, 0.1, 0.005, 0.01, RECORD, wall=True),
         Parameter(
             "motor.acceleration_m_s2",
             "m/s^2",

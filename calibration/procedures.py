@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cartpole.control import calm as calming
+from cartpole.control.homing_words import both_pressed, switch_stays
 from cartpole.errors import DeviceLost
 
 if TYPE_CHECKING:
@@ -22,8 +24,11 @@ STUCK_S = 0.7  # told to move for so long ...
 STUCK_COUNTS = 10  # ... and this far at most: it does not move
 CENTRE_GAIN_1_S = 1.5
 KEPT_HEIGHT = 1.94  # 160 degrees
-CALM_RAD = 0.2  # swings up to this need no help
-CALM_S = 15.0
+CALM_RAD = 0.05  # swings up to this need no help
+CALM_S = 12.0
+FIRST_M = 0.01  # by now the cart must go as it is told
+BACKWARD = 0.5  # of that way, against its counts: something is reversed
+RELEASED_S = 1.5  # a left switch that stays pressed so long under a cart that leaves it
 OVER_RAD = 1.25 * math.pi  # past the top, though a turn be a fifth off
 PUMP_S = 20.0
 LEAD_S = 0.08  # makes up for the delays of drive and encoder
@@ -193,56 +198,109 @@ def turn_over(config: Config, rest_s: float) -> Move:
 
 
 def calm(config: Config) -> Move:
-    """Take the pole's swing away with the cart, down to CALM_RAD."""
-    speed = 0.6 * config.rig.velocity_limit_m_s
+    """Take the pole's swing away with the cart, down to CALM_RAD; where it turns over, too."""
+    coupling, fastest = 1.5 / config.pole.length_m, 0.6 * config.rig.velocity_limit_m_s
+    lead_s = LEAD_S
     enough = 1.0 - math.cos(CALM_RAD)
 
     def programme(t: float, seen: View) -> float | None:
         if height_of(config, seen) < enough or t > CALM_S:
             return None
-        # v = k sin theta takes away k (omega cos theta)^2, on either side and over the top.
-        return speed * math.sin(seen.theta_rad + LEAD_S * seen.omega_rad_s) - seen.p_m
+        wish = calming.velocity(
+            seen.theta_rad,
+            seen.omega_rad_s,
+            coupling,
+            lead_s=lead_s,
+            fastest_m_s=fastest,
+            room_m=config.rig.position_limit_m,
+        )
+        return wish + calming.spring((seen.p_m, seen.v_m_s), lead_s)
 
     return Move("calm the pole", programme, 5.0)
 
 
-def sweep() -> Move:
+class Sweep:
     """To the left switch, to the right one, and back to the middle, whatever the encoder's scale.
 
-    Ends early at the right switch if the cart went there when told left: the motor is reversed.
-    Raises DeviceLost if the cart does not move.
+    Raises DeviceLost if the cart does not move, or a switch says what cannot be. Ends at once, and
+    says why, where the cart goes against its counts (in the first centimetre) or reaches the right
+    switch when told left.
     """
-    leg, low, high = 0, 0, 0
-    moved_s, moved_counts, pressed_s = 0.0, 0, -1.0
 
-    def programme(t: float, seen: View) -> float | None:
-        nonlocal leg, low, high, moved_s, moved_counts, pressed_s
-        if abs(seen.cart_counts - moved_counts) > STUCK_COUNTS or t == 0.0:
-            moved_s, moved_counts = t, seen.cart_counts
-        if t - moved_s > STUCK_S:
+    def __init__(self, config: Config) -> None:
+        self.against_counts = self.wrong_switch = False
+        self._active = config.encoder.switch_active
+        self._counts = config.encoder.cart_sign * FIRST_M * config.encoder.cart_counts_per_m
+        self._leg, self._low, self._high = 0, 0, 0
+        self._moved_s, self._moved_counts, self._pressed_s = 0.0, 0, -1.0
+        self._begun: tuple[int, float] | None = None  # counts and direction of the first way
+
+    def move(self) -> Move:
+        """As a guide follows it."""
+        return Move("from switch to switch", self, 18.0, guarded=False)
+
+    @property
+    def failed(self) -> str:
+        """Why it ended early; empty if it did not."""
+        if self.against_counts:
+            return "the cart moves against its counts: motor.sign or encoder.cart_sign is reversed"
+        if self.wrong_switch:
+            return "told to go left the cart reached the right switch: motor.sign is reversed"
+        return ""
+
+    def __call__(self, t: float, seen: View) -> float | None:
+        """The programme."""
+        self._judge(t, seen)
+        speed = self._next(t, seen)
+        if speed and self._begun is None:
+            self._begun = seen.cart_counts, math.copysign(1.0, speed)
+        if self._begun is not None and self._leg <= 1:
+            counts, direction = self._begun
+            gone = (seen.cart_counts - counts) * direction / self._counts
+            if gone < -BACKWARD:
+                self.against_counts = True
+                return None
+            if gone > 1.0:
+                self._counts = math.copysign(math.inf, self._counts)  # it goes as it is told
+        return speed
+
+    def _judge(self, t: float, seen: View) -> None:
+        if abs(seen.cart_counts - self._moved_counts) > STUCK_COUNTS or t == 0.0:
+            self._moved_s, self._moved_counts = t, seen.cart_counts
+        if t - self._moved_s > STUCK_S:
             raise DeviceLost(
                 "the cart does not move: motor power, e-stop, belt, the encoder's plug, or a limit "
                 "switch that is pressed and not seen"
             )
         if t > SWEEP_GIVES_UP_S:
             raise DeviceLost("no limit switch after a minute; check both with `cartpole doctor`")
-        if leg == 0:  # away from the left switch first, so that its edge is seen
-            pressed_s = t if seen.limit_low else pressed_s
-            if pressed_s >= 0.0 and t - pressed_s < 0.4:
+        if seen.limit_low and seen.limit_high:
+            raise DeviceLost("; ".join(both_pressed(self._active)))
+        if self._leg == 0 and t > RELEASED_S and seen.limit_low:
+            raise DeviceLost("; ".join(switch_stays("left", self._active)))
+
+    def _next(self, t: float, seen: View) -> float | None:
+        if self._leg == 0:  # away from the left switch first, so that its edge is seen
+            self._pressed_s = t if seen.limit_low else self._pressed_s
+            if self._pressed_s >= 0.0 and t - self._pressed_s < 0.4:
                 return SWEEP_M_S
-            leg = 1
-        if leg == 1:
+            self._leg = 1
+        if self._leg == 1:
             if seen.limit_high and t > 1.0:
+                self.wrong_switch = True
                 return None
             if not seen.limit_low:
                 return -SWEEP_M_S
-            leg, low = 2, seen.cart_counts
-        if leg == 2:
+            self._leg, self._low = 2, seen.cart_counts
+        if self._leg == 2:
             if not seen.limit_high:
                 return SWEEP_M_S
-            leg, high = 3, seen.cart_counts
-        if abs(seen.cart_counts - high) >= 0.5 * abs(high - low):
+            self._leg, self._high = 3, seen.cart_counts
+        if abs(seen.cart_counts - self._high) >= 0.5 * abs(self._high - self._low):
             return None
         return -SWEEP_M_S
 
-    return Move("from switch to switch", programme, 18.0, guarded=False)
+
+def sweep(config: Config) -> Move:
+    """See ``Sweep``."""
+    return Sweep(config).move()

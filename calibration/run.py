@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from cartpole.config.load import with_values
 from cartpole.errors import DeviceLost, IdentificationError, UsageError
 
 if TYPE_CHECKING:
-    from calibration.guide import Guide
+    from calibration.guide import Guide, Place
     from calibration.procedures import Move
     from calibration.sight import Pictures
     from cartpole.config.schema import Config
@@ -32,6 +32,7 @@ LOOKS = 3  # at most, each by the exposure that the one before asked for
 LIGHT_PICTURES = 32
 LIGHT_HEIGHT, LIGHT_S = 0.6, 2.0  # a moderate swing
 PASSES = 6  # at most: pictures are measured again with the lens and the times found
+MOST_REVERSALS = 3  # of motor and encoder, tried one after the other
 FAST_M_S2 = 50.0  # slews that show the motor's own limit
 
 Done = Callable[[float], None]  # how many of the parts are finished
@@ -56,16 +57,46 @@ def calibrate_recording(what: str, recording: Recording, config: Config) -> list
     return results
 
 
+@dataclass(slots=True)
+class Way:
+    """A rig's way through the parts: where the cart was left."""
+
+    lead: Lead
+    place: Place | None = None
+
+    @contextmanager
+    def part(self, config: Config, part: str) -> Iterator[Guide]:
+        """A guide that knows what place the part before has measured; calms the pole behind it."""
+        with self.lead(config, part) as guide:
+            guide.arrive(self.place)
+            self.place = None  # should this part end in between, nobody knows it
+            yield guide
+            guide.keep()
+            if (place := guide.place()) is None:
+                return  # nor is it known which way cart and pole go
+            guide.ready()
+            guide.follow(procedures.calm(guide.config))
+            guide.follow(procedures.centre(guide.config))
+            self.place = guide.place() or place
+
+
 def calibrate_rig(
     what: str, config: Config, lead: Lead, done: Done = nobody
 ) -> Iterator[CalibrationResult]:
     """Move a rig and fit, one part after the other; ``all`` hands each result to the next.
 
-    Raises UsageError for a part that the rig cannot show, DeviceError, IdentificationError; the
-    motor is stopped whatever happens.
+    A part of ``all`` whose recording carries no fit is refused, and the next one led all the same;
+    only without its encoders a rig cannot be led. Raises UsageError for a part that the rig cannot
+    show, DeviceError, IdentificationError; the motor is stopped whatever happens.
     """
+    way = Way(lead)
     for number, part in enumerate(parts_of(what, config)):
-        found = _encoder(config, lead) if part == "encoder" else _led(part, config, lead)
+        try:
+            found = _encoder(config, way) if part == "encoder" else _led(part, config, way)
+        except IdentificationError as error:
+            if what != "all" or part == "encoder":
+                raise
+            found = CalibrationResult({}, 0.0, {part: str(error)})
         config = with_values(config, found.settings())
         done(number + 1)
         yield found
@@ -169,7 +200,7 @@ def moving_settings(part: str, config: Config) -> Config:
 def moves(part: str, config: Config) -> tuple[Move, ...]:
     """The motions that are recorded for a part."""
     if part == "encoder":
-        return (procedures.hold(1.0), procedures.sweep(), procedures.hold(1.0))
+        return (procedures.hold(1.0), procedures.sweep(config), procedures.hold(1.0))
     if part == "motor":
         return (
             procedures.hold(0.2),
@@ -191,17 +222,14 @@ def moves(part: str, config: Config) -> tuple[Move, ...]:
     return (procedures.hold(0.3), procedures.swing_then_rest(config, height, rest_s))
 
 
-def lit(config: Config, lead: Lead) -> Config:
+def lit(config: Config, way: Way) -> Config:
     """Settings with exposure and threshold for the light that there is."""
     from calibration.picture import settled
 
     for _ in range(LOOKS):
-        with lead(config, LIGHT) as guide:
-            guide.settle(may_move=True)
-            guide.begin()
-            for move in moves(LIGHT, config):
-                guide.follow(move)
-        pictures = guide.recording().pictures
+        with way.part(config, LIGHT) as guide:
+            _move(guide, LIGHT)
+        pictures = guide.keep().pictures
         if pictures is None:
             raise DeviceLost("the camera shows no pictures; try `cartpole doctor camera`")
         found = fit_light(pictures)
@@ -212,40 +240,49 @@ def lit(config: Config, lead: Lead) -> Config:
     return config
 
 
-def _led(part: str, config: Config, lead: Lead) -> CalibrationResult:
+def _led(part: str, config: Config, way: Way) -> CalibrationResult:
     """Any part but the encoders."""
     if part == "camera":
-        config = lit(config, lead)
-    with lead(moving_settings(part, config), part) as guide:
-        guide.settle(may_move=True)
-        if part == "camera":  # its place in the picture counts from the true middle
-            guide.follow(procedures.sweep())
-            guide.zero_between_switches()
-            guide.settle(may_move=True)
-        guide.begin()
-        for move in moves(part, guide.config):
-            guide.follow(move)
-    return fit_one(part, guide.recording(), config)
+        config = lit(config, way)
+    with way.part(moving_settings(part, config), part) as guide:
+        _move(guide, part)
+    return fit_one(part, guide.keep(), config)
 
 
-def _encoder(config: Config, lead: Lead) -> CalibrationResult:
-    """Sweep, learn the signs, then let the pole go over the top; once more if the motor is reversed
-    (the board too must know which switch lies ahead)."""
-    from calibration.encoder import went_right
+def _move(guide: Guide, part: str) -> None:
+    """From a known place, with the pole at rest, record the part's motions."""
+    guide.find_place()
+    guide.settle(may_move=True)
+    guide.begin()
+    for move in moves(part, guide.config):
+        guide.follow(move)
 
-    for sign in (config.motor.sign, -config.motor.sign):
-        config = with_values(config, {"motor.sign": sign})
-        with lead(config, "encoder") as guide:
+
+def _encoder(config: Config, way: Way) -> CalibrationResult:
+    """Sweep, learn the signs, then let the pole go over the top.
+
+    Once more if something is reversed: a motor that goes against the counts in the first
+    centimetre, or a cart that reaches the right switch when told left, whose motor and encoder are
+    both reversed (the board too must know which switch lies ahead).
+    """
+    for _ in range(MOST_REVERSALS):
+        with way.part(config, "encoder") as guide:
             guide.settle(may_move=False)
             guide.begin()
-            for move in moves("encoder", config):
-                guide.follow(move)
-            reversed_motor = went_right(guide.recording())
-            if not reversed_motor:
+            sweep = procedures.Sweep(config)
+            guide.follow(procedures.hold(1.0))
+            guide.follow(sweep.move())
+            if not sweep.failed:
+                guide.follow(procedures.hold(1.0))
+                guide.zero_between_switches()
                 _turn_over(guide)
-        if not reversed_motor:
-            return fit_one("encoder", guide.recording(), config)
-    raise DeviceLost("told to go left the cart reaches the right switch, with either motor.sign")
+                guide.keep()
+        if not sweep.failed:
+            return fit_one("encoder", guide.keep(), config)
+        config = with_values(config, {"motor.sign": -config.motor.sign})
+        if sweep.wrong_switch:
+            config = with_values(config, {"encoder.cart_sign": -config.encoder.cart_sign})
+    raise DeviceLost(sweep.failed)
 
 
 def _turn_over(guide: Guide) -> None:

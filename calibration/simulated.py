@@ -12,6 +12,8 @@ from calibration.guide import Guide, Keep, Progress, led, quiet
 from calibration.run import LIGHT, PARTS, WITH_PICTURES
 from cartpole.config.load import with_values
 from cartpole.messages import NANOSECONDS, Command, Measurement
+from cartpole.sim.camera import State
+from cartpole.sim.plant import Plant
 from cartpole.sim.rig import VirtualRig
 
 if TYPE_CHECKING:
@@ -19,27 +21,43 @@ if TYPE_CHECKING:
     from cartpole.vision.frame import Frame
 
 START_NS = NANOSECONDS
+BETWEEN_PARTS_NS = NANOSECONDS // 5
 MIDDLE_M = 0.02  # a hand puts the cart about so near to the middle
 
 
 class SimulatedBench:
-    """See ``calibration.guide.Bench``; the pole hangs still, the cart stands about the middle."""
+    """See ``calibration.guide.Bench``; without a ``plant`` that was there before, the pole hangs
+    still at ``start`` or about the middle."""
 
-    def __init__(self, config: Config, seed: int, *, pictures: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        seed: int,
+        *,
+        pictures: bool = False,
+        plant: Plant | None = None,
+        start: State | None = None,
+    ) -> None:
         changes: dict[str, object] = {"camera.source": "sim" if pictures else "none"}
         if pictures:
             changes["sim.pictures"] = "rendered"
         self._frames: list[Frame] = []
         place = float(np.random.default_rng(seed).uniform(-MIDDLE_M, MIDDLE_M))
+        self._now_ns = START_NS if plant is None else plant.t_ns + BETWEEN_PARTS_NS
         self._rig = VirtualRig(
             with_values(config, changes),
             seed,
-            start=(place, 0.0, 0.0, 0.0),
-            t_ns=START_NS,
+            start=start or (place, 0.0, 0.0, 0.0),
+            t_ns=self._now_ns,
             on_frame=self._frames.append,
+            plant=plant,
         )
         self._period_ns = round(config.controller.period_s * NANOSECONDS)
-        self._now_ns = START_NS
+
+    @property
+    def plant(self) -> Plant:
+        """Cart and pole."""
+        return self._rig.plant
 
     def wait(self) -> tuple[int, tuple[Measurement, ...]]:
         """See ``Bench``."""
@@ -75,6 +93,7 @@ def pinned(config: Config) -> Config:
         "cart_sign": encoder.cart_sign,
         "pole_counts_per_turn": encoder.pole_counts_per_turn,
         "pole_sign": encoder.pole_sign,
+        "track_length_m": config.rig.track_length_m,
         "lens_k1": camera.lens_k1,
         "homography": camera.homography,
         "readout_s": camera.readout_s,
@@ -85,18 +104,28 @@ def pinned(config: Config) -> Config:
 
 
 class SimulatedLead:
-    """See ``calibration.run.Lead``: a fresh rig for every part, each with a seed of its own.
+    """See ``calibration.run.Lead``: one rig, which stays as each part leaves it.
 
+    It is the rig of the first settings it is led with; ``start`` is where it stands at first.
     ``keep(config, part)`` opens the recording of a part.
     """
 
-    def __init__(self, seed: int, progress: Progress = quiet, keep: Keep | None = None) -> None:
-        self._seed, self._progress, self._keep = seed, progress, keep
+    def __init__(
+        self,
+        seed: int,
+        progress: Progress = quiet,
+        keep: Keep | None = None,
+        start: State | None = None,
+    ) -> None:
+        self._seed, self._progress, self._keep, self._start = seed, progress, keep, start
+        self.plant: Plant | None = None
 
     @contextmanager
     def __call__(self, config: Config, part: str) -> Iterator[Guide]:
         """Lead a part."""
         seed = self._seed + (*PARTS, LIGHT).index(part)
-        bench = SimulatedBench(config, seed, pictures=part in WITH_PICTURES)
+        pictures = part in WITH_PICTURES
+        bench = SimulatedBench(config, seed, pictures=pictures, plant=self.plant, start=self._start)
+        self.plant = bench.plant
         with led(config, bench, part, self._progress, self._keep) as guide:
             yield guide

@@ -73,7 +73,7 @@ def test_without_switches_there_is_no_scale() -> None:
 
 def test_a_scale_off_by_ten_is_named() -> None:
     config = rig(cart_counts_per_m=200000.0)
-    recording = recorded(config, 0, procedures.sweep())
+    recording = recorded(config, 0, procedures.sweep(config))
     with pytest.raises(IdentificationError, match="×10 of what is plausible"):
         calibrate_encoder(recording, config)
 

@@ -230,6 +230,17 @@ def test_delay_and_readout_together(swung: tuple[Config, Recording]) -> None:
     assert found["pole.upright_offset_rad"].value == pytest.approx(0.02, abs=1e-3)
 
 
+def test_delay_alone_where_the_readout_does_not_show() -> None:
+    config = pinned(load_config(None, TRUE_POLE))
+    small = recorded(config, 5, procedures.swing_then_rest(config, 0.08, 14.0)).at_rest()
+    result = calibrate_latency(seen_through_a_camera(config, small, 2e-3, 1e-3, 0.0), config)
+    assert set(result.refused) == {"camera.readout_s"}
+    delay = result.estimates["camera.latency_s"]
+    truth = config.camera.latency_s + 2e-3
+    assert delay.ci95[0] < truth < delay.ci95[1]
+    assert delay.ci95[1] - delay.ci95[0] < 4e-3
+
+
 def test_latency_needs_both_sensors(swung: tuple[Config, Recording]) -> None:
     with pytest.raises(IdentificationError, match="encoder and camera together"):
         calibrate_latency(swung[1], swung[0])

@@ -147,7 +147,7 @@ def test_a_stuck_cart_is_noticed() -> None:
         replace(one, cart_counts=0) if isinstance(one, EncoderSample) else one for one in found
     )
     with pytest.raises(DeviceLost, match="does not move"):
-        guide.follow(procedures.sweep())
+        guide.follow(procedures.sweep(config))
     assert len([one for one in bench.commands if one.velocity_m_s]) < 60
 
 

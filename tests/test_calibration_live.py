@@ -39,7 +39,8 @@ def rig(tmp_path: Path) -> Iterator[tuple[SimulatedRig, Config]]:
 def test_motor_over_serial_ports(rig: tuple[SimulatedRig, Config]) -> None:
     config = with_values(rig[1], {"motor.sign": -1})
     done: list[float] = []
-    (result,) = calibrate_rig("motor", config, LiveLead(), done.append)
+    with LiveLead(seeing=False) as lead:
+        (result,) = calibrate_rig("motor", config, lead, done.append)
     assert result.estimates["motor.tau_s"].value == pytest.approx(0.06, abs=0.006)
     assert result.estimates["motor.counts_per_m_s"].value == pytest.approx(1700.0, rel=0.03)
     assert done == [1]
@@ -48,7 +49,8 @@ def test_motor_over_serial_ports(rig: tuple[SimulatedRig, Config]) -> None:
 def test_encoder_with_a_reversed_motor() -> None:
     """The ports are opened anew once the motor's sign is known."""
     config = pinned(load_config(None, ["camera.source=none", "sim.motor_sign=-1"]))
-    (result,) = calibrate_rig("encoder", config, LiveLead())
+    with LiveLead(seeing=False) as lead:
+        (result,) = calibrate_rig("encoder", config, lead)
     assert result.settings()["motor.sign"] == -1
     assert result.settings()["encoder.pole_counts_per_turn"] == 1200.0
     assert result.settings()["encoder.cart_sign"] == 1
@@ -56,7 +58,8 @@ def test_encoder_with_a_reversed_motor() -> None:
 
 def test_latency_with_pictures() -> None:
     config = pinned(load_config(None, ["sim.camera_latency_s=0.016", "sim.readout_s=0.0045"]))
-    (result,) = calibrate_rig("latency", config, LiveLead())
+    with LiveLead() as lead:
+        (result,) = calibrate_rig("latency", config, lead)
     assert result.estimates["camera.readout_s"].value == pytest.approx(0.0045, abs=4e-4)
     assert result.estimates["camera.latency_s"].value == pytest.approx(0.016, abs=1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -171,7 +172,7 @@ def _fit_sessions(
 
 def _move(what: str, settings: Config, seed: int, real_time: bool, yes: bool, found: Found) -> None:
     """Lead the rig of these settings through its motions, and record them."""
-    from calibration.run import calibrate_rig, parts_of
+    from calibration.run import WITH_PICTURES, calibrate_rig, parts_of
     from calibration.simulated import SimulatedLead, pinned
     from cartpole.cli.progress import announce_compilation, progress
     from cartpole.config.load import with_values
@@ -187,12 +188,14 @@ def _move(what: str, settings: Config, seed: int, real_time: bool, yes: bool, fo
         if not yes:
             typer.confirm("Is all of this so?", abort=True)
     keep = partial(_recording, datetime.now(), real_time) if settings.session.record else None
-    with progress(f"calibrate {what}", len(parts)) as bar:
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(progress(f"calibrate {what}", len(parts)))
         teller = Teller(bar, parts, settings)
         if real_time:
             from calibration.live import LiveLead
 
-            lead: Lead = LiveLead(teller.motion, keep)
+            seeing = any(part in WITH_PICTURES for part in parts)
+            lead: Lead = stack.enter_context(LiveLead(teller.motion, keep, seeing=seeing))
         else:
             lead = SimulatedLead(seed, teller.motion, keep)
         for result in calibrate_rig(what, settings, lead, teller.part):

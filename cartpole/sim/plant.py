@@ -72,7 +72,7 @@ class Plant:
         encoder = true_encoder(config)
         self._cart_scale = encoder.cart_sign * encoder.cart_counts_per_m
         self._pole_scale = encoder.pole_sign * encoder.pole_counts_per_turn / (2.0 * math.pi)
-        self._switch_m = config.rig.track_length_m / 2
+        self._switch_m = (config.sim.track_length_m or config.rig.track_length_m) / 2
         self._noise = (config.sim.cart_disturbance, config.sim.pole_disturbance)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
         self._normals = np.empty(0)

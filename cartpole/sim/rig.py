@@ -51,7 +51,10 @@ def true_driver(config: Config) -> SabertoothText:
 
 
 class VirtualRig:
-    """``advance`` to a tick's time and read; ``send`` its command."""
+    """``advance`` to a tick's time and read; ``send`` its command.
+
+    ``plant``: cart and pole that were there before, under new wires.
+    """
 
     def __init__(
         self,
@@ -63,10 +66,10 @@ class VirtualRig:
         t_ns: int = 0,
         tap: Tap | None = None,
         on_frame: Callable[[Frame], None] | None = None,
+        plant: Plant | None = None,
     ) -> None:
-        self.plant = Plant(
-            config, seed, start_state(config, seed) if start is None else start, t_ns
-        )
+        begin = start_state(config, seed) if start is None else start
+        self.plant = Plant(config, seed, begin, t_ns) if plant is None else plant
         self.trouble = self.plant.trouble
         self._tap = tap
         self._zero = self.plant.counts(t_ns)

@@ -36,6 +36,9 @@ class Sim(Section):
         default=None, ge=16.0, le=1e6, description="true pole encoder scale"
     )
     pole_sign: Sign | None = Field(default=None, description="true sign of the pole's counts")
+    track_length_m: float | None = Field(
+        default=None, ge=0.2, le=5.0, description="true travel between the switches"
+    )
     switch_active: Literal["high", "low"] | None = Field(
         default=None, description="what its pressed limit switches really read"
     )

@@ -1,0 +1,120 @@
+"""One rig led through all parts: it stays as each part leaves it, and nothing is known of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_calibration_command import run
+
+from calibration import procedures
+from calibration.guide import Guide, Place
+from calibration.result import CalibrationResult, Estimate
+from calibration.run import calibrate_rig
+from calibration.simulated import SimulatedBench, SimulatedLead, pinned
+from cartpole.config.load import load_config, with_values
+from cartpole.errors import DeviceLost
+from cartpole.messages import EncoderSample
+
+
+@pytest.mark.parametrize("signs", [(-1, 1, -1), (1, -1, 1), (-1, -1, 1)])
+def test_every_part_of_one_rig(signs: tuple[int, int, int]) -> None:
+    """Off the middle, the track measured ten percent short, hardly any friction, signs reversed."""
+    cart, pole, motor = signs
+    truth: dict[str, Any] = {
+        "sim.cart_sign": cart,
+        "sim.pole_sign": pole,
+        "sim.motor_sign": motor,
+        "sim.track_length_m": 0.96,
+        "sim.damping_1_s": 0.002,
+        "sim.length_m": 0.62,
+        "sim.pole_counts_per_turn": 2000.0,
+        "camera.source": "none",
+    }
+    config = pinned(with_values(load_config(None), truth))
+    times: list[float] = []
+    lead = SimulatedLead(3, start=(0.4, 0.0, 0.05, 0.0))
+
+    def done(_: float) -> None:
+        assert lead.plant is not None
+        times.append(lead.plant.t_ns * 1e-9)
+
+    found: dict[str, Estimate] = {}
+    for result in calibrate_rig("all", config, lead, done):
+        found |= result.estimates
+    assert [found[f"{name}_sign"].value for name in ("encoder.cart", "encoder.pole")] == [
+        cart,
+        pole,
+    ]
+    assert found["motor.sign"].value == motor
+    assert found["encoder.pole_counts_per_turn"].value == 2000.0
+    assert found["pole.length_m"].value == pytest.approx(0.62, rel=0.003)
+    assert times[-1] < 300.0
+
+
+def test_a_part_alone_finds_its_place_and_names_a_reversed_sign() -> None:
+    config = pinned(load_config(None, ["camera.source=none", "sim.motor_sign=-1"]))
+    lead = SimulatedLead(0, start=(-0.2, 0.0, 0.0, 0.0))
+    with pytest.raises(DeviceLost, match=r"motor.sign or encoder.cart_sign is reversed"):
+        list(calibrate_rig("motor", config, lead))
+    assert lead.plant is not None
+    assert abs(lead.plant.state[0] + 0.2) < 0.02
+
+
+def test_a_board_that_counts_anew_is_noticed() -> None:
+    config = load_config(None, ["camera.source=none"])
+    for counts, middle in ((0, -1700.0), (3010, 1300.0)):
+        bench = SimulatedBench(config, 0, start=(0.0, 0.0, 0.0, 0.0))
+        guide = Guide(config, bench)
+        guide._samples.append(EncoderSample(1, 1, counts, 0))
+        guide.arrive(Place(cart_counts=3000, middle_counts=1300.0, half_counts=8800.0))
+        assert guide.place() == Place(counts, middle, 8800.0)
+
+
+def test_two_pressed_switches_move_nothing_far() -> None:
+    config = load_config(None, ["camera.source=none"])
+    sweep = procedures.Sweep(config)
+
+    class Both:
+        p_m = v_m_s = theta_rad = omega_rad_s = 0.0
+        limit_low = limit_high = True
+        cart_counts = 0
+
+    with pytest.raises(DeviceLost, match="both switches read pressed"):
+        sweep(0.0, Both())
+
+
+def test_what_was_found_is_kept_when_a_later_part_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, figures = tmp_path / "rig.yaml", tmp_path / "f.json"
+    settings.write_text(f"pole: {{length_m: 0.5}}\nsession: {{folder: {tmp_path}}}\n")
+
+    def fails(*_: object) -> Iterator[CalibrationResult]:
+        yield CalibrationResult({"pole.length_m": Estimate(0.7, (0.69, 0.71), "m")}, 1.0)
+        raise DeviceLost("the belt is off")
+
+    monkeypatch.setattr("calibration.run.calibrate_rig", fails)
+    arguments = ("calibrate", "all", "--config", settings, "--write", "--json", figures)
+    assert run(monkeypatch, *arguments) == 1
+    assert "the belt is off" in capsys.readouterr().err
+    assert json.loads(figures.read_text())["pole.length_m"]["value"] == 0.7
+    assert load_config(settings).pole.length_m == 0.7
+
+
+def test_the_cart_calms_a_pole_that_turns_over() -> None:
+    config = load_config(None, ["sim.damping_1_s=0", "camera.source=none"])
+    bench = SimulatedBench(config, 0, start=(0.0, 0.0, 0.0, 0.0))
+    guide = Guide(config, bench)
+    guide.settle(may_move=True)
+    bench.plant.push(pole_rad_s=14.0)
+    guide.settle(may_move=True)
+    _, _, theta, omega = bench.plant.state
+    assert abs(math.remainder(theta, 2.0 * math.pi)) < 0.15
+    assert abs(omega) < 0.6
+    assert np.isfinite(theta)
