@@ -35,7 +35,10 @@ def simulated_rig(config: Config, stack: contextlib.ExitStack) -> SimulatedRig |
             raise UsageError("camera.source is sim but motor.port is not: set both or neither")
         return None
     camera_sim = config.camera.source in ("sim", "none")
-    encoder_sim = config.encoder.port == "sim" or config.encoder.protocol != "arduino_ascii"
+    encoder_sim = config.encoder.port == "sim" or config.encoder.protocol not in (
+        "arduino_ascii",
+        "lines",
+    )
     if not (camera_sim and encoder_sim):
         raise UsageError("motor.port is sim, so encoder.port and camera.source must be sim too")
     from cartpole.sim.process import SimulatedRig

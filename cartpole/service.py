@@ -168,7 +168,7 @@ def missing_port(config: Config) -> str:
     from firmware_bridge.ports import resolve
 
     ports = {"motor": config.motor.port}
-    if config.encoder.protocol == "arduino_ascii":
+    if config.encoder.protocol in ("arduino_ascii", "lines"):
         ports["encoder"] = config.encoder.port
     for title, name in ports.items():
         if name == "sim":

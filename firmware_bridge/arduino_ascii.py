@@ -2,7 +2,8 @@ r"""The encoder board that answers in text: bytes in, samples out, no I/O and no
 
 The host writes ``a``; the board latches its counters and answers
 ``CART\tPOLE\tLIMIT_LOW\tLIMIT_HIGH\r\n`` in signed decimal counts; 1 = switch pressed, or 0 where
-``encoder.switch_active`` is low.
+``encoder.switch_active`` is low. Boards with other lines are read by a pattern
+(``encoder.protocol: lines``), asked another question or none.
 
 The wire carries no check sum, so a line is believed only if its four fields parse *and* the step
 since the last sample is one the rig can make. Counters of 16 and 32 bits are unwrapped by signed
@@ -12,63 +13,33 @@ with each other are reported as the link going down and up, because homing is lo
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass
 
 from cartpole.config.schema import Encoder
+from cartpole.estimation.clock import BoardClock
 from cartpole.messages import NANOSECONDS, EncoderSample, Link, LinkEvent, LinkState
+from firmware_bridge.board_lines import CountsLine, Dialect, LineReader, PlainReader, lines_board
 
-POLL = b"a"
 BITS_PER_BYTE = 11  # 8E1
-LONGEST_LINE = 96  # four 32-bit numbers and blanks; anything longer is not a line
+LONGEST_LINE = 160  # four 32-bit numbers, a clock and words; anything longer is not a line
 RESTARTED_AFTER = 3  # implausible lines in a row that agree with each other
 SILENT_AFTER_NS = 250_000_000  # no sample for this long: the board is gone, whatever the port says
 
-_LINE = re.compile(
-    rb"[\s,;\x00]*([+-]?\d{1,10})(?:\.0*)?"
-    rb"[\s,;]+([+-]?\d{1,10})(?:\.0*)?"
-    rb"[\s,;]+([01])(?:\.0*)?[\s,;]+([01])(?:\.0*)?[\s,;]*"
-)
 _MODULI = (1 << 16, 1 << 32)
 
 
-@dataclass(frozen=True, slots=True)
-class CountsLine:
-    """One line as the board wrote it: raw counts, not unwrapped."""
-
-    cart: int
-    pole: int
-    limit_low: bool
-    limit_high: bool
-
-
-def parse_line(line: bytes) -> CountsLine | None:
-    """A line without its end, or None if it is not one of the board's.
-
-    Blanks, commas and whole numbers written as ``12.0`` are accepted; anything else is not.
-    """
-    match = _LINE.fullmatch(line)
-    if match is None:
-        return None
-    cart, pole = int(match[1]), int(match[2])
-    if not (-(1 << 31) <= cart < 1 << 32 and -(1 << 31) <= pole < 1 << 32):
-        return None
-    return CountsLine(cart, pole, match[3] == b"1", match[4] == b"1")
-
-
-def format_line(line: CountsLine) -> bytes:
-    """The bytes the board writes."""
-    return b"%d\t%d\t%d\t%d\r\n" % (line.cart, line.pole, line.limit_low, line.limit_high)
-
-
-def modular_step(raw: int, previous: int, largest: float) -> int | None:
+def modular_step(raw: int, previous: int, largest: float, modulus: int = 0) -> int | None:
     """Signed step from ``previous`` to ``raw``, wrapping at 16 or 32 bits if it must.
 
     Returns None when no reading of the two numbers gives a step of at most ``largest`` counts. A
-    wrap at 16 bits is considered only while both numbers fit into 16 bits.
+    wrap at 16 bits is considered only while both numbers fit into 16 bits. A ``modulus`` that is
+    known (a magnetic encoder's one turn) is the only one considered.
     """
     step = raw - previous
+    if modulus:
+        step = (step + modulus // 2) % modulus - modulus // 2
+        return step if abs(step) <= largest else None
     if abs(step) <= largest:
         return step
     for modulus in _MODULI:
@@ -184,8 +155,15 @@ class ArduinoAscii:
         request_ns: int = 0,
         plausible: Plausible | None = None,
         pressed: bool = True,
+        dialect: Dialect | None = None,
+        reader: LineReader | None = None,
     ) -> None:
         self.statistics = AsciiStatistics()
+        self.last_unread = b""  # a line that made no sense, for whoever looks for the reason
+        self.dialect = dialect or Dialect()
+        self._read = reader or PlainReader()
+        self._board_clock = BoardClock()
+        self._latency_ns = latency_ns
         self._plausible = plausible or Plausible()
         self._pressed = pressed  # what a pressed switch reads
         self._splitter = LineSplitter()
@@ -209,11 +187,16 @@ class ArduinoAscii:
             pole_counts_s=pole_turns_s * encoder.pole_counts_per_turn,
         )
         request_ns = BITS_PER_BYTE * NANOSECONDS // encoder.baud
+        dialect, reader = Dialect(), None
+        if encoder.protocol == "lines":
+            dialect, reader = lines_board(encoder)
         return ArduinoAscii(
             round(encoder.latency_s * NANOSECONDS),
             request_ns,
             plausible,
             pressed=encoder.switch_active == "high",
+            dialect=dialect,
+            reader=reader,
         )
 
     @property
@@ -256,10 +239,13 @@ class ArduinoAscii:
         out: list[EncoderSample | LinkEvent] = []
         garbled = 0
         for text in self._splitter.split(data):
-            line = parse_line(text)
-            if line is not None:
+            line = self._read(text)
+            if isinstance(line, CountsLine):
                 self._accept(line, arrival_ns, out)
-            elif self._last is not None:  # before: a cut line's tail, or a board's greeting
+                continue
+            if not line:
+                self.last_unread = text
+            if not line and self._last is not None:  # before: a cut line's tail, or a greeting
                 garbled += 1
                 self._asked_ns = -1  # its answer is spoilt: ask again, wait for nothing
         if garbled:
@@ -273,7 +259,7 @@ class ArduinoAscii:
     ) -> None:
         if self._asked_ns < 0:
             self.statistics.unasked += 1
-        latch_ns = self._clock.latch_ns(self._asked_ns, arrival_ns)
+        latch_ns = self._latch_ns(line, arrival_ns)
         self._asked_ns = -1
         self.statistics.least_round_trip_ns = self._clock.least_round_trip_ns
         if self._last is None:
@@ -292,6 +278,12 @@ class ArduinoAscii:
                 LinkEvent(arrival_ns, Link.ENCODER, LinkState.UP, "the encoder board answers")
             )
         self._emit(line, latch_ns, arrival_ns, out)
+
+    def _latch_ns(self, line: CountsLine, arrival_ns: int) -> int:
+        """The board's own clock where it tells it, else question and answer."""
+        if line.stamp_us < 0:
+            return self._clock.latch_ns(self._asked_ns, arrival_ns)
+        return self._board_clock.observe(line.stamp_us, arrival_ns) - self._latency_ns
 
     def _emit(
         self,
@@ -318,8 +310,10 @@ class ArduinoAscii:
         """Unwrapped steps of cart and pole, or None if the rig cannot have moved so far."""
         dt_s = min(dt_ns, SILENT_AFTER_NS) / NANOSECONDS
         limits = self._plausible
-        cart = modular_step(new.cart, old.cart, limits.cart_counts_s * dt_s + limits.slack_counts)
-        pole = modular_step(new.pole, old.pole, limits.pole_counts_s * dt_s + limits.slack_counts)
+        slack, wraps = limits.slack_counts, self.dialect
+        largest = limits.cart_counts_s * dt_s + slack, limits.pole_counts_s * dt_s + slack
+        cart = modular_step(new.cart, old.cart, largest[0], wraps.cart_modulus)
+        pole = modular_step(new.pole, old.pole, largest[1], wraps.pole_modulus)
         return None if cart is None or pole is None else (cart, pole)
 
     def _implausible(

@@ -7,14 +7,15 @@ tick and costs one non-blocking write.
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Protocol
 
 from cartpole.errors import UsageError
 from cartpole.messages import NANOSECONDS, Command, Link, LinkEvent, LinkState
-from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
+from firmware_bridge.arduino_ascii import ArduinoAscii
 from firmware_bridge.keeper import Clock, DriveKeeper, Keeper, OpenPort, Outbox, Tap
 from firmware_bridge.ports import READ_AT_MOST, Port
 from firmware_bridge.rules import LinkRules
-from firmware_bridge.sabertooth_text import SabertoothReplies, SabertoothReply, SabertoothText
+from firmware_bridge.sabertooth_text import SabertoothReplies, SabertoothReply
 
 ANSWER_NS = 50_000_000  # an answer later than this is given up and asked for again
 
@@ -82,8 +83,26 @@ class EncoderLink(Keeper):
         self._due_ns += self._period_ns
         if self._due_ns < now_ns:  # late: keep to the grid, make up for nothing
             self._due_ns = now_ns + self._period_ns - (now_ns - self._due_ns) % self._period_ns
-        if self._write(POLL):
+        question = self.driver.dialect.question
+        if question and self._write(question):
             self.driver.asked(now_ns)
+
+
+class MotorDriver(Protocol):
+    """Velocity to bytes: what a driver of a motor board that only listens must offer."""
+
+    def encode(self, velocity_m_s: float) -> bytes:
+        """The command of a velocity [m/s, positive to the right]; UsageError if not finite."""
+        ...
+
+    def stop(self) -> bytes:
+        """The command that stops the motor."""
+        ...
+
+    @property
+    def hello(self) -> bytes:
+        """Said when the port is opened, before the first stop."""
+        ...
 
 
 class MotorLink(DriveKeeper):
@@ -95,7 +114,7 @@ class MotorLink(DriveKeeper):
 
     def __init__(
         self,
-        driver: SabertoothText,
+        driver: MotorDriver,
         open_port: OpenPort,
         outbox: Outbox,
         tap: Tap,
@@ -130,7 +149,7 @@ class MotorLink(DriveKeeper):
         return asdict(self.statistics)
 
     def _opened(self, port: Port, first: bool) -> None:
-        self._say(port, self.driver.stop())
+        self._say(port, self.driver.hello + self.driver.stop())
         self._locked = not first
         detail = "motor driver connected" if first else "motor driver reconnected: disarmed"
         self._outbox.put(LinkEvent(self._clock(), Link.MOTOR, LinkState.UP, detail))

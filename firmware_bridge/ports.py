@@ -20,7 +20,8 @@ from cartpole.errors import DeviceBusy, DeviceError, DeviceLost, DeviceNotFound,
 if TYPE_CHECKING:
     from serial.tools.list_ports_common import ListPortInfo
 
-Parity = Literal["N", "E"]
+Parity = Literal["N", "E", "O"]
+PARITIES: dict[str, Parity] = {"none": "N", "even": "E", "odd": "O"}
 
 READ_AT_MOST = 1024  # bytes taken from the system in one go, so that a flood costs a bounded time
 _USB = re.compile(r"usb:([0-9a-fA-F]{4}):([0-9a-fA-F]{4})(?::(.+))?")

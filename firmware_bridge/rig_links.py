@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from cartpole.config.schema import Motor
 from cartpole.errors import ConfigError, UsageError
 from cartpole.messages import Command, Measurement
 from firmware_bridge import sabertooth_text
 from firmware_bridge.arduino_ascii import ArduinoAscii
 from firmware_bridge.keeper import Clock, Outbox, Tap, no_tap
 from firmware_bridge.link import EncoderLink, MotorLink
-from firmware_bridge.ports import PortFactory, PortOpener, SerialPort
+from firmware_bridge.motor_lines import LinesMotor
+from firmware_bridge.ports import PARITIES, Parity, PortFactory, PortOpener, SerialPort
 from firmware_bridge.rules import LinkRules
 from firmware_bridge.sabertooth_text import SabertoothText
 
@@ -118,9 +120,12 @@ def open_links(
     """
     outbox = Outbox()
     encoder: EncoderLink | None = None
-    if rules.encoder.protocol == "arduino_ascii":
+    if rules.encoder.protocol in ("arduino_ascii", "lines"):
         encoder_name = _named(encoder_port or rules.encoder.port, "encoder.port")
-        open_encoder = PortOpener(encoder_name, rules.encoder.baud, "E", open_port)
+        parity: Parity = "E"
+        if rules.encoder.protocol == "lines":
+            parity = PARITIES[rules.encoder.lines.parity]
+        open_encoder = PortOpener(encoder_name, rules.encoder.baud, parity, open_port)
         board = ArduinoAscii.from_config(rules.encoder, rules.velocity_limit_m_s)
         encoder = EncoderLink(board, rules.encoder.poll_hz, open_encoder, outbox, tap, clock)
     motor_name = _named(motor_port or rules.motor.port, "motor.port")
@@ -129,9 +134,9 @@ def open_links(
 
         open_motor = PortOpener(motor_name, bridge_baud(rules.encoder, rules.motor), "N", open_port)
         return Links(BridgeLink(rules, open_motor, outbox, tap, clock), encoder, outbox)
-    _check_motor_speed(rules)
+    driver = motor_driver(rules.motor)
+    _check_motor_speed(rules, driver.longest_command)
     open_motor = PortOpener(motor_name, rules.motor.baud, "N", open_port)
-    driver = SabertoothText.from_config(rules.motor)
     return Links(MotorLink(driver, open_motor, outbox, tap, clock), encoder, outbox)
 
 
@@ -141,9 +146,16 @@ def _named(name: str, key: str) -> str:
     return name
 
 
-def _check_motor_speed(rules: LinkRules) -> None:
+def motor_driver(motor: Motor) -> SabertoothText | LinesMotor:
+    """The driver of a motor board that only listens; ConfigError if it cannot be made."""
+    if motor.protocol == "lines":
+        return LinesMotor.from_config(motor)
+    return SabertoothText.from_config(motor)
+
+
+def _check_motor_speed(rules: LinkRules, longest: int) -> None:
     """A line that is slower than the tick would fill up with old commands."""
-    longest_s = sabertooth_text.LONGEST_COMMAND * sabertooth_text.BITS_PER_BYTE / rules.motor.baud
+    longest_s = longest * sabertooth_text.BITS_PER_BYTE / rules.motor.baud
     if longest_s > rules.period_s:
         raise ConfigError(
             f"motor.baud {rules.motor.baud} needs {longest_s * 1e3:.1f} ms for a command, "

@@ -78,6 +78,16 @@ class SabertoothText:
         return math.copysign(speed, units * self.sign)
 
     @property
+    def hello(self) -> bytes:
+        """Nothing: the driver listens at once."""
+        return b""
+
+    @property
+    def longest_command(self) -> int:
+        """Bytes of the longest line."""
+        return LONGEST_COMMAND
+
+    @property
     def largest_velocity_m_s(self) -> float:
         """The velocity at full scale."""
         return max((FULL_SCALE - self.dead_band_counts) / self.counts_per_m_s, 0.0)

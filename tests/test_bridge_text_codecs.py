@@ -16,14 +16,12 @@ from firmware_bridge.arduino_ascii import (
     LONGEST_LINE,
     SILENT_AFTER_NS,
     ArduinoAscii,
-    CountsLine,
     LatchClock,
     LineSplitter,
     Plausible,
-    format_line,
     modular_step,
-    parse_line,
 )
+from firmware_bridge.board_lines import CountsLine, format_line, parse_line
 from firmware_bridge.sabertooth_text import (
     FULL_SCALE,
     Quantity,

@@ -82,8 +82,13 @@ def board(
     jog: Annotated[bool, typer.Option("--jog", help="move the cart right and back")] = False,
     speed: Annotated[float, typer.Option(help="speed of the move, m/s")] = 0.05,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask before moving")] = False,
+    hear: Annotated[
+        bool, typer.Option("--listen", help="show what the encoder board says; propose settings")
+    ] = False,
 ) -> None:
     """Show the boards: version, loop time, counters, switches; move a little if asked to."""
+    if hear:
+        _listen(load(config, overrides), json_file)
     from cartpole.doctor.devices import answers, board_line, listen
     from cartpole.doctor.machine import figures
 
@@ -100,6 +105,34 @@ def board(
             results["jog"] = _jog(links, settings, speed, seconds, yes)
     write_json(json_file, results)
     raise SystemExit(0 if results["ok"] and not results.get("jog", {}).get("verdict") else 1)
+
+
+def _listen(config: Config, json_file: Path | None) -> None:
+    """Whatever stands at ``encoder.port``: its lines and, if their shape is a common one, YAML."""
+    from cartpole.doctor.listening import BAUDS, SHOWN, hear, printable
+    from cartpole.errors import UsageError
+    from firmware_bridge.ports import SerialPort, resolve
+
+    if config.encoder.port == "sim":
+        raise UsageError("encoder.port is sim: name the port to listen at, --set encoder.port=...")
+    path = resolve(config.encoder.port)
+    bauds = (config.encoder.baud, *(baud for baud in BAUDS if baud != config.encoder.baud))
+    heard = hear(lambda baud: SerialPort(path, baud), bauds)
+    if heard is None:
+        typer.echo(f"{path}: no readable line at any of {', '.join(map(str, bauds))} baud")
+        raise SystemExit(1)
+    asked = f"asked with {heard.question!r}" if heard.question else "unasked"
+    typer.echo(f"{path}: {heard.rate_hz:.0f} lines a second at {heard.baud} baud, {asked}")
+    for line in heard.lines[:SHOWN]:
+        typer.echo(f"  {printable(line)}")
+    if heard.proposal:
+        typer.echo(f"encoder:\n  protocol: lines\n  port: {config.encoder.port}")
+        typer.echo(f"  baud: {heard.baud}\n  lines:")
+        for key, value in heard.proposal.items():
+            typer.echo(f"    {key}: '{value}'")
+    typer.echo(heard.remark)
+    write_json(json_file, {"baud": heard.baud, "proposal": heard.proposal, "remark": heard.remark})
+    raise SystemExit(0)
 
 
 def _show_heard(heard: list[Measurement]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cartpole.doctor.listening import printable
 from cartpole.doctor.machine import Check, Level
 from cartpole.errors import CartpoleError, DeviceBusy
 from cartpole.messages import BoardStatus, EncoderSample, Link, LinkEvent, LinkState
@@ -29,7 +30,7 @@ def rig_checks(config: Config) -> list[Check]:
     """All devices the settings name."""
     checks = [groups(config)]
     names = {"motor port": config.motor.port}
-    if config.encoder.protocol == "arduino_ascii":
+    if config.encoder.protocol in ("arduino_ascii", "lines"):
         names["encoder port"] = config.encoder.port
     found = [port(title, name) for title, name in names.items()]
     if any(check.level is Level.FAIL for check in found):
@@ -166,12 +167,24 @@ def answers(config: Config, heard: list[Measurement], links: RigLinks) -> list[C
         advice = "set its serial time-out to 100 ms: there is no watchdog on this wire"
         checks.append(Check("motor driver", Level.OK, "text, need not answer", advice))
     if config.encoder.protocol != "none":
-        checks.append(_encoder(heard, config))
+        checks.append(_encoder(heard, config, unread_line(links)))
     return checks
 
 
-def _encoder(heard: list[Measurement], config: Config) -> Check:
+def unread_line(links: RigLinks) -> str:
+    """A line of the encoder board that made no sense; empty if there was none."""
+    from firmware_bridge.rig_links import Links
+
+    encoder = links.encoder if isinstance(links, Links) else None
+    return "" if encoder is None else printable(encoder.driver.last_unread)
+
+
+def _encoder(heard: list[Measurement], config: Config, unread: str) -> Check:
     samples = [message for message in heard if isinstance(message, EncoderSample)]
+    if len(samples) < 3 and unread:
+        found = f"answers with lines of another kind: {unread}"
+        advice = "see what it speaks: cartpole doctor board --listen; encoder.protocol: lines"
+        return Check("encoder board", Level.FAIL, found, advice)
     if len(samples) < 3:
         advice = "is this the encoder board's port, and is its baud rate encoder.baud?"
         return Check("encoder board", Level.FAIL, "does not answer", advice)
@@ -231,11 +244,11 @@ def board_line(links: RigLinks) -> str:
 
 def motor_range(config: Config) -> list[Check]:
     """Whether full scale of the text driver reaches the speed limit."""
-    if config.motor.protocol != "sabertooth_text":
+    if config.motor.protocol == "bridge":
         return []
-    from firmware_bridge.sabertooth_text import SabertoothText
+    from firmware_bridge.rig_links import motor_driver
 
-    largest = SabertoothText.from_config(config.motor).largest_velocity_m_s
+    largest = motor_driver(config.motor).largest_velocity_m_s
     found = f"full scale is {largest:.2f} m/s"
     if largest >= config.rig.velocity_limit_m_s:
         return [Check("motor range", Level.OK, found)]

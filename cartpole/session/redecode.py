@@ -130,7 +130,7 @@ class RawInputs:
 
 
 def _decoder(config: Config) -> _Decoder | None:
-    if config.encoder.protocol == "arduino_ascii":
+    if config.encoder.protocol in ("arduino_ascii", "lines"):
         return _Ascii(config)
     return _Bridge(config) if config.encoder.protocol == "bridge" else None
 

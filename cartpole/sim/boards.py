@@ -10,7 +10,8 @@ from collections import deque
 from typing import Protocol
 
 from cartpole.messages import NANOSECONDS
-from firmware_bridge.arduino_ascii import POLL, CountsLine, LineSplitter, format_line
+from firmware_bridge.arduino_ascii import LineSplitter
+from firmware_bridge.board_lines import POLL, CountsLine, format_line
 from firmware_bridge.sabertooth_text import SabertoothText, parse_command
 
 NEVER = -1

@@ -22,7 +22,8 @@ from cartpole.sim.camera import State, VirtualCamera
 from cartpole.sim.plant import Plant
 from cartpole.sim.truth import true_encoder, true_motor
 from cartpole.sim.worn import worn_line
-from firmware_bridge.arduino_ascii import POLL, ArduinoAscii
+from firmware_bridge.arduino_ascii import ArduinoAscii
+from firmware_bridge.board_lines import POLL
 from firmware_bridge.link import ANSWER_NS
 from firmware_bridge.sabertooth_text import SabertoothText
 

@@ -11,6 +11,7 @@ from pydantic import model_validator
 
 from cartpole.config.schema.control import Controller, Estimator, Optimizer, Safety, Weights
 from cartpole.config.schema.fields import Section
+from cartpole.config.schema.lines import EncoderLines, MotorLines
 from cartpole.config.schema.rig import Camera, Encoder, Motor, Pole, Rig
 from cartpole.config.schema.service import Dashboard, Service, Session, Startup
 from cartpole.config.schema.sim import Sim
@@ -21,8 +22,10 @@ __all__ = [
     "Controller",
     "Dashboard",
     "Encoder",
+    "EncoderLines",
     "Estimator",
     "Motor",
+    "MotorLines",
     "Optimizer",
     "Pole",
     "Rig",
@@ -60,6 +63,9 @@ class Config(Section):
             raise ValueError("encoder.protocol and camera.source are both none: nothing measures")
         if self.encoder.protocol == "bridge" and self.motor.protocol != "bridge":
             raise ValueError("encoder.protocol bridge needs motor.protocol bridge: one board")
+        for name, one in (("encoder", self.encoder), ("motor", self.motor)):
+            if one.protocol == "lines" and one.port == "sim":
+                raise ValueError(f"{name}.protocol lines needs a real {name}.port, not sim")
         if self.motor.protocol == "bridge" and self.encoder.switch_active == "low":
             raise ValueError(
                 "encoder.switch_active must be high with motor.protocol bridge: its firmware "

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from cartpole.config.schema.fields import Homography, Section, Sign, limit, number, whole
+from cartpole.config.schema.lines import EncoderLines, MotorLines
 
 
 class Rig(Section):
@@ -42,7 +43,7 @@ class Pole(Section):
 class Motor(Section):
     """The drive: a velocity servo behind a serial line."""
 
-    protocol: Literal["sabertooth_text", "bridge"] = Field(
+    protocol: Literal["sabertooth_text", "bridge", "lines"] = Field(
         default="sabertooth_text", description="what the wire speaks"
     )
     port: str = Field(
@@ -56,12 +57,13 @@ class Motor(Section):
     tau_s: float = number(0.05, 0.002, 0.5, "lag of the velocity servo")
     delay_s: float = number(0.008, 0.0, 0.1, "from sending a command to its first effect")
     acceleration_m_s2: float = number(8.0, 0.5, 100.0, "what the motor itself can do")
+    lines: MotorLines = MotorLines()
 
 
 class Encoder(Section):
     """Cart and pole encoders."""
 
-    protocol: Literal["arduino_ascii", "bridge", "none"] = Field(
+    protocol: Literal["arduino_ascii", "bridge", "lines", "none"] = Field(
         default="arduino_ascii", description="what the board speaks; none for camera only"
     )
     port: str = Field(
@@ -79,6 +81,7 @@ class Encoder(Section):
         description="what a pressed limit switch reads: high is 1, low is 0 (a switch to ground "
         "with a pull-up)",
     )
+    lines: EncoderLines = EncoderLines()
 
 
 class Camera(Section):
