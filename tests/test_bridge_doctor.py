@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from cartpole.cli import flash
 from cartpole.config.schema import Config, Service
 from cartpole.doctor import devices, machine
 from cartpole.doctor.jog import Jog, JogLeg, speed_at, verdict
@@ -21,6 +20,7 @@ from cartpole.errors import DeviceError, UsageError
 from cartpole.messages import Command, EncoderSample, Link, LinkEvent, LinkState, Measurement
 from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
+from firmware_bridge import flashing
 from firmware_bridge.rules import LinkRules
 from firmware_bridge.sabertooth_text import SabertoothText
 
@@ -301,14 +301,14 @@ class TestCommands:
 class TestFlash:
     def test_the_port(self) -> None:
         bridge = config_with(motor={"protocol": "bridge", "port": "/dev/ttyACM3"})
-        assert flash.board_port(bridge, None) == "/dev/ttyACM3"
-        assert flash.board_port(Config(), "/dev/ttyUSB0") == "/dev/ttyUSB0"
+        assert flashing.board_port(bridge.motor, None) == "/dev/ttyACM3"
+        assert flashing.board_port(Config().motor, "/dev/ttyUSB0") == "/dev/ttyUSB0"
         for config, port in ((Config(), None), (Config(), "sim")):
             with pytest.raises(UsageError):
-                flash.board_port(config, port)
+                flashing.board_port(config.motor, port)
 
     def test_the_command_line(self) -> None:
-        line = " ".join(flash.avrdude("/dev/ttyACM0", 115200, "flash:w:x.hex:i"))
+        line = " ".join(flashing.avrdude("/dev/ttyACM0", 115200, "flash:w:x.hex:i"))
         assert line == (
             "avrdude -p atmega328p -c arduino -P /dev/ttyACM0 -b 115200 -D -U flash:w:x.hex:i"
         )

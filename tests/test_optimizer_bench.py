@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from cartpole.cli.bench import HORIZON, newton_figures, tick_figures
 from cartpole.config.schema import Config
+from cartpole.timing import HORIZON, newton_figures, tick_figures
 
 
 def test_figures_are_of_the_problem_named_and_consistent() -> None:

@@ -45,6 +45,7 @@ FLOORS = {
     "cartpole.dashboard": 10,
     "cartpole.daemon": 11,
     "cartpole.service": 12,
+    "cartpole.timing": 12,
     "cartpole.cli": 13,
     "cartpole.__main__": 14,
 }
@@ -70,6 +71,7 @@ KNOW_SETTINGS = (
     "cartpole.dashboard",
     "cartpole.daemon",
     "cartpole.service",
+    "cartpole.timing",
     "cartpole.cli",
 )
 # Who still does, and shall not.
@@ -81,7 +83,7 @@ STILL_KNOW_SETTINGS = {
 }
 # What knows the whole tree; a section of it may be part of a room's rules.
 WHOLE_TREE = {"cartpole.config.schema.Config", "cartpole.config.load", "cartpole.config.edit"}
-CLI_LINES = 2320  # the command line only speaks
+CLI_LINES = 2200  # the command line only speaks
 
 
 def room_of(module: str) -> str | None:

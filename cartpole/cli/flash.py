@@ -2,76 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cartpole.cli.common import ConfigOption, SetOption, load
 
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
-
-CHIP = "atmega328p"
-PROGRAMMER = "arduino"
 BOOT_LOADER_BAUD = 115200  # Uno; older Nanos have 57600
-
-
-def firmware_folder() -> Path:
-    """The C sources that come with this package."""
-    from firmware_bridge import protocol
-
-    return Path(protocol.__file__).parent / "firmware"
-
-
-def build(folder: Path, baud: int) -> Path:
-    """Compile into ``folder`` for a host line of ``baud``; DeviceError if that is not possible."""
-    from cartpole.errors import DeviceError
-
-    for tool in ("make", "avr-gcc"):
-        if shutil.which(tool) is None:
-            raise DeviceError(f"{tool} is missing: apt install make gcc-avr binutils-avr avr-libc")
-    command = ["make", "-C", str(firmware_folder()), f"BUILD={folder}", f"BAUD={baud}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["make failed"]
-        raise DeviceError(f"the firmware does not compile: {lines[-1]}")
-    typer.echo(done.stdout.strip())
-    return folder / "firmware.hex"
-
-
-def avrdude(port: str, baud: int, action: str) -> list[str]:
-    """The command line that does one memory action, such as ``flash:w:FILE:i``."""
-    return [
-        "avrdude",
-        "-p",
-        CHIP,
-        "-c",
-        PROGRAMMER,
-        "-P",
-        port,
-        "-b",
-        str(baud),
-        "-D",
-        "-U",
-        action,
-    ]
-
-
-def board_port(config: Config, port: str | None) -> str:
-    """The port to flash: the given one, or the one the settings name for a bridge board."""
-    from cartpole.errors import UsageError
-    from firmware_bridge.ports import resolve
-
-    name = port or (config.motor.port if config.motor.protocol == "bridge" else None)
-    if name is None:
-        raise UsageError("no bridge board in these settings: name its port with --port")
-    if name == "sim":
-        raise UsageError("motor.port is sim: there is nothing to flash")
-    return resolve(name)
 
 
 def flash(
@@ -91,9 +30,10 @@ def flash(
     """Build the firmware and write it to the board (ATmega328P with the Arduino boot loader)."""
     from cartpole.errors import UsageError
     from firmware_bridge.bridge_link import bridge_baud
+    from firmware_bridge.flashing import avrdude, board_port, build, write
 
     settings = load(config, overrides)
-    path = board_port(settings, port)
+    path = board_port(settings.motor, port)
     if hex_file is not None and not hex_file.is_file():
         raise UsageError(f"{hex_file} does not exist")
     bridge = settings.motor.protocol == "bridge"
@@ -112,20 +52,8 @@ def flash(
             typer.echo("nothing written")
             return
         for command in commands:
-            _run(command, path)
+            write(command, path)
     typer.echo("done; see what it says of itself: cartpole doctor board")
-
-
-def _run(command: list[str], path: str) -> None:
-    from cartpole.errors import DeviceError
-
-    if shutil.which(command[0]) is None:
-        raise DeviceError("avrdude is missing: apt install avrdude")
-    if subprocess.run(command, check=False).returncode != 0:
-        raise DeviceError(
-            f"avrdude could not talk to the board at {path}: right port, daemon stopped, "
-            "--boot-baud 57600 for an old Nano?"
-        )
 
 
 def register(app: typer.Typer) -> None:
