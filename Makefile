@@ -17,7 +17,7 @@ PURE := $(addprefix tests/test_,$(addsuffix .py,structure config_load config_edi
   session_replay vision_geometry))
 
 .PHONY: help setup run test quick lint types unit format test-long test-drivers bench page-hour rehearsal \
-  golden lock install clean
+  golden lock campaign mutants install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, for 20 s"
@@ -29,6 +29,8 @@ help:
 	@echo "make golden        fly the kept flights again, say what changed, keep them"
 	@echo "make test-drivers  real Linux drivers against emulated USB devices (QEMU)"
 	@echo "make test-long     the long campaigns behind docs/results.md"
+	@echo "make campaign      random rigs that lie and break, held against the truth (RUNS=1000)"
+	@echo "make mutants       does every test notice what it is there for?"
 	@echo "make rehearsal     calibrate the simulated rig by the clock, as a real one"
 	@echo "make page-hour     an hour with the live page open"
 	@echo "make install       install the systemd service on this machine (asks before it acts)"
@@ -112,6 +114,16 @@ test-long: setup
 golden: setup
 	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
 		runpy.run_module('golden.scenes', run_name='__main__')"
+
+# One change at a time to code that guards the rig; each is noticed by the test that its line names.
+mutants: setup
+	$(BIN)/python tests/mutants/run.py
+
+# Random rigs that lie and break. Cut off, it goes on where it was.
+campaign: setup
+	mkdir -p build
+	$(BIN)/cartpole campaign --runs $(or $(RUNS),1000) --resume build/campaign.jsonl --shrink 3 \
+	  --json build/campaign.json --plot build/campaign.png
 
 test-drivers: setup
 	PYTHONPATH=tests $(BIN)/python -m drivers.run

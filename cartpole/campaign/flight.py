@@ -34,14 +34,14 @@ from cartpole.messages import (
 from cartpole.model.parameters import ModelParameters
 from cartpole.rules.optimizer import planner_rules
 from cartpole.session.invariants import Invariants, Seen, Violation, WireCommands
-from cartpole.sim.run import QUIET_S, START_NS, START_REQUESTS, SimulatedTick, VirtualRun
+from cartpole.sim.run import QUIET_S, START_NS, SimulatedTick, VirtualRun
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
 FLIGHT_S = 20.0
 READY_BY_S = 40.0  # a run that does not swing up by then was refused
-AFTER_FAULT_S = 1.0  # what is still watched once the drive is off
+READY_TICKS = 5  # an operator who looks before asking for the swing-up
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 Watcher = Callable[[SimulatedTick], None]
 
@@ -94,13 +94,16 @@ class _Run:
 
     def fly(self) -> int:
         """Fly to the end; the last tick's time."""
-        now_ns, index = START_NS, 0
+        now_ns, index, ready = START_NS, 0, 0
         quiet = round(QUIET_S * NANOSECONDS / self._period_ns)
         while True:
             hand = Hand(self.run.rig, self.board, now_ns=now_ns + self._period_ns,
                         period_ns=self._period_ns)  # fmt: skip
             if index == quiet:
-                hand.requests.extend(START_REQUESTS)
+                hand.requests.append(Request(RequestKind.ARM))
+            ready = ready + 1 if self.run.core.mode is Mode.READY else 0
+            if ready == READY_TICKS:
+                hand.requests.append(Request(RequestKind.SWING_UP))
             self._strike(hand)
             now_ns = hand.now_ns + hand.pause_ns
             if self._tick(now_ns, hand, first=index == 0):
