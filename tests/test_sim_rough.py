@@ -170,3 +170,19 @@ def test_settings_are_bounded() -> None:
     for name in ("bytes_lost", "commands_lost", "supply_sag", "belt_hz", "track_tilt_rad"):
         with pytest.raises(ValueError, match=name):
             Sim.model_validate({name: 1e9})
+
+
+@pytest.mark.parametrize("rough", [(), (HARDLY_ROUGH,)])
+def test_where_a_silent_host_leaves_the_cart(rough: tuple[str, ...]) -> None:
+    rig = plant(*rough)
+    driven(rig, 0.8, 0.3)
+    before = rig.state
+    foreseen = rig.farthest_if_silent(0.1)
+    assert rig.state == before
+    # The command was told at zero, so the driver gave up long ago: the lag alone is left.
+    rig.command(rig.t_ns, 0.0)
+    assert foreseen == pytest.approx(rig.advance(rig.t_ns + 800_000_000)[0], abs=0.01)
+    later = plant(*rough)
+    later.command(0, 0.8)
+    held = later.farthest_if_silent(0.2)
+    assert later.farthest_if_silent(0.3) == pytest.approx(held + 0.08, abs=2e-3)

@@ -89,15 +89,17 @@ class ArduinoAsciiBoard:
 
     def exchange(self, t_ns: int, received: bytes) -> bytes:
         """See ``Board``."""
-        if t_ns >= self._deaf_until_ns:
+        if received and t_ns >= self._deaf_until_ns:
             for index in range(received.count(POLL)):
                 self._requests.append(t_ns + (index + 1) * self._byte_ns)
         out = b""
         while True:
-            if not self._line and self._requests and self._requests[0] <= t_ns:
+            if not self._line:
+                if not self._requests or self._requests[0] > t_ns:
+                    return out
                 self._latch(max(self._requests.popleft(), self._line_start_ns))
             done = (t_ns - self._line_start_ns) // self._byte_ns if self._byte_ns else 96
-            if not self._line or done <= 0:
+            if done <= 0:
                 return out
             out += self._line[:done]
             self._line_start_ns += min(done, len(self._line)) * self._byte_ns

@@ -28,6 +28,7 @@ STEP_NS = 1_000_000
 BUMPER_M = 0.015  # from a switch to the hard stop behind it
 NOISE_BLOCK = 4096
 REST_NS = 800_000_000  # by then every drive is at rest
+PEEK_NS = 50_000_000  # so often a silent cart is looked at
 
 
 @njit(cache=True, nogil=True)
@@ -166,28 +167,25 @@ class Plant:
         Commands on their way still act; ``timeout_s`` after the last one was given, the driver
         commands zero.
         """
-        edges = [*self._pending, (self._told_ns + round(timeout_s * NANOSECONDS), 0.0)]
-        state, drive, t_ns, command = (
-            self._state.copy(),
-            self._drive.copy(),
-            self._t_ns,
-            self._command,
-        )
+        silent_ns = self._told_ns + round(timeout_s * NANOSECONDS)
+        edges = deque([*self._pending, (silent_ns, 0.0)])
+        state, drive, command = self._state.copy(), self._drive.copy(), self._command
         far = abs(float(state[P]))
-        for edge_ns, velocity in [*edges, (edges[-1][0] + REST_NS, 0.0)]:
-            steps = -(-(edge_ns - t_ns) // STEP_NS)
-            if steps > 0:
-                step_s, quiet = (edge_ns - t_ns) / steps / NANOSECONDS, np.zeros(2 * steps)
-                if self._rough is None:
-                    _advance(state, command, steps, step_s, quiet, 0, 0.0, 0.0, self._model, 1e9)
-                else:
-                    rough.advance_rough(
-                        state, drive, command, steps, step_s, t_ns / NANOSECONDS, quiet, 0.0, 0.0,
-                        self._model, self._rough, 1e9,
-                    )  # fmt: skip
-                far = max(far, abs(float(state[P])))
-                t_ns = edge_ns
-            command = velocity
+        t_ns, end_ns = self._t_ns, silent_ns + REST_NS
+        while t_ns < end_ns:
+            while edges and edges[0][0] <= t_ns:
+                command = edges.popleft()[1]
+            next_ns = min(t_ns + PEEK_NS, edges[0][0] if edges else end_ns)
+            steps = -(-(next_ns - t_ns) // STEP_NS)
+            step_s, quiet = (next_ns - t_ns) / steps / NANOSECONDS, np.zeros(2 * steps)
+            if self._rough is None:
+                _advance(state, command, steps, step_s, quiet, 0, 0.0, 0.0, self._model, 1e9)
+            else:
+                rough.advance_rough(
+                    state, drive, command, steps, step_s, t_ns / NANOSECONDS, quiet, 0.0, 0.0,
+                    self._model, self._rough, 1e9,
+                )  # fmt: skip
+            far, t_ns = max(far, abs(float(state[P]))), next_ns
         return far
 
     # What boards see (`cartpole.sim.boards.RigPlant`).
