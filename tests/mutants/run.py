@@ -62,10 +62,10 @@ class Mutant:
         return "" if count == 1 else f"the old text occurs {count} times"
 
 
-def read_lists(word: str = "") -> list[Mutant]:
+def read_lists(word: str = "", folder: Path = LISTS) -> list[Mutant]:
     """Every mutant of every list; ValueError for a line that is none."""
     found = []
-    for path in sorted(LISTS.glob("*.tsv")):
+    for path in sorted(folder.glob("*.tsv")):
         for line in path.read_text().splitlines():
             if not line or line.startswith("#") or word not in line:
                 continue
@@ -194,11 +194,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("word", nargs="?", default="")
     parser.add_argument("--name", action="store_true")
+    parser.add_argument("--lists", type=Path, default=LISTS)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     os.chdir(ROOT)
-    mutants = read_lists(options.word)
+    mutants = read_lists(options.word, options.lists)
     stale = [(m, why) for m in mutants if (why := m.problem())]
     usable = [m for m in mutants if not m.problem()]
     _preload()
