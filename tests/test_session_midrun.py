@@ -515,6 +515,7 @@ def test_no_part_is_forgotten() -> None:
     """Whatever a tick changes is in the memory, or made from it or from the rules."""
     made_anew = {
         "ControlCore": {"_events", "_memory"},
+        "Standing": {"_events", "_memory"},
         "Observer": {"_memory"},
         "Watch": {"_memory"},
         "Target": {"_memory"},
@@ -530,6 +531,7 @@ def test_no_part_is_forgotten() -> None:
     twin.restore(decoder(CoreMemory)(pack(core.state())))
     pairs = [
         (core, twin),
+        (core._standing, twin._standing),
         (core._observer, twin._observer),
         (core._watch, twin._watch),
         (core._target, twin._target),

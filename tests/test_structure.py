@@ -203,7 +203,7 @@ def test_the_mode_changes_in_one_place() -> None:
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Attribute) and target.attr in ("mode", "_mode")
     ]
-    assert found == ["core.py: memory.mode = following"]
+    assert found == ["standing.py: memory.mode = following"]
 
 
 def test_the_command_line_only_speaks() -> None:

@@ -10,21 +10,20 @@ New settings are new rules over the same memory; a copy of the memory is a snaps
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from cartpole.control.change import changed, limits_changed, refusal
-from cartpole.control.faults import fault, without, worst
+from cartpole.control.faults import worst
 from cartpole.control.governor import for_model, govern, within
 from cartpole.control.homing_records import HomingPhase, HomingStep
 from cartpole.control.memory import CoreMemory
-from cartpole.control.modes import DRIVEN, FLYING, TABLE, Happening, Situation, happening
+from cartpole.control.modes import DRIVEN, FLYING, Happening
 from cartpole.control.observer import Observer
 from cartpole.control.pilot import Pilot, PilotMemory
 from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.control.reference import Target
 from cartpole.control.rules import CoreRules
+from cartpole.control.standing import Standing
 from cartpole.control.watch import Watch, WatchMemory
 from cartpole.errors import SessionError
 from cartpole.messages import (
@@ -50,8 +49,6 @@ from cartpole.messages import (
 )
 from cartpole.recall import check, copied
 
-AT_REST_M_S = 0.02
-BRAKING_GIVES_UP_S = 1.0
 CONSISTENCY_EVERY = 50  # ticks
 
 
@@ -77,8 +74,8 @@ class ControlCore:
             Observer.fresh(rules.observer, homed),
             PilotMemory(),
         )
-        self._events: list[str] = []
         self._heard: list[EncoderSample] = []  # since the last tick
+        self._events: list[str] = []
         self._follow(settings)
         self._pilot.reset()
 
@@ -88,6 +85,7 @@ class ControlCore:
         rules: CoreRules = settings.rules
         self._rules = rules
         memory = self._memory
+        self._standing = Standing(memory, rules.balance_angle_rad, self._events)
         self._observer = Observer(rules.observer, memory.observer)
         self._watch = Watch(rules.watch, memory.watch)
         self._target = Target(rules.target, memory.target)
@@ -121,14 +119,14 @@ class ControlCore:
         """Advance to ``tick.now_ns``; raises nothing on any measurement."""
         memory = self._memory
         memory.index += 1
-        self._events = []
+        self._events.clear()
         now = tick.now_ns
         answers = tuple(self._handle(request, now) for request in tick.requests)
         for measurement in tick.measurements:
             self._absorb(measurement)
         estimate = self._observer.estimate(now)
         self._look_after(now, estimate)
-        self._advance_mode(estimate, now)
+        self._standing.advance(estimate, now)
         plan, command = self._command(tick, estimate)
         self._heard.clear()
         memory.sent_m_s = command.velocity_m_s
@@ -194,103 +192,76 @@ class ControlCore:
         if kind is RequestKind.RESET:
             return self._reset(now_ns)
         if kind is RequestKind.TARGET:
-            return self._tell(self._target.hold(request.value))
+            return self._standing.tell(self._target.hold(request.value))
         if kind is RequestKind.REFERENCE and request.reference is not None:
-            return self._tell(self._target.follow(request.reference, now_ns))
+            return self._standing.tell(self._target.follow(request.reference, now_ns))
         if kind is RequestKind.CONFIG and request.settings is not None:
             return self._reconfigure(request.settings, now_ns)
-        return self._refuse(f"{kind.value} refused: it came without what it asks for")
-
-    def _note(self, text: str) -> None:
-        self._events.append(text)
-
-    def _tell(self, answer: Answer) -> Answer:
-        """An answer is an event, too."""
-        self._note(answer.text)
-        return answer
-
-    def _done(self, text: str) -> Answer:
-        return self._tell(Answer(True, text))
-
-    def _refuse(self, text: str) -> Answer:
-        return self._tell(Answer(False, text))
-
-    def _enter(self, what: Happening, now_ns: int) -> bool:
-        """The one place where the mode changes; whether it did."""
-        memory = self._memory
-        following = TABLE.get((memory.mode, what))
-        if following is None:
-            return False
-        memory.mode = following
-        if following is Mode.SAFE_STOP:
-            memory.stopping_since_ns = now_ns
-        if following in (Mode.FAULT, Mode.DISARMED):
-            memory.armed = False
-        return True
+        return self._standing.refuse(f"{kind.value} refused: it came without what it asks for")
 
     def _arm(self, now_ns: int) -> Answer:
         if self.mode is not Mode.DISARMED:
             reset = ", reset first" if self.mode is Mode.FAULT else ""
-            return self._refuse(f"arm refused: {self.mode.value}{reset}")
+            return self._standing.refuse(f"arm refused: {self.mode.value}{reset}")
         obstacles = self._watch.obstacles(now_ns)
         if obstacles:
-            return self._refuse(f"arm refused: {'; '.join(obstacles)}")
+            return self._standing.refuse(f"arm refused: {'; '.join(obstacles)}")
         self._memory.armed = True
         self._watch.rest(now_ns)
-        armed = self._done("armed")
+        armed = self._standing.done("armed")
         if not self._observer.is_homed:
             return Answer(True, f"{armed.text}, {self._begin_homing(now_ns).text}")
-        self._enter(Happening.ARM, now_ns)
+        self._standing.enter(Happening.ARM, now_ns)
         return armed
 
     def _begin_homing(self, now_ns: int) -> Answer:
         self._observer.forget()
         self._memory.homing = self._rules.homing.start(now_ns)
-        self._enter(Happening.HOME, now_ns)
-        return self._done("homing")
+        self._standing.enter(Happening.HOME, now_ns)
+        return self._standing.done("homing")
 
     def _stop(self, now_ns: int, why: str) -> Answer:
         self._memory.swing_up_wanted = False
         self._memory.armed = False
-        self._enter(Happening.STOP, now_ns)
-        return self._done(f"{why}: braking" if self.mode is Mode.SAFE_STOP else why)
+        self._standing.enter(Happening.STOP, now_ns)
+        return self._standing.done(f"{why}: braking" if self.mode is Mode.SAFE_STOP else why)
 
     def _want_swing_up(self, now_ns: int) -> Answer:
         if self.mode is Mode.HOMING:
             self._memory.swing_up_wanted = True
             return Answer(True, "swing-up follows homing")
-        if not self._enter(Happening.SWING_UP, now_ns):
-            return self._refuse(f"swing-up refused: {self.mode.value}, arm first")
+        if not self._standing.enter(Happening.SWING_UP, now_ns):
+            return self._standing.refuse(f"swing-up refused: {self.mode.value}, arm first")
         self._pilot.reset()
         self._memory.flight_source = "none"
         return Answer(True, "swinging up")
 
     def _want_homing(self, now_ns: int) -> Answer:
         if self._observer.camera_only:
-            return self._done("homing is not needed: the camera sees the position")
+            return self._standing.done("homing is not needed: the camera sees the position")
         if self.mode is Mode.READY:
             return self._begin_homing(now_ns)
         if self.mode is Mode.DISARMED:
             self._observer.homed = None
             return self._arm(now_ns)
-        return self._refuse(f"homing refused: {self.mode.value}")
+        return self._standing.refuse(f"homing refused: {self.mode.value}")
 
     def _reset(self, now_ns: int) -> Answer:
-        if not self._enter(Happening.RESET, now_ns):
-            return self._done("reset: no fault is latched")
+        if not self._standing.enter(Happening.RESET, now_ns):
+            return self._standing.done("reset: no fault is latched")
         self._memory.faults = ()
         self._observer.forget()
         self._pilot.reset()
-        return self._done("reset: home again before use")
+        return self._standing.done("reset: home again before use")
 
     def _reconfigure(self, settings: Settings, now_ns: int) -> Answer:
         """All of the settings or nothing of them (I9)."""
         why = refusal(self._settings, settings, self.mode)
         if why:
-            self._note(f"settings refused: {why}")
+            self._standing.note(f"settings refused: {why}")
             return Answer(False, why)
         keys = sorted(changed(self._settings, settings))
-        answer = self._done(
+        answer = self._standing.done(
             f"settings changed: {', '.join(keys)}" if keys else "settings unchanged"
         )
         limits = limits_changed(self._settings, settings)
@@ -298,7 +269,7 @@ class ControlCore:
         homed = self._observer.homed
         if limits and homed is not None and not self._rules.homing.believes(homed):
             self._observer.forget()
-            self._note("homing is outside the new tolerances: home again")
+            self._standing.note("homing is outside the new tolerances: home again")
         if limits and self._rules.board_keeps_limits:
             self._watch.expect_limits(now_ns)
         return answer
@@ -311,14 +282,14 @@ class ControlCore:
         self._follow(settings)
         moved = self._target.conform()
         if moved is not None:
-            self._tell(moved)
+            self._standing.tell(moved)
 
     # Measurements and faults
 
     def _absorb(self, measurement: Measurement) -> None:
         for name, detail in self._watch.absorb(measurement):
             if self._memory.armed or self.mode in DRIVEN:
-                self._raise(measurement.t_ns, name, detail)
+                self._standing.latch(measurement.t_ns, name, detail)
         self._observer.take(measurement)
         if isinstance(measurement, EncoderSample):
             self._heard.append(measurement)
@@ -326,27 +297,10 @@ class ControlCore:
             self._absorb_link(measurement)
 
     def _absorb_link(self, event: LinkEvent) -> None:
-        self._note(f"{event.link.value} {event.state.value}: {event.detail}")
+        self._standing.note(f"{event.link.value} {event.state.value}: {event.detail}")
         down = event.link is Link.ENCODER and event.state is LinkState.DOWN
         if down and self._observer.homed is not None:
             self._observer.forget()  # the board may have restarted
-
-    def _raise(self, t_ns: int, name: str, detail: str) -> None:
-        """Latch a fault, if it is not latched already."""
-        memory = self._memory
-        if any(one.name == name for one in memory.faults):
-            return
-        new = fault(t_ns, name, detail)
-        memory.faults = (*memory.faults, new)
-        self._note(f"{new.severity.name.lower()}: {name}: {new.meaning}; {new.next_step}")
-        if new.severity >= Severity.BRAKE:
-            memory.armed = False
-            memory.swing_up_wanted = False
-
-    def _drop(self, name: str) -> bool:
-        """Whether there was such a fault, and it only degraded."""
-        before, self._memory.faults = self._memory.faults, without(self._memory.faults, name)
-        return before != self._memory.faults
 
     def _look_after(self, now_ns: int, estimate: Estimate | None) -> None:
         if self.mode not in DRIVEN:
@@ -360,38 +314,19 @@ class ControlCore:
             self.mode is Mode.HOMING,
         )
         for name, detail in faults:
-            self._raise(now_ns, name, detail)
+            self._standing.latch(now_ns, name, detail)
         if self._memory.index % CONSISTENCY_EVERY == 0 and self._observer.initialised:
             for finding in self._observer.findings():
-                self._raise(now_ns, finding.name, finding.detail)
+                self._standing.latch(now_ns, finding.name, finding.detail)
             error_s = self._observer.camera_delay_error_s()
             if error_s is not None:
-                self._raise(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
+                self._standing.latch(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
             else:
-                self._drop("camera delay")
-        if self._watch.camera_back(now_ns) and self._drop("camera lost"):
-            self._note("camera is back")
+                self._standing.drop("camera delay")
+        if self._watch.camera_back(now_ns) and self._standing.drop("camera lost"):
+            self._standing.note("camera is back")
 
     # Mode and command
-
-    def _advance_mode(self, estimate: Estimate | None, now_ns: int) -> None:
-        angle = math.nan
-        speed = 0.0
-        if estimate is not None:
-            angle = math.remainder(estimate.state[2] - math.pi, 2.0 * math.pi)
-            speed = estimate.state[1]
-        memory = self._memory
-        waited = now_ns - memory.stopping_since_ns > BRAKING_GIVES_UP_S * NANOSECONDS
-        situation = Situation(
-            worst=worst(memory.faults),
-            at_rest=memory.sent_m_s == 0.0 and (abs(speed) < AT_REST_M_S or waited),
-            flight_source=memory.flight_source,
-            angle_rad=angle,
-            balance_angle_rad=self._rules.balance_angle_rad,
-        )
-        before, what = memory.mode, happening(memory.mode, situation)
-        if what is not None and self._enter(what, now_ns):
-            self._note(f"{before.value} -> {memory.mode.value}")
 
     def _command(self, tick: TickInput, estimate: Estimate | None) -> tuple[Plan | None, Command]:
         now = tick.now_ns
@@ -405,7 +340,7 @@ class ControlCore:
         elif self.mode in FLYING and predicted is not None:
             plan, desired = self._fly(tick, predicted, acts_ns)
         if worst(self._memory.faults) >= Severity.BRAKE and self.mode in DRIVEN:
-            self._advance_mode(estimate, now)  # raised by homing or planning: it acts at once
+            self._standing.advance(estimate, now)  # raised by homing or planning: it acts at once
             desired = 0.0
         enable = self.mode in DRIVEN or self.mode is Mode.SAFE_STOP
         if not enable:
@@ -437,7 +372,7 @@ class ControlCore:
         )
         self._memory.flight_source = flight.source
         if flight.source == "none":
-            self._raise(tick.now_ns, "no control", "")
+            self._standing.latch(tick.now_ns, "no control", "")
         return flight.plan, flight.velocity_m_s
 
     def _home(self, now_ns: int) -> HomingStep:
@@ -446,9 +381,10 @@ class ControlCore:
         step = homing.step(before, now_ns, tuple(self._heard), self._memory.sent_m_s)
         self._memory.homing = step.state
         if step.state.phase is not before.phase:
-            self._note(f"homing: {step.state.phase.value}")
+            self._standing.note(f"homing: {step.state.phase.value}")
         if step.state.phase is HomingPhase.FAILED:
-            self._raise(now_ns, "homing failed", f"{step.state.failure}: {step.state.advice}")
+            why = f"{step.state.failure}: {step.state.advice}"
+            self._standing.latch(now_ns, "homing failed", why)
         if step.result is not None:
             self._take_homing(step.result, now_ns)
         return step
@@ -456,8 +392,9 @@ class ControlCore:
     def _take_homing(self, result: HomingResult, now_ns: int) -> None:
         memory = self._memory
         self._observer.homed = result
-        self._note(f"homed: {result.travel_m:.3f} m between the switches, gain {result.gain:.3f}")
-        self._enter(Happening.HOMED, now_ns)
+        found = f"{result.travel_m:.3f} m between the switches, gain {result.gain:.3f}"
+        self._standing.note(f"homed: {found}")
+        self._standing.enter(Happening.HOMED, now_ns)
         if memory.swing_up_wanted:
             memory.swing_up_wanted = False
             self._want_swing_up(now_ns)
