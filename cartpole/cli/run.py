@@ -33,11 +33,16 @@ def register(app: typer.Typer) -> None:
         ] = None,
         headless: Annotated[bool, typer.Option("--headless", help="no live status line")] = False,
         dashboard: Annotated[bool, typer.Option("--dashboard", help="serve the live page")] = False,
+        commands: Annotated[
+            bool, typer.Option("--commands", help="the page's buttons and sliders work")
+        ] = False,
         json_path: JsonOption = None,
     ) -> None:
         overrides = list(override or [])
         if dashboard:
             overrides.append("dashboard.enabled=true")
+        if commands:
+            overrides.append("dashboard.commands=true")
         settings = load(config, overrides)
         figures = _run(settings, config, overrides, duration, record, headless)
         write_json(json_path, figures)

@@ -13,7 +13,8 @@ from typing import Any
 from cartpole.errors import CartpoleError
 
 POLL_S = 0.05
-RETRY_S = 1.0
+RETRY_S = 0.3
+SILENT_S = 0.8  # an answer later than this: the daemon is gone
 WINDOW_S = 10.0
 PLANS = 6  # the fan: so many plans of the past, one every PLAN_EVERY_S
 PLAN_EVERY_S = 0.1
@@ -80,7 +81,7 @@ class Feed:
 
         while not self._done.is_set():
             try:
-                with Client(self._socket, 3.0) as client:
+                with Client(self._socket, SILENT_S) as client:
                     self._ask(client)
             except (CartpoleError, ValueError) as error:
                 self.status, self.trouble = {}, str(error)

@@ -66,6 +66,13 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 .cp-slider { display: grid; grid-template-columns: 1fr auto; align-items: baseline; }
 .cp-slider .q-slider { grid-column: 1 / -1; }
 .cp-key { font-size: 13px; color: #a9b3c0; }
+.cp-shroud { display: none; position: fixed; inset: 0; z-index: 90; align-items: center;
+  justify-content: center; flex-direction: column; gap: 8px; background: rgba(18, 21, 26, .72);
+  color: #fff; text-align: center; padding: 20px; }
+.cp-shroud b { font-size: 34px; letter-spacing: .06em; }
+body.cp-dead .cp-shroud { display: flex; }
+body.cp-dead .cp-header, body.cp-dead .cp-main { filter: grayscale(1); opacity: .45; }
+.cp-header { z-index: 5; }
 @media (max-width: 1280px) { .cp-actions { order: 1; flex-basis: 100%; } }
 @media (max-width: 1100px) { .cp-plots { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 760px) { .cp-main { grid-template-columns: 1fr; } }
@@ -73,8 +80,24 @@ body { background: #12151a; color: #c9d1db; font: 14px/1.45 system-ui, sans-seri
 
 # The space bar stops, whatever has the focus: seen before any field or button sees it.
 BROWSER = """
+// A page that is shown nothing for a second (its own server gone), or that is told so, says that
+// nobody listens: whoever presses Stop then must reach for the supply.
+const shroud = document.createElement('div');
+shroud.className = 'cp-shroud';
+shroud.innerHTML = '<b>NO DAEMON</b><span>Nothing on this page is live, and Stop reaches nobody: ' +
+  'use the emergency stop.</span>';
+window.addEventListener('DOMContentLoaded', () => document.body.append(shroud));
+let heard = performance.now(), alive = true;
+function judge() {
+  const dead = !alive || performance.now() - heard > 900;
+  document.body.classList.toggle('cp-dead', dead);
+}
+setInterval(judge, 100);
 window.cartpole = {
   async show(data) {
+    heard = performance.now();
+    alive = data.alive;
+    judge();
     for (const [id, series] of Object.entries(data.charts)) {
       const plot = getElement(Number(id));
       if (plot && plot.chart) plot.chart.setOption({series: series.map(data => ({data}))});

@@ -17,6 +17,7 @@ from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import Feed, Status
 from cartpole.dashboard.look import BROWSER, CSS, MODE_COLOURS, STOP_COLOUR
 from cartpole.dashboard.picture import Pictures
+from cartpole.dashboard.possible import impossible
 from cartpole.dashboard.setup import PageSetup
 from cartpole.remote.operator import Operator
 
@@ -27,6 +28,7 @@ SHOW_EVERY_S = 0.12
 DRAWN_WITHIN_S = 5.0
 DECADES = 2.0  # a logarithmic slider reaches this far to both sides
 SLIDER_STEPS = 200
+COMMANDS_OFF = "off: run with --commands, or set dashboard.commands: true"
 WORDS = {"arm": "Arm", "swing-up": "Swing up", "home": "Home", "disarm": "Disarm", "reset": "Reset"}
 
 
@@ -94,22 +96,36 @@ class Page:
             self._mode = ui.label("…").classes("cp-mode").props('data-testid="mode"')
             self._age = ui.label("").classes("cp-faint")
             ui.element("div").classes("cp-space")
+            self._buttons: dict[str, tuple[ui.button, ui.tooltip]] = {}
             with ui.element("div").classes("cp-actions"):
                 for word, text in WORDS.items():
-                    self._button(text, word)
+                    self._buttons[word] = self._button(text, word)
             stop = ui.button("Stop", on_click=self._stop, color=STOP_COLOUR)
             stop.props("unelevated no-caps")
             stop.classes("cp-stop").tooltip("space bar")
 
-    def _button(self, text: str, word: str) -> None:
-        button = ui.button(text, on_click=lambda: self._do({"do": word}))
-        button.props("outline no-caps").classes("cp-button")
-        self._only_with_commands(button)
+    def _button(self, text: str, word: str) -> tuple[ui.button, ui.tooltip]:
+        # A disabled button shows no tooltip: what is around it does.
+        with ui.element("span"):
+            button = ui.button(text, on_click=lambda: self._do({"do": word}))
+            button.props(f'outline no-caps data-testid="{word}"').classes("cp-button")
+            reason = ui.tooltip("")
+        return button, reason
+
+    def _show_possible(self, mode: str) -> None:
+        """Buttons that would do nothing are off, with the reason."""
+        for word, (button, reason) in self._buttons.items():
+            why = impossible(word, mode) if self._setup.commands else COMMANDS_OFF
+            if button.enabled != (not why):
+                button.set_enabled(not why)
+            if reason.text != why:
+                reason.set_text(why)
+                reason.set_visibility(bool(why))
 
     def _only_with_commands(self, element: Any) -> None:
         if not self._setup.commands:
             element.disable()
-            element.tooltip("off: dashboard.commands is false in the settings")
+            element.tooltip(COMMANDS_OFF)
 
     def _camera(self) -> None:
         with ui.element("section").classes("cp-card cp-camera"):
@@ -251,10 +267,11 @@ class Page:
         await self._follow_limits(status)
         samples, plans = self._feed.window()
         data: dict[str, Any] = {
+            "alive": bool(status),
             "charts": {
                 plot.id: series(chart, samples, plans)
                 for plot, chart in zip(self._plots, self._charts, strict=True)
-            }
+            },
         }
         if self._pictures is not None:
             newest = self._pictures.newest(self._last_picture, status.get("detection"))
@@ -281,6 +298,7 @@ class Page:
         mode = status.get("mode", "NO DAEMON")
         self._mode.set_text(mode.replace("_", " "))
         self._mode.style(f"background: {MODE_COLOURS.get(mode, MODE_COLOURS['NO DAEMON'])}")
+        self._show_possible(mode)
         self._age.set_text(self._feed.trouble)
         going = is_recording(status)
         self._dot.set_visibility(going)
