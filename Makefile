@@ -109,6 +109,7 @@ rehearsal: setup
 test-long: setup
 	CARTPOLE_MUTATIONS=1000000 $(BIN)/pytest tests/test_firmware_protocol.py -k mutants
 	CARTPOLE_SESSIONS=100 $(BIN)/pytest tests/test_session_real_core.py
+	CARTPOLE_FLIPS=4000 $(BIN)/pytest tests/test_session_robust.py -k flipped_bit
 
 # After a change of behaviour that is meant: the flights that the tests hold every change against.
 golden: setup

@@ -80,7 +80,8 @@ def register(app: typer.Typer) -> None:
                 plot_replay(result, beside)
         write_json(json_path, {**result.figures(), "times_real_time": speed})
         _tell(result, speed)
-        if not result.changed and not result.bitwise_equal:
+        other = not result.same_build and result.within_tolerance
+        if not result.changed and not result.bitwise_equal and not other:
             raise typer.Exit(1)
 
 
@@ -172,7 +173,12 @@ def _tell(result: ReplayResult, speed: float) -> None:
         far = " as far as it goes" if result.told else ""
         print(f"bit for bit the same{far}: {said}")
         return
-    print(f"different: {said}")
+    if result.same_build or result.changed:
+        print(f"different: {said}")
+    elif result.within_tolerance:
+        print(f"another build made it: the same within the tolerance between builds: {said}")
+    else:
+        print(f"another build made it, and this one behaves differently: {said}")
     if result.first is not None:
         print(
             f"first at tick {result.first.tick} ({result.first.t_s:.3f} s): "

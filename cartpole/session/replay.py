@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 STATE_SIGNALS = ("p_m", "v_m_s", "theta_rad", "omega_rad_s")
 READ_AHEAD = 100  # ticks
+MOST_KEPT = 100_000  # ticks whose values are kept for a plot
+# What another build of the same controller may differ by, over a whole recording: it computes the
+# same in another order, or something was mended. More is another behaviour.
+OTHER_BUILD = {"p_m": 0.002, "v_m_s": 0.03, "theta_rad": 0.005, "omega_rad_s": 0.1, "u_m_s": 0.1}
 SIGNALS = (*STATE_SIGNALS, "u_m_s", "plan_cost", "newton_steps")
 
 
@@ -89,12 +93,21 @@ class ReplayResult:
     told: list[str] = field(default_factory=list)
     truncated: bool = False
     changed: bool = False
+    same_build: bool = True
     summary: dict[str, Any] = field(default_factory=dict)
 
     @property
     def gap_at(self) -> int | None:
         """The first tick that is missing."""
         return self.gaps[0].first if self.gaps else None
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether estimates and commands are those of the recording, to ``OTHER_BUILD``."""
+        found = self.differences
+        return all(
+            found[name].largest <= most for name, most in OTHER_BUILD.items() if name in found
+        )
 
     def figures(self) -> dict[str, Any]:
         """The summary with what differed, as plain JSON values."""
@@ -106,6 +119,8 @@ class ReplayResult:
             "first_difference": first,
             "largest_differences": differences,
             "skipped_ticks": self.skipped,
+            "within_tolerance": self.within_tolerance,
+            "same_build": self.same_build,
             "gap_at_tick": self.gap_at,
             "gaps": [[gap.first, gap.following] for gap in self.gaps],
             "truncated": self.truncated,
@@ -170,6 +185,7 @@ def replay(
             _compare(result, tick, record, t_s, keep_series)
     else:
         result.truncated = session.truncated
+    result.same_build = git == session.provenance.get("git", git)
     result.gaps, result.told = list(session.account.gaps), session.told()
     if result.ticks == 0:
         raise SessionError(_why_nothing(session, result, inputs is not None))
@@ -273,7 +289,7 @@ def _compare(
     if record.mode is not tick.line.mode:
         unequal.append("mode")
     if unequal or keep_series:
-        _measure(result, tick, record, t_s, keep_series)
+        _measure(result, tick, record, t_s, keep_series and result.compared <= MOST_KEPT)
     if unequal:
         result.bitwise_equal = False
         if result.first is None:

@@ -94,7 +94,7 @@ def _head(session: Session, found: Gathered) -> str:
     rig = html.escape(session.config.rig.name)
     return (
         f"<h1>{name}</h1>{told}<div class=sub>{rig} &middot; {created} &middot; "
-        f"{found.columns.t[-1]:.1f} s, {len(found.columns.t)} ticks</div>"
+        f"{found.columns.t[-1]:.1f} s, {found.ticks} ticks</div>"
     )
 
 

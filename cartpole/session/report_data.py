@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_FANS = 60
 MOST_EVENTS = 500
+MOST_ROWS = 100_000  # half an hour at 50 Hz; of a longer recording every second tick, and so on
+MOST_AGES = 100_000
 NAN = math.nan
 
 
@@ -56,6 +58,11 @@ class Columns:
     compute_us: array[float] = field(default_factory=_column)
     solver_us: array[float] = field(default_factory=_column)
     modes: list[Mode] = field(default_factory=list)
+
+    def thin(self) -> None:
+        """Keep every second row."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name)[::2])
 
 
 @dataclass(slots=True)
@@ -89,7 +96,8 @@ class Sensor:
             self.first_ns = t_ns
         self.count += 1
         self.last_ns = max(self.last_ns, t_ns)
-        self.ages_ms.append((now_ns - t_ns) / 1e6)
+        if len(self.ages_ms) < MOST_AGES:
+            self.ages_ms.append((now_ns - t_ns) / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,8 @@ class Gathered:
     events: list[tuple[float, str]] = field(default_factory=list)
     consistency: dict[str, float] = field(default_factory=dict)
     rejected: int = 0
+    ticks: int = 0
+    stride: int = 1  # of the rows in ``columns``
     summary: dict[str, Any] = field(default_factory=dict)
 
 
@@ -128,7 +138,12 @@ def gather(session: Session) -> Gathered:
         start_ns = now_ns if start_ns is None else start_ns
         t_s = (now_ns - start_ns) / NANOSECONDS
         builder.add(tick.record_without_arrays(), tick.truth, tick.timing)
-        _columns(found.columns, tick, t_s)
+        if found.ticks % found.stride == 0:
+            _columns(found.columns, tick, t_s)
+        found.ticks += 1
+        if len(found.columns.t) >= MOST_ROWS:
+            found.columns.thin()
+            found.stride *= 2
         _sensors(found.sensors, tick)
         _notes(found, tick, t_s, known)
         if tick.estimate is not None:

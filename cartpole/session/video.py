@@ -27,7 +27,9 @@ _INK, _BLUE, _ORANGE, _RED, _GREEN = (
     (50, 125, 45),
 )  # BGR
 _WHITE = (255, 255, 255)
-_MOST_PICTURE_BYTES = 512 << 20
+_MOST_PICTURE_BYTES = 64 << 20
+LONGEST_STILL_NS = 2 * NANOSECONDS
+MOST_PICTURES = round(2 * 3600 * RATE_HZ)  # two hours
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -61,10 +63,14 @@ def write_video(session: Session | Path, output: Path) -> int:
             if pictures.times:
                 camera = _camera_view(pictures.at(now_ns), seen[-1] if seen else None)
                 image = np.hstack([image, camera])
+            # Time that jumps is not shown standing still for as long.
+            due_ns = max(due_ns, now_ns - LONGEST_STILL_NS)
             while due_ns <= now_ns:
                 film.write(image)
                 count += 1
                 due_ns += round(NANOSECONDS / RATE_HZ)
+            if count >= MOST_PICTURES:
+                break
     finally:
         film.release()
     if count == 0:
