@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ def _try(mutant: Mutant | None, test: str, output: Path) -> int:
         import pytest
 
         options = ["-q", "-x", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
-        return int(pytest.main([*options, "-o", f"cache_dir={scratch}", *test.split(" ")]))
+        return int(pytest.main([*options, *test.split(" ")]))
 
 
 class Pool:
@@ -153,7 +154,11 @@ class Pool:
             code = 70
             try:
                 code = _try(mutant, test, output)
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(code)
         self._running[child] = (number, output)
 
@@ -172,7 +177,7 @@ class Pool:
 
 def _preload() -> None:
     """Load what is heavy and not the project's, once for all."""
-    for name in ("hypothesis", "numba", "pydantic", "pytest", "scipy.linalg", "yaml"):
+    for name in ("numba", "pydantic", "pytest", "scipy.linalg", "yaml"):
         importlib.import_module(name)
 
 
@@ -185,7 +190,7 @@ def _name(mutants: Sequence[Mutant], ended: dict[int, tuple[int, str]]) -> None:
         if code == FAILED and noticed:
             old, _, _ = mutant.line.rpartition("\t")
             mutant.list.write_text(text.replace(mutant.line, f"{old}\t{noticed[1]}"))
-        else:
+        elif code == PASSED:
             mutant.list.write_text(text.replace(mutant.line + "\n", ""))
 
 
@@ -221,7 +226,8 @@ def main() -> int:
     for mutant, why in stale:
         print(f"stale: {mutant.shown}: {why}")
     for mutant in alive:
-        print(f"alive: {mutant.shown}: pytest ended with {pool.ended[usable.index(mutant)][0]}")
+        code, output = pool.ended[usable.index(mutant)]
+        print(f"alive: {mutant.shown}" + ("" if code == PASSED else f": {code}\n{output[-600:]}"))
     for test in ill:
         print(f"fails by itself: {test}")
     print(f"{len(mutants)} mutants, {len(usable) - len(alive)} noticed")
