@@ -303,3 +303,23 @@ def contract(ws: FloatArray, sc: FloatArray, n: int, kind: int, out: FloatArray)
     out[D_LIMIT_U] = lim_u
     out[D_LIMIT_W] = lim_w
     out[D_MU] = by_mu
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def differentiate(
+    ws: FloatArray,
+    sc: FloatArray,
+    states: FloatArray,
+    inputs: FloatArray,
+    n: int,
+    kind: int,
+    out: FloatArray,
+) -> bool:
+    """Factor, adjoint and contraction at a polished iterate in one call."""
+    centre(ws, sc, n, kind)
+    if not factorise_exactly(ws, sc, n, kind):
+        return False
+    if not adjoint(ws, states, inputs, n, kind):
+        return False
+    contract(ws, sc, n, kind, out)
+    return True
