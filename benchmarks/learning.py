@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import runpy
 import statistics
 import time
 from dataclasses import replace
@@ -25,6 +26,8 @@ import torch
 
 from cartpole.config.schema import Config
 from cartpole.learning import Flaw, GradientError, MPCLayer
+from cartpole.learning.imitation import commands, imitate, make_solver
+from cartpole.learning.programs import compile_program
 from cartpole.messages import FloatArray
 from cartpole.optimizer.adjoint.gradient import Adjoint, distance
 from cartpole.optimizer.adjoint.kernels import SCALAR_GRADIENTS, differentiate
@@ -36,6 +39,7 @@ HOLD = Guess(0.0, 0.0, 1.0, np.pi)
 BOTH_WAYS = (Guess(1.0, 0.2, 1.0, np.pi), Guess(-1.0, 0.2, 1.0, -np.pi))
 MU = 1e-4
 SILENT = 0.01
+EXPERTS, IMITATED = 50, 20  # plans, steps of each
 
 
 def make_problem(n: int, kind: InputKind) -> Problem:
@@ -317,6 +321,34 @@ def times(repeats: int) -> dict[str, Any]:
     return {"backward_us": backward, "backward_over_newton": max(ratios)}
 
 
+def imitation(seeds: int) -> dict[str, Any]:
+    """The force-driven cart: four parameters from the commands of 50 experts, started ×/÷ 4.5."""
+    text = Path(__file__).resolve().parent.parent / "examples" / "force_cart.py"
+    example = runpy.run_path(str(text))
+    program = compile_program(example["dynamics"], example["cost"], 4, 1, 4)
+    plan, truth = make_solver(program), np.array(example["TRUTH"])
+    converged, worst, cpu = 0, 0.0, 0.0
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        starts = rng.uniform(-1.0, 1.0, (EXPERTS, 4)) * [0.5, 0.5, 0.8, 1.0]
+        expert, _du, _residual = commands(plan, starts, truth, np.zeros((EXPERTS, IMITATED)))
+        first = truth * np.exp(rng.uniform(-1.0, 1.0, 4) * np.log(4.5))
+        begin = time.process_time()
+        found = imitate(plan, starts, expert, first, rng)
+        cpu = max(cpu, time.process_time() - begin if seed > 0 else 0.0)
+        error = float(np.abs(found.parameters / truth - 1.0).max())
+        converged += error <= 1e-8
+        worst = max(worst, error)
+    return {
+        "imitation_cartpole": {
+            "seeds_converged": converged,
+            "seeds": seeds,
+            "worst_param_error": worst,
+            "cpu_s_max": cpu,
+        }
+    }
+
+
 def counted() -> int:
     """Factorisations that a gradient takes beyond those of the plan."""
     rng = np.random.default_rng(7)
@@ -338,6 +370,7 @@ def main() -> None:
     results |= sabotaged(15 if quick else 50)
     results["extra_factorisations"] = counted()
     results |= times(15 if quick else 100)
+    results |= imitation(20)
     print(json.dumps(results, indent=2))
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
