@@ -124,7 +124,8 @@ def innovations(
         raw = theta[k] - pars[OFFSET]
         count = int(counts[k])
         if count == NEW_RUN:
-            anchor, count = pars[ANCHOR], 0
+            turns = math.floor((raw - pars[ANCHOR]) / turn + 0.5)
+            anchor, count = pars[ANCHOR] + turn * turns, 0
         z = anchor + (raw - anchor) * gain
         if count > 0:
             x, q = _advance(x, q, cov, steps[k], count, speed, at, pars, gravity, noise)

@@ -15,6 +15,8 @@ from cartpole.errors import IdentificationError
 
 LENGTH, DAMPING, DRY = "pole.length_m", "pole.damping_1_s", "pole.coulomb_rad_s2"
 SCALE, SKEW = "encoder.pole_scale", "encoder.pole_skew_s"
+USEFUL_SCALE, USEFUL_SKEW_S = 0.01, 0.002  # half widths below which they are worth a setting
+MOST = {SCALE: 1.25, SKEW: 0.06}
 # Half widths that no interval falls below: the integration's steps, a bearing that is not ideal.
 # The length's is a share of what would be useful.
 LEAST_HALF = {LENGTH: 0.004, DAMPING: 5e-4, DRY: 2e-3}
@@ -132,6 +134,24 @@ def _estimates(judged: Judged, refused: dict[str, str]) -> dict[str, Estimate]:
             least = LEAST_HALF[one.name] * (one.useful if one.name == LENGTH else 1.0)
             found = at_least(judged.fit.estimate(one.name), least)
             out[one.name] = not_negative(found) if one.wall else found
+    return out | _sensor(judged)
+
+
+def _sensor(judged: Judged) -> dict[str, Estimate]:
+    """What the settings have a place for, of a sensor that nobody scaled: one that is right upright
+    (``cartpole.control.observer.rescaled``), and is not latched together with the cart's."""
+    out: dict[str, Estimate] = {}
+    values = judged.found.values
+    if judged.found.setup.motion.anchor_rad != math.pi:
+        return out
+    for name, setting, useful in (
+        ("angle scale", SCALE, USEFUL_SCALE),
+        ("skew", SKEW, USEFUL_SKEW_S),
+    ):
+        if name in values:
+            one = judged.fit.estimate(name)
+            if one.ci95[1] - one.value < useful and abs(one.value) < MOST[setting]:
+                out[setting] = one
     return out
 
 

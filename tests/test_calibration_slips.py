@@ -124,3 +124,23 @@ def test_no_pole_at_all_ends_soon(tmp_path: Path) -> None:
     walk = np.cumsum(np.random.default_rng(0).normal(0.0, 0.3, len(a)))
     with pytest.raises(IdentificationError, match="random pushes"):
         calibrate_pole(load_table(written(tmp_path / "t.csv", (t, p, walk))))
+
+
+def test_a_sensor_that_reads_too_far_is_written_and_undone(tmp_path: Path) -> None:
+    from cartpole.control.observer import rescaled
+
+    t, p, a = swung(7)
+    up = 2.0 * math.pi * np.floor(a / (2.0 * math.pi)) + math.pi
+    read = up + 1.04 * (a - up)  # right upright, four percent too far elsewhere
+    path = tmp_path / "t.csv"
+    rows = zip(t, p, read - math.pi, strict=True)
+    lines = ["time,position,angle", *(f"{x:.4f},{y:.6f},{z:.6f}" for x, y, z in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    result = calibrate_pole(load_table(path))
+    scale = result.settings()["encoder.pole_scale"]
+    assert scale == pytest.approx(1.04, abs=0.003)
+    assert "encoder.pole_skew_s" in result.settings()
+    undone = np.array([rescaled(one, scale) for one in read.tolist()])
+    # But for the dead zone itself, where two angles read the same.
+    assert np.quantile(np.abs(undone - a), 0.97) < 0.002
+    assert np.quantile(np.abs(read - a), 0.97) > 0.1

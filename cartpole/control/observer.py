@@ -10,6 +10,7 @@ from cartpole.estimation.filter import StateFilter
 from cartpole.estimation.learner import Finding, Learner, LearnerMemory, LearnerRules
 from cartpole.estimation.records import FilterMemory
 from cartpole.messages import (
+    OMEGA,
     Detection,
     DetectionHint,
     DetectionStatus,
@@ -43,6 +44,15 @@ class ObserverRules:
     cart_sign: int
     pole_counts_per_turn: float
     pole_sign: int
+    pole_scale: float = 1.0
+    pole_skew_s: float = 0.0
+
+
+def rescaled(theta_rad: float, scale: float) -> float:
+    """The true angle where a sensor, right upright, reads ``scale`` times the way from there."""
+    turn = 2.0 * math.pi
+    upright = turn * math.floor(theta_rad / turn) + math.pi
+    return upright + (theta_rad - upright) / scale
 
 
 @dataclass(slots=True)
@@ -136,6 +146,10 @@ class Observer:
         turns = encoder.pole_sign * (sample.pole_counts + 0.5 - zero.pole_zero_counts)
         p = position / encoder.cart_counts_per_m
         theta = 2.0 * math.pi * turns / encoder.pole_counts_per_turn
+        if encoder.pole_scale != 1.0:
+            theta = rescaled(theta, encoder.pole_scale)
+        if encoder.pole_skew_s and self._filter.initialised:
+            theta += encoder.pole_skew_s * self._filter.predict(sample.t_ns)[OMEGA]
         if not self._filter.initialised:
             self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
         self._filter.add_encoder(sample.t_ns, p, theta)

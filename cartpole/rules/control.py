@@ -76,6 +76,8 @@ def observer_rules(config: Config) -> ObserverRules:
         cart_sign=encoder.cart_sign,
         pole_counts_per_turn=encoder.pole_counts_per_turn,
         pole_sign=encoder.pole_sign,
+        pole_scale=encoder.pole_scale,
+        pole_skew_s=encoder.pole_skew_s,
     )
 
 

@@ -75,6 +75,16 @@ class Encoder(Section):
     cart_sign: Sign = Field(default=1, description="-1 if counts fall when the cart moves right")
     pole_counts_per_turn: float = number(1200.0, 16.0, 1e6, "pole encoder scale")
     pole_sign: Sign = Field(default=1, description="-1 if counts fall counter-clockwise")
+    pole_scale: float = number(
+        1.0,
+        0.8,
+        1.25,
+        "what the pole's sensor reads over the true angle, both from upright, where it is right "
+        "(an analogue sensor with a dead zone; for an encoder set pole_counts_per_turn)",
+    )
+    pole_skew_s: float = number(
+        0.0, -0.06, 0.06, "how much older the angle of a line is than its position"
+    )
     latency_s: float = number(0.0016, 0.0, 0.1, "least time from latch to arrival")
     switch_active: Literal["high", "low"] = Field(
         default="high",
