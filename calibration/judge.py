@@ -93,10 +93,14 @@ def _walls(result: Fit) -> list[str]:
     for k, one in enumerate(result.parameters):
         beyond = result.values[k] + step[k] * one.scale
         sigma = max(float(np.sqrt(result.covariance[k, k])), 1e-300)
-        at_wall = one.wall and result.values[k] - one.low < ON_EDGE * one.scale
-        if at_wall and (one.low - beyond) / sigma > PRESSING_SIGMA:
+        if _at_wall(result, k) and (one.low - beyond) / sigma > PRESSING_SIGMA:
             out.append(f"{one.name} would have to be {beyond:.3g} {one.unit}")
     return out
+
+
+def _at_wall(result: Fit, k: int) -> bool:
+    one = result.parameters[k]
+    return one.wall and bool(result.values[k] - one.low < ON_EDGE * one.scale)
 
 
 def correlation_of(residuals: FloatArray) -> float:
@@ -121,17 +125,20 @@ def _parts(result: Fit, cuts: Sequence[slice]) -> tuple[float, str]:
     """
     weights = huber_weights(result.residuals)
     push = weights * result.residuals
-    information = (result.slopes * weights[:, None]).T @ result.slopes
+    # At a wall the scores need not cancel: what stands there is taken as given.
+    free = [k for k, one in enumerate(result.parameters) if not _at_wall(result, k)]
+    all_slopes = result.slopes[:, free]
+    information = (all_slopes * weights[:, None]).T @ all_slopes
     inverse = np.linalg.pinv(information, hermitian=True)
-    scales = np.array([one.scale for one in result.parameters])
+    scales = np.array([result.parameters[k].scale for k in free])
     plain = np.sqrt(np.maximum(np.diag(inverse), 1e-300)) * scales
-    found = np.sqrt(np.maximum(np.diag(result.covariance), 1e-300))
+    found = np.sqrt(np.maximum(np.diag(result.covariance)[free], 1e-300))
     spread = max(1.0, float(np.median(found / plain)) ** 2)
     worst, name = 0.0, ""
     for cut in cuts:
         if cut.stop - cut.start < LEAST_SAMPLES:
             continue
-        slopes = result.slopes[cut]
+        slopes = all_slopes[cut]
         own = (slopes * weights[cut, None]).T @ slopes
         score = slopes.T @ push[cut]
         values, vectors = np.linalg.eigh(own - own @ inverse @ own)
@@ -140,7 +147,7 @@ def _parts(result: Fit, cuts: Sequence[slice]) -> tuple[float, str]:
         ratio = float(np.sum(along**2 / values[good])) / spread / float(chi2.ppf(0.95, good.sum()))
         if ratio > worst:
             shift = np.abs(np.linalg.pinv(own, hermitian=True, rcond=1e-6) @ score) * scales
-            worst, name = ratio, result.parameters[int(np.argmax(shift / found))].name
+            worst, name = ratio, result.parameters[free[int(np.argmax(shift / found))]].name
     return worst, name
 
 

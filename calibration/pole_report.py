@@ -21,6 +21,7 @@ MOST = {SCALE: 1.25, SKEW: 0.06}
 # The length's is a share of what would be useful.
 LEAST_HALF = {LENGTH: 0.004, DAMPING: 5e-4, DRY: 2e-3}
 ROUNDED_TIMES = 1.5  # by which intervals grow where times were written with few digits
+BETTER = 0.1  # of gain: a slip that explains a doubtful fit makes it fit better
 BELIEF_SIGMA = 4.0  # how far a sensor may be from what is believed of it
 
 
@@ -60,7 +61,8 @@ def calibrate_pole(recording: Recording) -> CalibrationResult:
         raise IdentificationError(why) from None
     if judged.doubts:
         doubts = "; ".join(judged.doubts)
-        if said := likely_slip(recording.source, motion):
+        least = max(LEAST_GAIN, judged.found.gain() + BETTER)
+        if said := likely_slip(recording.source, motion, least):
             return _refused(judged, motion, f"{said} (as it stands: {doubts})")
         return _with_other_counts(motion) or _refused(judged, motion, doubts)
     if recording.source is not None:  # nobody knows from a table how its columns are meant

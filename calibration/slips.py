@@ -54,9 +54,12 @@ class Fitted:
         return f"it fits (chi2/dof {self.found.fit.chi2_dof:.2f})"
 
 
-def likely_slip(source: TableSource | None, motion: Motion) -> str:
-    """One sentence that names the slip by which the recording fits; empty if none does."""
-    if source is not None and (said := another_reading(source, motion, LEAST_GAIN)):
+def likely_slip(source: TableSource | None, motion: Motion, least: float = LEAST_GAIN) -> str:
+    """One sentence that names the slip by which the recording fits; empty if none does.
+
+    ``least``: the gain below which another reading of the columns explains nothing.
+    """
+    if source is not None and (said := another_reading(source, motion, least)):
         return said
     return _clock(motion.part(0, min(len(motion.t_s), TRIED_SAMPLES)))
 
