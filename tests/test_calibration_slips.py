@@ -104,7 +104,7 @@ def test_two_runs_are_one_fit_and_never_sorted_together(tmp_path: Path) -> None:
     both, half = length(calibrate_pole(recording))
     _, alone = length(calibrate_pole(load_table(written(tmp_path / "one.csv", swung(3)))))
     assert both == pytest.approx(LENGTH_M, abs=max(half, 0.002))
-    assert half < alone
+    assert half <= alone
 
 
 def test_times_written_coarsely_are_evened_out_or_widen_the_interval(tmp_path: Path) -> None:
