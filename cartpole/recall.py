@@ -46,6 +46,7 @@ def _copied(value: Any) -> Any:
 def check(kept: Any, own: Any, name: str = "") -> None:
     """SessionError unless ``kept`` is built like ``own``: as many parts, arrays of equal shapes."""
     if kept is None or own is None:
+        require(not _changes(kept), f"{name} of another kind of rig")
         return
     if isinstance(own, np.ndarray):
         _check_array(kept, own, name)
@@ -76,10 +77,22 @@ def _check_array(kept: npt.NDArray[Any], own: npt.NDArray[Any], what: str) -> No
         )
 
 
-def refill(own: npt.NDArray[Any], kept: npt.NDArray[Any], what: str) -> None:
-    """Copy ``kept`` into ``own``; SessionError unless shape and type are the same."""
-    _check_array(kept, own, what)
-    own[...] = kept
+def refill(own: Any, kept: Any) -> None:
+    """Put what ``kept`` remembers into ``own``, in place; ``check`` it before.
+
+    Where ``kept`` has no memory for a part, that part's stays as it is.
+    """
+    for field in dataclasses.fields(own):
+        mine, theirs = getattr(own, field.name), getattr(kept, field.name)
+        if isinstance(mine, tuple) and any(map(_changes, mine)):
+            for one, other in zip(mine, theirs, strict=True):
+                refill(one, other)
+        elif isinstance(mine, np.ndarray):
+            mine[...] = theirs
+        elif not _changes(mine):
+            setattr(own, field.name, _copied(theirs))
+        elif theirs is not None:
+            refill(mine, theirs)
 
 
 def require(true: bool, what: str) -> None:

@@ -47,7 +47,7 @@ from cartpole.messages import (
     TickInput,
     TickRecord,
 )
-from cartpole.recall import check, copied
+from cartpole.recall import check, copied, refill
 
 CONSISTENCY_EVERY = 50  # ticks
 
@@ -85,6 +85,7 @@ class ControlCore:
         rules: CoreRules = settings.rules
         self._rules = rules
         memory = self._memory
+        memory.pilot.planner = self._planner.memory
         self._standing = Standing(memory, rules.balance_angle_rad, self._events)
         self._observer = Observer(rules.observer, memory.observer)
         self._watch = Watch(rules.watch, memory.watch)
@@ -156,19 +157,20 @@ class ControlCore:
 
         SessionError in flight with a planner that cannot tell what it remembers.
         """
-        state = copied(self._memory)
-        state.pilot.planner = self._planner.state()
-        if state.pilot.planner is None and state.mode in FLYING:
+        memory = self._memory
+        if memory.pilot.planner is None and memory.mode in FLYING:
             backend = self._rules.pilot.backend
             raise SessionError(f"the {backend} backend cannot be recorded from mid-flight: stop")
-        return state
+        return copied(memory)
 
     def restore(self, state: CoreMemory) -> None:
         """Go on from a state of a core with the same settings; SessionError if it is none."""
         check(state, self._memory)
-        self._memory = copied(state)
-        self._planner.restore(self._memory.pilot.planner)
-        self._memory.pilot.planner = None  # the planner has it
+        if state.pilot.planner is None:
+            self._planner.reset()
+        else:
+            self._planner.expect(state.pilot.planner)
+        refill(self._memory, state)
         self._follow(self._settings)
 
     def fork(self) -> ControlCore:

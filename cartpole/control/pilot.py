@@ -15,7 +15,7 @@ from cartpole.control import energy, lqr
 from cartpole.control.planning import PlanMaker
 from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.parameters import ModelParameters
-from cartpole.optimizer.bank.planner import PlannerState
+from cartpole.optimizer.bank.planner import PlannerMemory
 from cartpole.optimizer.problem import PlannerRules
 from cartpole.recall import require
 
@@ -53,7 +53,7 @@ class PilotMemory:
 
     bad_in_a_row: int = 0
     good_in_a_row: int = GOOD_PLANS_TO_RETURN
-    planner: PlannerState | None = None
+    planner: PlannerMemory | None = None
     good: Plan | None = None
 
     def check(self, _own: PilotMemory) -> None:

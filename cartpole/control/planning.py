@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cartpole.errors import SessionError
 from cartpole.messages import FloatArray, Plan
 from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.backends import make_planner
-from cartpole.optimizer.bank.planner import Planner, PlannerState
+from cartpole.optimizer.bank.planner import Planner, PlannerMemory
 from cartpole.optimizer.problem import PlannerRules, Problem
 
 
@@ -38,11 +37,12 @@ class PlanMaker(Protocol):
     def reset(self) -> None:
         """Forget every plan."""
 
-    def state(self) -> PlannerState | None:
-        """All that is remembered, copied; ``None`` if that cannot be told."""
+    @property
+    def memory(self) -> PlannerMemory | None:
+        """All that is remembered; ``None`` if that cannot be told."""
 
-    def restore(self, state: PlannerState | None) -> None:
-        """Go on from a state; ``None``: with all plans forgotten."""
+    def expect(self, kept: PlannerMemory) -> None:
+        """Believe what the plans of a memory believe that is about to be put in place."""
 
 
 class RigPlanner:
@@ -86,15 +86,12 @@ class RigPlanner:
         """See ``PlanMaker``."""
         self._planner.reset()
 
-    def state(self) -> PlannerState | None:
+    @property
+    def memory(self) -> PlannerMemory | None:
         """See ``PlanMaker``; the penalty method does not tell."""
-        return self._planner.state() if isinstance(self._planner, Planner) else None
+        return self._planner.memory if isinstance(self._planner, Planner) else None
 
-    def restore(self, state: PlannerState | None) -> None:
+    def expect(self, kept: PlannerMemory) -> None:
         """See ``PlanMaker``."""
-        if state is None:
-            self._planner.reset()
-        elif isinstance(self._planner, Planner):
-            self._planner.restore(state)
-        else:
-            raise SessionError("a recorded state holds plans of another optimizer.backend")
+        if isinstance(self._planner, Planner):
+            self._planner.expect(kept)

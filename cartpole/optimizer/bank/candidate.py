@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cartpole.messages import THETA, FloatArray, PlanStatus
-from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.compiled.layout import *
-from cartpole.optimizer.compiled.solver import Guess, Solver
-from cartpole.recall import refill, require
+from cartpole.optimizer.compiled.solver import Guess, Solver, SolverMemory
 
 FLYABLE = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 
@@ -24,16 +22,13 @@ def upright_nearest(theta: float) -> float:
     return math.pi * (2.0 * math.floor(theta / (2.0 * math.pi)) + 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateState:
-    """A plan's memory: its solver's workspace (see ``layout``) and the model it believes in."""
+@dataclass(slots=True)
+class CandidateMemory:
+    """A plan's memory, and for how many ticks it has been alive."""
 
-    alive: bool
-    age: int
-    status: PlanStatus
-    model: ModelParameters
-    rows: FloatArray
-    scalars: FloatArray
+    solver: SolverMemory
+    alive: bool = False
+    age: int = 0
 
 
 class Candidate:
@@ -45,8 +40,16 @@ class Candidate:
         self.kick = kick
         self.kick_s = kick_s
         self.side = side  # 1: the next upright above, -1: below, 0: the nearest
-        self.alive = False
-        self.age = 0
+        self.memory = CandidateMemory(solver.memory)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a plan."""
+        return self.memory.alive
+
+    @alive.setter
+    def alive(self, alive: bool) -> None:
+        self.memory.alive = alive
 
     def begin(self, state: FloatArray) -> None:
         """Start afresh from ``state``."""
@@ -57,32 +60,7 @@ class Candidate:
         self.solver.start(state, Guess(self.kick, self.kick_s, 1.0, target))
         self.solver.status = PlanStatus.BUDGET
         self.alive = True
-        self.age = 0
-
-    def state(self) -> CandidateState:
-        """All that is remembered, copied."""
-        solver = self.solver
-        return CandidateState(
-            self.alive,
-            self.age,
-            solver.status,
-            solver.problem.model,
-            solver.rows.copy(),
-            solver.scalars.copy(),
-        )
-
-    def restore(self, state: CandidateState) -> None:
-        """Go on from a state of the same candidate; SessionError if it is none."""
-        solver, fixed = self.solver, slice(MU_MIN, TOLERANCE + 1)
-        same = state.scalars.shape == solver.scalars.shape and bool(
-            (state.scalars[fixed] == solver.scalars[fixed]).all()
-        )
-        require(same, "the tolerances of a plan")
-        solver.update(replace(solver.problem, model=state.model))
-        refill(solver.rows, state.rows, "a plan's rows")
-        refill(solver.scalars, state.scalars, "a plan's scalars")
-        solver.status = state.status
-        self.alive, self.age = state.alive, state.age
+        self.memory.age = 0
 
     @property
     def flyable(self) -> bool:

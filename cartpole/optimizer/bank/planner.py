@@ -13,7 +13,7 @@ from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.candidate import (
     STARTS,
     Candidate,
-    CandidateState,
+    CandidateMemory,
     upright_nearest,
 )
 from cartpole.optimizer.compiled.solver import Solver
@@ -44,17 +44,21 @@ CALM_RAD = 0.35
 CALM_RATE = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class PlannerState:
+@dataclass(slots=True)
+class PlannerMemory:
     """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
-    plans, whose length is ``length_m``."""
+    plans but for the pole's length, which is ``length_m``."""
 
-    candidates: tuple[CandidateState, ...]
+    candidates: tuple[CandidateMemory, ...]
     told: ModelParameters
     length_m: float
-    flown: int
-    turn: int
-    last_ns: int
+    flown: int = -1
+    turn: int = 0
+    last_ns: int = 0
+
+    def check(self, own: PlannerMemory) -> None:
+        """SessionError for a plan that is not in the bank."""
+        require(-1 <= self.flown < len(own.candidates), "the plan flown")
 
 
 class Planner:
@@ -81,19 +85,23 @@ class Planner:
             for name, kick, pole_times, side in STARTS[:plans]
         ]
         self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
-        self._configured = rules.model
-        self._told = self._configured  # the model of all plans, but for the coupling
-        self._length_m = self._configured.length_m
-        self._flown: Candidate | None = None
-        self._last_ns = 0
-        self._turn = 0
+        plans_kept = tuple(candidate.memory for candidate in self._bank)
+        self.memory = PlannerMemory(plans_kept, rules.model, rules.model.length_m)
+
+    @property
+    def _flown(self) -> Candidate | None:
+        return None if self.memory.flown < 0 else self._bank[self.memory.flown]
+
+    @_flown.setter
+    def _flown(self, candidate: Candidate | None) -> None:
+        self.memory.flown = -1 if candidate is None else self._bank.index(candidate)
 
     def reset(self) -> None:
         """Forget all plans."""
         for candidate in self._bank:
             candidate.alive = False
         self._flown = None
-        self._turn = 0
+        self.memory.turn = 0
 
     def update(self, rules: PlannerRules) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -102,8 +110,8 @@ class Planner:
         self.problem = problem
         for candidate in self._bank:
             candidate.solver.update(problem, gain)
-        self._configured = self._told = rules.model
-        self._length_m = self._configured.length_m
+        self.memory.told = rules.model
+        self.memory.length_m = rules.model.length_m
 
     def prepare(self) -> None:
         """Move all plans one step ahead, before the next measurement is there."""
@@ -112,30 +120,12 @@ class Planner:
         for candidate in self._bank:
             if candidate.alive:
                 candidate.solver.shift()
-        self._last_ns += self._period_ns
+        self.memory.last_ns += self._period_ns
 
-    def state(self) -> PlannerState:
-        """All that is remembered, copied; with the settings it makes the planner."""
-        return PlannerState(
-            candidates=tuple(candidate.state() for candidate in self._bank),
-            told=self._told,
-            length_m=self._length_m,
-            flown=-1 if self._flown is None else self._bank.index(self._flown),
-            turn=self._turn,
-            last_ns=self._last_ns,
-        )
-
-    def restore(self, state: PlannerState) -> None:
-        """Go on from a state of a planner with the same settings; SessionError if it is none."""
-        require(len(state.candidates) == len(self._bank), "the number of plans")
-        require(-1 <= state.flown < len(self._bank), "the plan flown")
-        for candidate, kept in zip(self._bank, state.candidates, strict=True):
-            candidate.restore(kept)
-        self._tell(state.told)
-        self._couple(state.length_m)
-        self._flown = None if state.flown < 0 else self._bank[state.flown]
-        self._turn = state.turn
-        self._last_ns = state.last_ns
+    def expect(self, kept: PlannerMemory) -> None:
+        """Believe what the plans of a memory believe that is about to be put in place."""
+        self._tell(kept.told)
+        self._couple(kept.length_m)
 
     def plan(
         self,
@@ -161,7 +151,7 @@ class Planner:
             candidate.solver.set_reference(reference)
         if newton_budget <= 0:
             return self._without_budget(state, shifts, start_ns)
-        self._last_ns = start_ns
+        self.memory.last_ns = start_ns
         left = newton_budget
         if self._flown is None or not self._flown.alive:
             self._flown = self._first(state)
@@ -185,7 +175,7 @@ class Planner:
 
     def believe(self, model: ModelParameters) -> None:
         """Plan for this model; all but the length only when it changed by some percent."""
-        told = self._told
+        told = self.memory.told
         changed = (
             abs(model.tau_s - told.tau_s) > LAG_STEP * told.tau_s
             or abs(model.gain - told.gain) > GAIN_STEP
@@ -197,9 +187,9 @@ class Planner:
 
     def _tell(self, model: ModelParameters) -> None:
         """Hand a model to all plans; their commands are the cart's own speeds."""
-        if model == self._told:
+        if model == self.memory.told:
             return
-        self._told = model
+        self.memory.told = model
         limits, gain = self.problem.limits, model.gain
         limits = replace(limits, command=gain * limits.command, rate=gain * limits.rate)
         problem = replace(self.problem, model=believed(model), limits=limits)
@@ -207,7 +197,7 @@ class Planner:
             candidate.solver.update(problem)
 
     def _couple(self, length_m: float) -> None:
-        self._length_m = length_m
+        self.memory.length_m = length_m
         for candidate in self._bank:
             candidate.solver.set_coupling(1.5 / (PESSIMISM * length_m))
 
@@ -215,7 +205,7 @@ class Planner:
         """Steps since the last plan; too many make the bank start afresh."""
         if self._flown is None:
             return 0
-        shifts = round((start_ns - self._last_ns) / self._period_ns)
+        shifts = round((start_ns - self.memory.last_ns) / self._period_ns)
         if not 0 <= shifts <= self.problem.horizon // 2:
             self.reset()
             return 0
@@ -244,7 +234,7 @@ class Planner:
         if budget <= 0:
             return 0
         status = candidate.solver.step(state, shifts, budget)
-        candidate.age += 1
+        candidate.memory.age += 1
         used = candidate.solver.steps
         if status in (PlanStatus.NOT_FINITE, PlanStatus.FACTORISATION):
             candidate.begin(state)
@@ -262,7 +252,7 @@ class Planner:
             return 0
         used = 0
         for i in range(len(others)):
-            candidate = others[(self._turn + i) % len(others)]
+            candidate = others[(self.memory.turn + i) % len(others)]
             fresh = not candidate.alive
             if fresh:
                 if used >= budget:
@@ -274,7 +264,7 @@ class Planner:
                     candidate.solver.step(state, shifts, 0)
                 continue
             used += self._advance(candidate, state, 0 if fresh else shifts, share)
-        self._turn = (self._turn + 1) % len(others)
+        self.memory.turn = (self.memory.turn + 1) % len(others)
         return used
 
     def _choose(self, state: FloatArray) -> Candidate:
@@ -290,7 +280,7 @@ class Planner:
             if not best.flyable or candidate.solver.score < limit:
                 best = candidate
         for candidate in self._bank:
-            lost = candidate is not best and candidate.alive and candidate.age >= RENEW_TICKS
+            lost = candidate is not best and candidate.alive and candidate.memory.age >= RENEW_TICKS
             if lost and (
                 not candidate.flyable
                 or candidate.solver.score > 1.5 * best.solver.score
@@ -304,7 +294,7 @@ class Planner:
         limits = self.problem.limits
         if (
             abs(state[P]) > limits.position_m + OUTSIDE_M
-            or abs(state[U]) > 1.1 * self._told.gain * limits.command + 1e-9
+            or abs(state[U]) > 1.1 * self.memory.told.gain * limits.command + 1e-9
         ):
             return PlanStatus.INFEASIBLE_START
         return candidate.solver.status
@@ -332,7 +322,7 @@ class Planner:
         for candidate in self._bank:
             if candidate.alive:
                 candidate.solver.step(state, shifts, 0)
-        self._last_ns = start_ns
+        self.memory.last_ns = start_ns
         return self._record(self._flown, start_ns, 0, PlanStatus.NO_BUDGET)
 
     def _hollow(self, status: PlanStatus, state: FloatArray, start_ns: int) -> Plan:

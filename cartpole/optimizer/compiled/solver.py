@@ -13,6 +13,7 @@ from cartpole.optimizer.compiled.rollout import guess
 from cartpole.optimizer.compiled.warm import advance, enter, shift
 from cartpole.optimizer.compiled.workspace import fill, rows, workspace
 from cartpole.optimizer.problem import InputKind, Problem
+from cartpole.recall import require
 
 # A plan whose pole keeps its dynamics to this (per step; rad, rad/s) may be flown. Its cart always
 # keeps both dynamics and limits.
@@ -41,6 +42,20 @@ class Solution:
     inputs: FloatArray
 
 
+@dataclass(slots=True)
+class SolverMemory:
+    """A plan's workspace (see ``layout``), and what its last Newton steps came to."""
+
+    rows: FloatArray
+    scalars: FloatArray
+    status: PlanStatus = PlanStatus.NO_BUDGET
+
+    def check(self, own: SolverMemory) -> None:
+        """SessionError for a plan of other tolerances."""
+        fixed = slice(MU_MIN, TOLERANCE + 1)
+        require(bool((self.scalars[fixed] == own.scalars[fixed]).all()), "the tolerances of a plan")
+
+
 class Solver:
     """A plan with its workspace. Not shared between threads; no allocation in ``step``."""
 
@@ -56,11 +71,20 @@ class Solver:
         self.kind = int(problem.kind)
         self.horizon = problem.horizon
         self.rows, self.scalars = workspace(problem)
+        self.memory = SolverMemory(self.rows, self.scalars)
         self.scalars[MU_MIN] = mu
         self.scalars[TOLERANCE] = tolerance
         if gain is not None:
             self.scalars[GAIN : GAIN + 5] = gain
-        self.status = PlanStatus.NO_BUDGET
+
+    @property
+    def status(self) -> PlanStatus:
+        """What the last Newton steps came to."""
+        return self.memory.status
+
+    @status.setter
+    def status(self, status: PlanStatus) -> None:
+        self.memory.status = status
 
     def update(self, problem: Problem, gain: FloatArray | None = None) -> None:
         """Other weights or limits for the same horizon; the iterate stays."""
