@@ -292,6 +292,7 @@ FLIES = (End.RUN, End.DEGRADED)
 S1, S0 = (End.BRAKED,), (End.OFF,)
 REFUSED = (End.REFUSED,)
 CAMERA = ("camera lost", "camera rejected")
+ENCODER = ("encoder lost", "encoder silent")
 
 STRIKES: Mapping[str, Strike] = MappingProxyType({
     "camera unplugged": Strike(1, DEG, CAMERA, _both(
@@ -305,13 +306,15 @@ STRIKES: Mapping[str, Strike] = MappingProxyType({
     "frame stamps jump": Strike(7, FLIES, CAMERA, _during(0.02, _stamps)),
     "frame stamps off": Strike(7, DEG, CAMERA, _stamps),
     "garbage": Strike(8, RUN, (), _during(0.02, _garbage)),
-    "garbage for good": Strike(9, S1, ("encoder garbled", "encoder lost"), _garbage),
+    "garbage for good": Strike(9, S1, ("encoder garbled", *ENCODER), _garbage),
     "cart encoder slips": Strike(12, S1, ("missed counts",), _once(_cart_slips),
         rest_margin_m=-0.008),
-    "encoder unplugged": Strike(13, S1, ("encoder lost",), _both(
+    "encoder unplugged": Strike(13, S1, ENCODER, _both(
         _set(encoder_silent=True),
         _once(_says(Link.ENCODER, LinkState.DOWN, "unplugged")))),
     "driver refuses": Strike(15, S1, ("driver refuses",), _board(refuses=True), _bridge),
+    "no acknowledgement": Strike(19, S1, ("no response", "motor lost"),
+        _board(acknowledges=False), _bridge),
     "board reboots": Strike(16, S0, ("board rebooted",), _board(boot_id=2), _bridge),
     "board fault": Strike(16, S0, ("board fault",), _board(fault_code=3), _bridge),
     "wrong units": Strike(17, REFUSED, ("homing failed",), _never, _wrong_unit, homed=False),
@@ -325,7 +328,7 @@ STRIKES: Mapping[str, Strike] = MappingProxyType({
     "little time": Strike(22, RUN, (), _during(0.2, _little_time)),
     "infeasible": Strike(24, RUN, (), _during(0.04, _plans(PlanStatus.INFEASIBLE_START))),
     "starved 50 ms": Strike(27, RUN, (), _once(_pause(30.0, 70.0))),
-    "starved": Strike(27, S1, ("tick late",), _once(_pause(130.0, 500.0))),
+    "starved": Strike(27, S1, ("tick late", "host starved"), _once(_pause(130.0, 500.0))),
     "asked to stop": Strike(30, (End.STOPPED,), (), _once(_ask(RequestKind.STOP))),
     "pole hit": Strike(37, RUN, (), _once(_pole_hit)),
     "switch pressed 5 ms": Strike(38, S0, ("limit switch",), _once(_press)),
@@ -340,9 +343,9 @@ STRIKES: Mapping[str, Strike] = MappingProxyType({
     "motor reversed": Strike(48, REFUSED, ("homing failed",), _never, _reversed_motor, homed=False),
     "encoder reversed": Strike(48, REFUSED, ("homing failed",), _never, _reversed_encoder,
         homed=False),
-    "encoder hole": Strike(50, FLIES, ("encoder lost",), _during(0.05, _set(encoder_silent=True))),
-    "encoder silent": Strike(50, S1, ("encoder lost",), _set(encoder_silent=True)),
-    "nothing measures": Strike(50, S1, ("encoder lost", "state stale"), _set(encoder_silent=True),
+    "encoder hole": Strike(50, FLIES, ENCODER, _during(0.05, _set(encoder_silent=True))),
+    "encoder silent": Strike(50, S1, ENCODER, _set(encoder_silent=True)),
+    "nothing measures": Strike(50, S1, (*ENCODER, "state stale"), _set(encoder_silent=True),
         _no_camera),
 })  # fmt: skip
 
