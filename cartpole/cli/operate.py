@@ -81,6 +81,15 @@ def register(app: typer.Typer) -> None:
             }
         _tell(config, override, message)
 
+    @app.command(help="Push the simulated rig, as a hand would.")
+    def push(
+        config: ConfigOption = None,
+        override: SetOption = None,
+        cart: Annotated[float, typer.Option(help="the cart, m/s")] = 0.0,
+        pole: Annotated[float, typer.Option(help="the pole, rad/s")] = 2.0,
+    ) -> None:
+        _tell(config, override, {"do": "push", "cart_m_s": cart, "pole_rad_s": pole})
+
 
 def _register_word(app: typer.Typer, word: str, text: str) -> None:
     @app.command(name=word, help=text)

@@ -46,8 +46,11 @@ def register(app: typer.Typer) -> None:
         settings = load(config, overrides)
         figures = _run(settings, config, overrides, duration, record, headless)
         write_json(json_path, figures)
-        faults = any(f["action"] in ("brake", "off") for f in figures["faults"])
-        if faults and not _is_service():  # a service that is stopped has not failed
+        stopped = any(f["action"] in ("brake", "off") for f in figures["faults"])
+        went_on = settings.sim.recover and figures["upright_at_s"] is not None
+        if (
+            stopped and not went_on and not _is_service()
+        ):  # a service that is stopped has not failed
             raise typer.Exit(1)
 
 

@@ -15,6 +15,7 @@ from cartpole import realtime
 from cartpole.control.core import ControlCore
 from cartpole.control.governor import slew
 from cartpole.control.timed_planner import TimedPlanner
+from cartpole.daemon.recovery import Recovery
 from cartpole.errors import CartpoleError
 from cartpole.messages import (
     NANOSECONDS,
@@ -71,6 +72,7 @@ class Devices:
     links: RigLinks
     camera: CameraProcess | None = None
     truth: Callable[[int], State] | None = None
+    push: Callable[[float, float], None] | None = None  # cart [m/s], pole [rad/s]: simulated only
 
 
 class Daemon:
@@ -102,6 +104,11 @@ class Daemon:
     def config(self) -> Config:
         """The settings in force."""
         return config_of(self._core.settings)
+
+    @property
+    def push(self) -> Callable[[float, float], None] | None:
+        """A hand on the simulated rig: cart [m/s], pole [rad/s]; ``None`` on a real one."""
+        return self._devices.push
 
     @property
     def mode(self) -> Mode:
@@ -171,6 +178,7 @@ class Daemon:
     def _loop(self, pacer: Pacer, duration_s: float | None) -> TickRecord | None:
         started_ns: int | None = None
         autostart = self._config.startup.action == "swing_up"
+        recovery = Recovery(self._config) if self._devices.push is not None else None
         quiet_ticks = 0
         while not self._stopping:
             record = self._tick(pacer.wait(), self._take_requests(), listen=True)
@@ -182,7 +190,10 @@ class Daemon:
                 self.submit(Request(RequestKind.SWING_UP))
             if started_ns is None and record.mode is Mode.SWING_UP:
                 started_ns = now_ns
-            if duration_s is not None and self._over(record, started_ns, duration_s):
+            if recovery is not None and recovery.goes_on(record):
+                for kind in recovery.due(record):
+                    self.submit(Request(kind))
+            elif duration_s is not None and self._over(record, started_ns, duration_s):
                 break
         return self.latest
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cartpole.daemon.daemon import Daemon
 
 
+MOST_PUSH_M_S = 2.0
+MOST_PUSH_RAD_S = 20.0
+
+
 class Desk:
     """Stateless between messages."""
 
@@ -36,6 +40,7 @@ class Desk:
                 self._recorder.status(),
                 daemon.latest_detection,
             )
+            shown["simulated"] = daemon.push is not None
             return {"ok": True, "status": shown}
         if word == "fields":
             return {"ok": True, "fields": self._settings.describe()}
@@ -52,10 +57,22 @@ class Desk:
             return self._recorded(self._recorder.start(self._daemon))
         if word == "stop-record":
             return self._recorded(self._recorder.stop())
+        if word == "push":
+            return self._pushed(message)
         request = parse_request(message)
         if request is None:
             raise UsageError(f"unknown request {word!r}")
         return self._told(self._daemon.ask(request))
+
+    def _pushed(self, message: dict[str, Any]) -> socket.Answer:
+        push = self._daemon.push
+        if push is None:
+            raise UsageError("only a simulated rig is pushed from here: push a real one by hand")
+        cart, pole = (socket.number(message, key, 0.0) for key in ("cart_m_s", "pole_rad_s"))
+        if not (abs(cart) <= MOST_PUSH_M_S and abs(pole) <= MOST_PUSH_RAD_S):
+            raise UsageError(f"a push is at most {MOST_PUSH_M_S} m/s and {MOST_PUSH_RAD_S} rad/s")
+        push(cart, pole)
+        return self._told(Answer(True, f"pushed: cart {cart:+g} m/s, pole {pole:+g} rad/s"))
 
     def _recorded(self, told: str) -> socket.Answer:
         self._daemon.events.put(told)

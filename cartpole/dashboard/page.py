@@ -28,6 +28,7 @@ SHOW_EVERY_S = 0.12
 DRAWN_WITHIN_S = 5.0
 DECADES = 2.0  # a logarithmic slider reaches this far to both sides
 SLIDER_STEPS = 200
+PUSH_RAD_S = 1.5  # a push that a balanced pole of half a metre bears
 COMMANDS_OFF = "off: run with --commands, or set dashboard.commands: true"
 WORDS = {"arm": "Arm", "swing-up": "Swing up", "home": "Home", "disarm": "Disarm", "reset": "Reset"}
 
@@ -58,6 +59,7 @@ class Page:
         self._shown_faults = ""
         self._last_picture = -1
         self._drawing = False
+        self._side = -1.0
 
     def build(self) -> None:
         """Everything, top to bottom."""
@@ -100,6 +102,9 @@ class Page:
             with ui.element("div").classes("cp-actions"):
                 for word, text in WORDS.items():
                     self._buttons[word] = self._button(text, word)
+            self._push = ui.button("Push", on_click=self._pushed)
+            self._push.props('outline no-caps data-testid="push"').classes("cp-button")
+            self._only_with_commands(self._push)
             stop = ui.button("Stop", on_click=self._stop, color=STOP_COLOUR)
             stop.props("unelevated no-caps")
             stop.classes("cp-stop").tooltip("space bar")
@@ -220,6 +225,11 @@ class Page:
     async def _stop(self) -> None:
         await self._do({"do": "stop"})
 
+    async def _pushed(self) -> None:
+        """A hand on the simulated pole, now from one side, now from the other."""
+        self._side = -self._side
+        await self._do({"do": "push", "pole_rad_s": PUSH_RAD_S * self._side})
+
     async def _toggle_recording(self) -> None:
         going = is_recording(self._feed.status)
         self._record.disable()  # a file is opened, or finished
@@ -300,6 +310,7 @@ class Page:
         self._mode.style(f"background: {MODE_COLOURS.get(mode, MODE_COLOURS['NO DAEMON'])}")
         self._show_possible(mode)
         self._age.set_text(self._feed.trouble)
+        self._push.set_visibility(status.get("simulated", False))
         going = is_recording(status)
         self._dot.set_visibility(going)
         self._record.set_text("Stop recording" if going else "Record")

@@ -55,22 +55,23 @@ def parse_request(message: dict[str, Any]) -> Request | None:
     if word in OPERATOR_WORDS:
         return Request(OPERATOR_WORDS[word])
     if word == "target":
-        return Request(RequestKind.TARGET, value=_number(message, "value"))
+        return Request(RequestKind.TARGET, value=number(message, "value"))
     if word == "reference":
         shape = message.get("shape")
         if shape not in [item.value for item in ReferenceShape]:
             raise UsageError(f"shape {shape!r}: allowed are hold, square, sine")
         reference = Reference(
             ReferenceShape(shape),
-            _number(message, "centre_m", 0.0),
-            _number(message, "amplitude_m", 0.0),
-            _number(message, "period_s", 8.0),
+            number(message, "centre_m", 0.0),
+            number(message, "amplitude_m", 0.0),
+            number(message, "period_s", 8.0),
         )
         return Request(RequestKind.REFERENCE, reference=reference)
     return None
 
 
-def _number(message: dict[str, Any], key: str, default: float | None = None) -> float:
+def number(message: dict[str, Any], key: str, default: float | None = None) -> float:
+    """A number of a message; UsageError if it is none."""
     value = message.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{key} must be a number")

@@ -87,6 +87,10 @@ class SimulatedRig:
         """``unplug``/``plug`` with a port's name or "camera"; ``push`` with m/s and rad/s."""
         self._orders.send((word, *values))
 
+    def push(self, cart_m_s: float, pole_rad_s: float) -> None:
+        """A sudden change of speed, as by a hand."""
+        self.order("push", cart_m_s, pole_rad_s)
+
     def close(self) -> None:
         """End the process."""
         if self._process.is_alive():

@@ -75,6 +75,10 @@ class Sim(Section):
         20.0,
         "the ring light, times the usual; rendered pictures go with it, exposure, gain",
     )
+    recover: bool = Field(
+        default=False,
+        description="in real time: after a stop, reset, home and swing up again (nothing can break)",
+    )
     homed: bool = Field(default=True, description="in virtual time: start with homing done")
 
     # What a drive, a belt and a track do beyond the equations of motion.
