@@ -1,4 +1,4 @@
-"""A simulated rig on which nothing can break goes on by itself after a stop; a real one never does."""
+"""A simulated rig, on which nothing can break, goes on by itself after a stop; no real one does."""
 
 from __future__ import annotations
 

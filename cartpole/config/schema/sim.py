@@ -77,7 +77,7 @@ class Sim(Section):
     )
     recover: bool = Field(
         default=False,
-        description="in real time: after a stop, reset, home and swing up again (nothing can break)",
+        description="in real time: after a stop reset, home and swing up again",
     )
     homed: bool = Field(default=True, description="in virtual time: start with homing done")
 
