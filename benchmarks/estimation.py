@@ -18,12 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fresh_kernels  # noqa: F401  before numba is imported
 import numpy as np
-
-from cartpole.config.schema import Config
-from cartpole.estimation.filter import StateFilter
-from cartpole.estimation.reference import ReferenceFilter
-from cartpole.estimation.streams import (
+from oracles.reference_filter import ReferenceFilter
+from oracles.streams import (
     CommandSent,
     Motion,
     Sensors,
@@ -31,6 +29,9 @@ from cartpole.estimation.streams import (
     make_stream,
     to_reading,
 )
+
+from cartpole.config.schema import Config
+from cartpole.estimation.filter import StateFilter
 from cartpole.messages import NANOSECONDS, Detection, FloatArray
 
 ASK_NS = 7_300_000  # no multiple of any sensor's period

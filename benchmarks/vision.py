@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import fresh_kernels  # noqa: F401  before numba is imported
 import numpy as np
+from oracles.streams import CommandSent, Sensors, Stream, make_stream
 from vision_scenes import ReferenceCamera, random_reflections, steady_motion
 
 from cartpole.config.schema import Camera, Config
 from cartpole.estimation.filter import StateFilter
-from cartpole.estimation.streams import CommandSent, Sensors, Stream, make_stream
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
 from cartpole.vision.axis import detect_angle
 from cartpole.vision.tracker import Tracker

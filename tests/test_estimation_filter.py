@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from cartpole.config.schema import Config
-from cartpole.estimation.filter import StateFilter
-from cartpole.estimation.reference import ReferenceFilter
-from cartpole.estimation.streams import (
+from oracles.reference_filter import ReferenceFilter
+from oracles.streams import (
     Arrival,
     CommandSent,
     Motion,
@@ -22,7 +19,10 @@ from cartpole.estimation.streams import (
     make_stream,
     to_reading,
 )
-from cartpole.messages import OMEGA, THETA, Detection, DetectionStatus, P
+
+from cartpole.config.schema import Config
+from cartpole.estimation.filter import StateFilter
+from cartpole.messages import NANOSECONDS, OMEGA, THETA, Detection, DetectionStatus, P
 from cartpole.model.dynamics import rig_step
 from cartpole.model.parameters import from_config
 
@@ -474,3 +474,38 @@ def test_a_flood_stays_within_its_memory_and_keeps_working() -> None:
     now = SECOND + 50 * MS
     assert target.estimate(now).valid
     assert target.estimate(now).encoder_age_ns < MS
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_camera_alone_never_locks_onto_a_turn_a_frame(seed: int) -> None:
+    """A third of a second in which every frame is nonsense, then good ones again."""
+    target, rng, worst = StateFilter(CONFIG), np.random.default_rng(seed), 0.0
+    period_ns = 6_666_667
+    for k in range(300):
+        t_ns = NANOSECONDS + k * period_ns
+        nonsense = 100 <= k < 150
+        theta = float(rng.uniform(-math.pi, math.pi)) if nonsense else 0.3 * math.sin(0.03 * k)
+        frame = Detection(
+            t_ns, t_ns + 12_000_000, k, DetectionStatus.OK, theta, 0.0, 0.0015, 0.001, 1.0
+        )
+        target.add_camera(frame)
+        found = target.estimate(t_ns + 12_000_000)
+        worst = max(worst, abs(found.state[OMEGA]))
+    assert worst < 45.0  # the rig of these settings can do 38
+    assert abs(found.state[OMEGA]) < 3.0
+    assert math.remainder(found.state[THETA] - 0.3 * math.sin(0.03 * 301), math.tau) < 0.1
+
+
+def test_nonsense_that_does_not_agree_opens_no_gate() -> None:
+    """Two frames of three anywhere: the estimate stays with the third."""
+    target, rng = StateFilter(CONFIG), np.random.default_rng(1)
+    period_ns, worst = 6_666_667, 0.0
+    for k in range(600):
+        t_ns = NANOSECONDS + k * period_ns
+        nonsense = k > 20 and rng.random() < 0.6
+        theta = float(rng.uniform(-math.pi, math.pi)) if nonsense else 0.0
+        target.add_camera(
+            Detection(t_ns, t_ns, k, DetectionStatus.OK, theta, 0.0, 0.0015, 0.001, 1.0)
+        )
+        worst = max(worst, abs(math.remainder(target.estimate(t_ns).state[THETA], math.tau)))
+    assert worst < 0.05

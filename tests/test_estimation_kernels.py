@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from oracles.reference_filter import step_with_jacobian
 
 from cartpole.config.schema import Config
 from cartpole.estimation.kernels import rounded_moments
-from cartpole.estimation.reference import step_with_jacobian
 from cartpole.model.dynamics import rig_step
 from cartpole.model.jacobian import rig_step_jacobian
 from cartpole.model.parameters import ModelParameters, from_config

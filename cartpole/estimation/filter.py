@@ -34,7 +34,6 @@ from cartpole.model.parameters import ModelParameters, from_config
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
-RATE_SIGMA_RAD_S = 10.0  # pole rate when nothing is known of it
 AHEAD_NS = NANOSECONDS // 2  # an encoder sample this far beyond all known times is nonsense
 GAP_NS = NANOSECONDS  # after this long without measurements start anew
 COMMANDS_KEPT = 256  # commands that may still act after a restart of the filter
@@ -47,6 +46,15 @@ DELAY_SUSPECT_S = 0.001
 
 Four = tuple[float, float, float, float]
 UNKNOWN: Four = (math.inf, math.inf, math.inf, math.inf)
+
+
+def most_rate_rad_s(model: ModelParameters, speed_m_s: float) -> float:
+    """More than the rig, or a hand on the pole, can do.
+
+    Falling from upright gives 2 sqrt(c g), a reversal of the cart below 2 c u more; a hand three
+    times the first. A camera's aliases, a turn a frame, lie far beyond at any frame rate.
+    """
+    return 6.0 / model.characteristic_time_s + 2.0 * model.coupling_1_m * speed_m_s
 
 
 def ring_size(config: Config) -> int:
@@ -113,6 +121,8 @@ class StateFilter:
         par[at.OFFSET_POWER] = noise.offset_noise_rad**2
         par[at.GATE], par[at.REOPEN] = noise.gate_sigma, noise.reopen_after
         par[at.JITTER_S] = noise.encoder_jitter_s
+        par[at.MOST_SPEED] = 3.0 * config.rig.velocity_limit_m_s
+        par[at.MOST_RATE] = most_rate_rad_s(model, config.rig.velocity_limit_m_s)
         self._half_p = 0.5 / config.encoder.cart_counts_per_m
         self._half_theta = math.pi / config.encoder.pole_counts_per_turn
         self.believe(model)
@@ -329,7 +339,7 @@ class StateFilter:
         self._restart(
             t_ns,
             (p_m, 0.0, theta_rad, 0.0),
-            (sigma_p, rate, sigma_theta, RATE_SIGMA_RAD_S),
+            (sigma_p, rate, sigma_theta, at.RATE_SIGMA_RAD_S),
             offset,
             variance,
         )

@@ -50,7 +50,7 @@ def _trusted(row: Floats, stamp: Whole, channel: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float) -> None:
+def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Floats) -> None:
     """After too many rejections in a row, believe in a jump as large as the innovation.
 
     A camera that disagrees with a pole encoder at work has been moved: its offset jumped. Otherwise
@@ -64,7 +64,53 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float) -> None:
     last = stamp[at.ACCEPTED + channel]
     gap = 0.1 if last < 0 else max(1e-3, (stamp[at.TIME] - last) * 1e-9)
     row[at.COV + (at.STATES + 1) * place] += square
-    row[at.COV + (at.STATES + 1) * rate] += square / (gap * gap)
+    speed = square / (gap * gap)
+    if rate == OMEGA:
+        speed = min(speed, par[at.MOST_RATE] * par[at.MOST_RATE])
+    row[at.COV + (at.STATES + 1) * rate] += speed
+
+
+@njit(cache=True, nogil=True)
+def _possible(row: Floats, par: Floats) -> None:
+    """A pole's rate that the rig cannot have is none: it starts afresh.
+
+    Else a few frames of nonsense leave the filter at a whole turn a frame, where every frame fits.
+    """
+    if abs(row[at.X + OMEGA]) <= par[at.MOST_RATE]:
+        return
+    row[at.X + OMEGA] = 0.0
+    row[at.SLOPE + OMEGA] = 0.0
+    for j in range(at.STATES):
+        row[at.COV + at.STATES * OMEGA + j] = 0.0
+        row[at.COV + at.STATES * j + OMEGA] = 0.0
+    row[at.COV + (at.STATES + 1) * OMEGA] = at.RATE_SIGMA_RAD_S * at.RATE_SIGMA_RAD_S
+
+
+@njit(cache=True, nogil=True)
+def _compare(
+    row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par: Floats
+) -> None:
+    """Whether a refused innovation agrees with the one kept: as near as what moves can have gone.
+
+    A jump of pole, cart or camera refuses readings that agree with each other; nonsense does not.
+    """
+    far = miss - row[at.MISS + channel]
+    most = par[at.MOST_SPEED]
+    if channel in (at.ENCODER_THETA, at.CAMERA_THETA):
+        far, most = _to_nearest_turn(far), par[at.MOST_RATE]
+    span = (stamp[at.TIME] - stamp[at.REFUSED_AT + channel]) * 1e-9
+    if row[at.IN_A_ROW + channel] == 0.0:
+        row[at.AGREED + channel] = 0.0
+    elif abs(far) <= bound + most * span:
+        row[at.AGREED + channel] += 1.0
+    else:
+        row[at.STRANGE + channel] += 1.0
+        if row[at.STRANGE + channel] < 2.0:
+            return
+        row[at.AGREED + channel] = 0.0
+    row[at.MISS + channel] = miss
+    row[at.STRANGE + channel] = 0.0
+    stamp[at.REFUSED_AT + channel] = stamp[at.TIME]
 
 
 @njit(cache=True, nogil=True)
@@ -74,9 +120,12 @@ def _gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, pa
     row[at.REFUSED + channel] += at.AVERAGE * ((0.0 if inside else 1.0) - row[at.REFUSED + channel])
     if inside:
         return True
+    _compare(row, stamp, channel, miss, bound, par)
     row[at.IN_A_ROW + channel] += 1.0
-    if row[at.IN_A_ROW + channel] >= par[at.REOPEN]:
-        _reopen(row, stamp, channel, miss)
+    refused = row[at.IN_A_ROW + channel]
+    agreed = row[at.AGREED + channel] >= at.AGREE or refused >= at.PATIENCE * par[at.REOPEN]
+    if refused >= par[at.REOPEN] and agreed:
+        _reopen(row, stamp, channel, miss, par)
         return True
     row[at.REJECTED] += 1.0
     return False
@@ -276,6 +325,7 @@ def fold(
             _encoder(row, stamp, reading, par)
         elif kind == at.CAMERA:
             _camera(row, stamp, reading, par)
+        _possible(row, par)
         marks[at.DONE] += 1
     newest = when[(marks[at.END] - 1) & mask, 0]
     while marks[at.FIRST] < marks[at.DONE]:

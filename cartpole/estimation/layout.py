@@ -33,13 +33,17 @@ REFUSED = NIS + CHANNELS  # running share of rejections, by channel
 REJECTED = REFUSED + CHANNELS  # rejections so far
 LAST_THETA = REJECTED + 1  # the camera's last reading, to notice a frozen picture
 LAST_P = LAST_THETA + 1
-FLOATS = LAST_P + 1
+MISS = LAST_P + 1  # by channel: a refused innovation, how many later ones agreed with it,
+AGREED = MISS + CHANNELS  # and how many in a row did not
+STRANGE = AGREED + CHANNELS
+FLOATS = STRANGE + CHANNELS
 
 # Snapshot, integers: times [ns], -1 never.
 TIME = 0
 ACCEPTED = 1  # last acceptance by channel
 SAME_SINCE = ACCEPTED + CHANNELS  # since when the camera reads LAST_THETA, LAST_P
-WHOLE = SAME_SINCE + 1
+REFUSED_AT = SAME_SINCE + 1  # when MISS was refused, by channel
+WHOLE = REFUSED_AT + CHANNELS
 
 # Ring positions, counted without wrapping: the base event, one past the newest, newest folded.
 FIRST, END, DONE = range(3)
@@ -48,14 +52,17 @@ MARKS = 3
 # Parameters.
 COUPLING, GRAVITY, DAMPING, COULOMB, TAU, LIMIT = range(6)
 CART_POWER, POLE_POWER, OFFSET_POWER, GATE, REOPEN, HISTORY_NS, JITTER_S = range(6, 13)
-GAIN = 13
-PARAMETERS = 14
+GAIN, MOST_RATE, MOST_SPEED = range(13, 16)
+PARAMETERS = 16
 
 # Status of an insertion.
 TAKEN, TOO_OLD, REPEATED = range(3)
 
 MAX_STEP_S = 0.01  # longest single step of the model between events
 AVERAGE = 0.02  # weight of one measurement in the running means
+RATE_SIGMA_RAD_S = 10.0  # pole rate when nothing is known of it
+AGREE = 3  # refusals that must agree before the gate opens; after so many times
+PATIENCE = 8  # ``reopen_after`` it opens whatever they say
 EDGE = 0.1  # softness of an encoder's edge: deviation over half a count
 DELAY_MEMORY = 1.0 - 1.0 / 1500.0  # forgetting per frame of the delay's evidence
 FRESH_NS = 50_000_000  # the encoder is at work if it was accepted within this time

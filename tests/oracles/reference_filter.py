@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.estimation import layout as at
+from cartpole.estimation.filter import most_rate_rad_s
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, Detection, FloatArray, P, V
 from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
 from cartpole.model.parameters import ModelParameters, from_config
@@ -49,6 +50,9 @@ class Snapshot:
     in_a_row: tuple[int, ...] = (0,) * at.CHANNELS
     accepted_ns: tuple[int, ...] = (-1,) * at.CHANNELS
     rejected: int = 0
+    kept: tuple[tuple[float, int], ...] = ((0.0, -1),) * at.CHANNELS  # a refusal, when
+    agreed: tuple[int, ...] = (0,) * at.CHANNELS
+    strange: tuple[int, ...] = (0,) * at.CHANNELS
 
 
 @dataclass
@@ -196,10 +200,14 @@ class ReferenceFilter:
         spread = math.sqrt(h @ known.cov @ h + variance)
         if abs(miss) <= self.config.estimator.gate_sigma * spread + half:
             return known, True
+        bound = self.config.estimator.gate_sigma * spread + half
+        known = self._compare(known, channel, miss, bound)
         counts = list(known.in_a_row)
         counts[channel] += 1
         known = replace(known, in_a_row=tuple(counts))
-        if counts[channel] < self.config.estimator.reopen_after:
+        after = self.config.estimator.reopen_after
+        agreed = known.agreed[channel] >= at.AGREE or counts[channel] >= at.PATIENCE * after
+        if counts[channel] < after or not agreed:
             return replace(known, rejected=known.rejected + 1), False
         cov = known.cov.copy()
         if channel == at.CAMERA_THETA and _trusted(known, at.ENCODER_THETA):
@@ -209,8 +217,31 @@ class ReferenceFilter:
             last = known.accepted_ns[channel]
             gap = 0.1 if last < 0 else max(1e-3, (known.t_ns - last) * 1e-9)
             cov[place, place] += miss**2
-            cov[rate, rate] += (miss / gap) ** 2
+            speed = abs(miss) / gap
+            cov[rate, rate] += (min(speed, self._most_rate()) if rate == OMEGA else speed) ** 2
         return replace(known, cov=cov), True
+
+    def _most_rate(self) -> float:
+        return most_rate_rad_s(self.model, self.config.rig.velocity_limit_m_s)
+
+    def _compare(self, known: Snapshot, channel: int, miss: float, bound: float) -> Snapshot:
+        before, when_ns = known.kept[channel]
+        turns = channel in (at.ENCODER_THETA, at.CAMERA_THETA)
+        far = _nearest(miss - before) if turns else miss - before
+        most = self._most_rate() if turns else 3.0 * self.config.rig.velocity_limit_m_s
+        near = abs(far) <= bound + most * (known.t_ns - when_ns) * 1e-9
+        agreed, strange, kept = list(known.agreed), list(known.strange), list(known.kept)
+        if known.in_a_row[channel] == 0:
+            agreed[channel] = 0
+        elif near:
+            agreed[channel] += 1
+        else:
+            strange[channel] += 1
+            if strange[channel] < 2:
+                return replace(known, strange=tuple(strange))
+            agreed[channel] = 0
+        kept[channel], strange[channel] = (miss, known.t_ns), 0
+        return replace(known, kept=tuple(kept), agreed=tuple(agreed), strange=tuple(strange))
 
 
 def _nearest(angle: float) -> float:
