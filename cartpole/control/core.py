@@ -317,6 +317,8 @@ class ControlCore:
         )
         for name, detail in faults:
             self._standing.latch(now_ns, name, detail)
+        for name in self._observer.culprits(now_ns):
+            self._standing.latch(now_ns, name, "")
         if self._memory.index % CONSISTENCY_EVERY == 0 and self._observer.initialised:
             for finding in self._observer.findings():
                 self._standing.latch(now_ns, finding.name, finding.detail)

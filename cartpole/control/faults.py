@@ -37,6 +37,21 @@ CATALOGUE = MappingProxyType(
             "pictures are older, or younger, than camera.latency_s says",
             "run `cartpole calibrate latency`",
         ),
+        "pole encoder slipped": FaultKind(
+            Severity.DEGRADED,
+            "the pole's count jumped while the camera saw no jump; the camera carries the angle",
+            "stop; tighten the encoder on its shaft, then home",
+        ),
+        "pole encoder stuck": FaultKind(
+            Severity.DEGRADED,
+            "the pole's count does not follow the pole that the camera sees; the camera flies",
+            "stop; check the encoder's shaft and cable, then home",
+        ),
+        "camera moved": FaultKind(
+            Severity.DEGRADED,
+            "the picture turned while the pole's count went on; its angle is corrected",
+            "fix the camera, then run `cartpole calibrate camera`",
+        ),
         "pole length differs": FaultKind(
             Severity.WARNING,
             "the pole behaves as a longer or shorter one than the settings say; flown as found",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cartpole.estimation.filter import StateFilter
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 SURE_M = 0.003  # a frame less sure of the position says nothing against the encoder
+
+SLIPPED_ZERO_RAD = 0.3  # how well the pole's zero is known once its encoder slipped
+
+CULPRITS = ("pole encoder slipped", "pole encoder stuck", "camera moved")
 
 Four = tuple[float, float, float, float]
 
@@ -66,6 +70,8 @@ class ObserverMemory:
     sample: EncoderSample | None = None
     residual_m: float | None = None
     driven: bool = False
+    camera_off_m: float = 0.0  # where a camera that was pushed reads too much
+    guilty: tuple[int, int, int] = (0, 0, 0)  # times told, see ``StateFilter.culprits``
 
 
 class Observer:
@@ -121,6 +127,21 @@ class Observer:
         """What of the model settled elsewhere than the settings say; each is told once."""
         return self._learner.findings()
 
+    def culprits(self, now_ns: int) -> tuple[str, ...]:
+        """Names of the faults of the sensors that were found guilty since the last call."""
+        if not self._filter.initialised:
+            return ()
+        found, told = self._filter.culprits(now_ns), self._memory.guilty
+        self._memory.guilty = tuple(map(max, found, told))  # type: ignore[assignment]
+        if found[0] > told[0]:
+            self._learner.rest()  # its zero is another
+        if found[2] > told[2] and self._memory.residual_m is not None:
+            self._memory.camera_off_m += self._memory.residual_m
+            self._memory.residual_m = None
+        return tuple(
+            name for name, n, before in zip(CULPRITS, found, told, strict=True) if n > before
+        )
+
     def relearn(self, rules: ObserverRules) -> None:
         """The settings' model is another: what was learned began with the old one."""
         self._memory.learner = Learner.fresh(rules.learner)
@@ -128,6 +149,7 @@ class Observer:
     def forget(self) -> None:
         """The counts mean nothing until the next homing, nor does the estimate."""
         self.homed = None
+        self._memory.guilty, self._memory.camera_off_m = (0, 0, 0), 0.0
         self._learner.rest()
         self._memory.filter = StateFilter.fresh(self._rules.filter)
         self._filter = StateFilter(self._rules.filter, self._memory.filter)
@@ -153,13 +175,17 @@ class Observer:
         if not self._filter.initialised:
             self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
         self._filter.add_encoder(sample.t_ns, p, theta)
-        if self._learn_cart(sample.t_ns, p):
-            self._learner.add_pole(sample.t_ns, theta, encoder.pole_zero_sigma_rad)
+        slipped, stuck, _ = self._memory.guilty
+        if self._learn_cart(sample.t_ns, p) and not stuck:
+            zero_sigma = SLIPPED_ZERO_RAD if slipped else encoder.pole_zero_sigma_rad
+            self._learner.add_pole(sample.t_ns, theta, zero_sigma)
 
     def _take_detection(self, detection: Detection) -> None:
         """What a frame shows."""
         if not self.is_homed:
             return
+        if self._memory.camera_off_m != 0.0:
+            detection = replace(detection, p_m=detection.p_m - self._memory.camera_off_m)
         self._filter.add_camera(detection)
         if self.camera_only and detection.status is DetectionStatus.OK:
             self._learn_frame(detection)

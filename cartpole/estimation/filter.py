@@ -40,6 +40,8 @@ COMMANDS_KEPT = 256  # commands that may still act after a restart of the filter
 ROOT_3 = math.sqrt(3.0)  # half a bin over the deviation of what is spread evenly in it
 LOST_SIGMA_RAD = 0.8  # the angle is unknown beyond this
 
+CERTAIN_NS = 60_000_000  # after so long no late measurement changes who was to blame
+
 # A delay error is called out when it is both certain and large.
 DELAY_SIGMAS = 5.0
 DELAY_SUSPECT_S = 0.001
@@ -277,6 +279,16 @@ class StateFilter:
             sigma_p_m=math.sqrt(max(float(row[at.COV]), 0.0)),
             sigma_theta_rad=math.sqrt(max(float(spread), 0.0)),
         )
+
+    def culprits(self, now_ns: int) -> tuple[int, int, int]:
+        """How often the pole's encoder slipped, stuck, and the camera was moved.
+
+        Of the newest CERTAIN_NS nothing is told: a late measurement may still clear it up.
+        """
+        row, stamp = self._look(now_ns)
+        sure = stamp[at.GUILTY_AT : at.GUILTY_AT + 3] <= now_ns - CERTAIN_NS
+        slipped, stuck, moved = (int(n) for n in np.where(sure, row[at.CULPRITS : at.COUNT], 0.0))
+        return slipped, stuck, moved
 
     def consistency(self) -> Consistency:
         """How well sensors, model and stamps agree, up to the newest event."""

@@ -50,6 +50,42 @@ def _trusted(row: Floats, stamp: Whole, channel: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _blame(row: Floats, stamp: Whole, culprit: int) -> None:
+    """Somebody is found guilty now."""
+    row[at.CULPRITS + culprit] += 1.0
+    stamp[at.GUILTY_AT + culprit] = stamp[at.TIME]
+
+
+@njit(cache=True, nogil=True)
+def _vouched(row: Floats, stamp: Whole) -> bool:
+    """Whether the camera went on agreeing with the model while the pole's count did not.
+
+    A pole that was hit leaves both; a count that jumps alone has slipped on its shaft.
+    """
+    seen, since = stamp[at.ACCEPTED + at.CAMERA_THETA], stamp[at.FIRST_REFUSED + at.ENCODER_THETA]
+    return bool(seen - since >= at.VOUCH_NS and row[at.IN_A_ROW + at.CAMERA_THETA] == 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _stuck(row: Floats, stamp: Whole) -> bool:
+    """Whether the count stands while the camera sees the pole go: then the camera was not moved.
+
+    A push of the camera is there at once, in one frame; a pole leaves its count by and by.
+    """
+    still = stamp[at.TIME] - stamp[at.COUNT_SINCE] >= at.STILL_NS
+    still = still and row[at.FIRST_SHARE + at.CAMERA_THETA] < at.CREEP
+    return bool(still and abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.SEEN])) > at.STILL_RAD)
+
+
+@njit(cache=True, nogil=True)
+def _note_count(row: Floats, stamp: Whole, count: float) -> None:
+    """Since when the pole's count is the same, and what the camera said then."""
+    if count != row[at.COUNT]:
+        row[at.COUNT], row[at.SEEN] = count, row[at.LAST_THETA]
+        stamp[at.COUNT_SINCE] = stamp[at.TIME]
+
+
+@njit(cache=True, nogil=True)
 def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Floats) -> None:
     """After too many rejections in a row, believe in a jump as large as the innovation.
 
@@ -58,7 +94,19 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
     """
     square = innovation * innovation
     if channel == at.CAMERA_THETA and _trusted(row, stamp, at.ENCODER_THETA):
-        row[at.COV + (at.STATES + 1) * at.OFFSET] += square
+        if not _stuck(row, stamp):
+            row[at.COV + (at.STATES + 1) * at.OFFSET] += square
+            _blame(row, stamp, at.MOVED)
+            return
+        _blame(row, stamp, at.STUCK)
+        stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
+    elif channel == at.ENCODER_THETA and _vouched(row, stamp):
+        again = stamp[at.GUILTY_AT + at.SLIPPED]
+        if again >= 0 and stamp[at.TIME] - again < at.AGAIN_NS:
+            _blame(row, stamp, at.STUCK)
+            stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
+        _blame(row, stamp, at.SLIPPED)
+        row[at.COV + (at.STATES + 1) * at.ZERO] += square
         return
     place, rate = (P, V) if channel in (at.ENCODER_P, at.CAMERA_P) else (THETA, OMEGA)
     last = stamp[at.ACCEPTED + channel]
@@ -101,6 +149,8 @@ def _compare(
     span = (stamp[at.TIME] - stamp[at.REFUSED_AT + channel]) * 1e-9
     if row[at.IN_A_ROW + channel] == 0.0:
         row[at.AGREED + channel] = 0.0
+        stamp[at.FIRST_REFUSED + channel] = stamp[at.TIME]
+        row[at.FIRST_SHARE + channel] = abs(miss) / bound
     elif abs(far) <= bound + most * span:
         row[at.AGREED + channel] += 1.0
     else:
@@ -229,8 +279,11 @@ def _count(
 @njit(cache=True, nogil=True)
 def _encoder(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     """Cart and pole counts: two devices, two gates."""
+    if math.isfinite(reading[3]):
+        _note_count(row, stamp, reading[1])
     for k in range(2):
-        if math.isfinite(reading[2 + k]):
+        distrusted = k == 1 and stamp[at.TIME] < stamp[at.DISTRUST]
+        if math.isfinite(reading[2 + k]) and not distrusted:
             half, variance = 0.0, reading[2 + k]
             if variance < 0.0:
                 half = -variance

@@ -36,14 +36,25 @@ LAST_P = LAST_THETA + 1
 MISS = LAST_P + 1  # by channel: a refused innovation, how many later ones agreed with it,
 AGREED = MISS + CHANNELS  # and how many in a row did not
 STRANGE = AGREED + CHANNELS
-FLOATS = STRANGE + CHANNELS
+CULPRITS = STRANGE + CHANNELS  # how often each was found guilty (SLIPPED, STUCK, MOVED)
+COUNT = CULPRITS + 3  # the pole's last count as an angle, and the camera's reading when it came
+SEEN = COUNT + 1
+FIRST_SHARE = SEEN + 1  # by channel: the first refused innovation in a row, over its bound
+FLOATS = FIRST_SHARE + CHANNELS
 
 # Snapshot, integers: times [ns], -1 never.
 TIME = 0
 ACCEPTED = 1  # last acceptance by channel
 SAME_SINCE = ACCEPTED + CHANNELS  # since when the camera reads LAST_THETA, LAST_P
 REFUSED_AT = SAME_SINCE + 1  # when MISS was refused, by channel
-WHOLE = REFUSED_AT + CHANNELS
+FIRST_REFUSED = REFUSED_AT + CHANNELS  # of those in a row, by channel
+GUILTY_AT = FIRST_REFUSED + CHANNELS  # when each culprit was found last
+COUNT_SINCE = GUILTY_AT + 3  # since when the pole's count is COUNT
+DISTRUST = COUNT_SINCE + 1  # the pole's count is not used before
+WHOLE = DISTRUST + 1
+
+# Culprits: the pole's encoder slipped on its shaft, or sticks; the camera was moved.
+SLIPPED, STUCK, MOVED = range(3)
 
 # Ring positions, counted without wrapping: the base event, one past the newest, newest folded.
 FIRST, END, DONE = range(3)
@@ -65,4 +76,10 @@ AGREE = 3  # refusals that must agree before the gate opens; after so many times
 PATIENCE = 8  # ``reopen_after`` it opens whatever they say
 EDGE = 0.1  # softness of an encoder's edge: deviation over half a count
 DELAY_MEMORY = 1.0 - 1.0 / 1500.0  # forgetting per frame of the delay's evidence
+VOUCH_NS = 10_000_000  # frames that fit so long after a jump of the count speak against the count
+AGAIN_NS = 1_000_000_000  # a second slip within this: the encoder follows the pole no more
+DISTRUST_NS = 2_000_000_000  # then it is not asked for so long
+STILL_NS = 50_000_000  # a count that stood so long while the camera saw the pole move is stuck
+STILL_RAD = 0.012
+CREEP = 1.7  # a camera that is refused by less than this at first was not pushed: it drifted away
 FRESH_NS = 50_000_000  # the encoder is at work if it was accepted within this time

@@ -46,6 +46,7 @@ GATE = 6.0
 EDGE = 0.1  # softness of an encoder's edge, as in the state filter
 JITTER_S = 5e-5
 BELIEVE_AFTER = 8  # refusals in a row after which the state, not the reading, is wrong
+LOST_ZERO_RAD = 0.3
 TURN = 2.0 * math.pi
 
 
@@ -239,6 +240,11 @@ def read(
                 cov[j, k] = 0.0
                 cov[k, j] = 0.0
         cov[i, i], cov[rate, rate] = miss * miss, 4.0 if cart else 100.0
+        if not cart:  # nor is the zero: its encoder may have slipped
+            for j in range(STATES):
+                cov[ZERO, j] = 0.0
+                cov[j, ZERO] = 0.0
+            cov[ZERO, ZERO] = LOST_ZERO_RAD * LOST_ZERO_RAD
         expected = cov[i, i] + variance + (cov[also, also] if also >= 0 else 0.0)
     marks[mark] = 0
     x[i] += turns

@@ -1,0 +1,101 @@
+"""No sensor is believed alone: who is named when they disagree, and what the rig flies on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from cartpole.config.schema import Config, Sim
+from cartpole.messages import NANOSECONDS, Detection, Mode, Request
+from cartpole.sim.camera import Shot
+from cartpole.sim.rig import VirtualRig
+from cartpole.sim.run import START_NS, VirtualRun
+
+AT_S = 5.0
+SENSORS = {"pole encoder slipped", "pole encoder stuck", "camera moved", "missed counts"}
+Disturb = Callable[[VirtualRig], None]
+
+
+def flight(
+    seed: int, strike: Disturb | None = None, **sim: float
+) -> tuple[dict[str, float], float, Mode]:
+    """(fault: seconds after AT_S, RMS error of the angle .4 s later on [mrad], last mode)."""
+    struck = [strike is None]
+
+    def disturb(now_ns: int, rig: VirtualRig) -> tuple[Request, ...]:
+        if not struck[0] and now_ns - START_NS > AT_S * NANOSECONDS:
+            struck[0] = True
+            assert strike is not None
+            strike(rig)
+        return ()
+
+    config = Config(sim=Sim.model_validate({"encoder_upset_at_s": AT_S, **sim}))
+    run = VirtualRun(config, seed, disturb=disturb)
+    named: dict[str, float] = {}
+    errors: list[float] = []
+    for tick in run.ticks():
+        t_s = (tick.record.input.now_ns - START_NS) / NANOSECONDS - AT_S
+        for fault in tick.record.faults:
+            named.setdefault(fault.name, t_s)
+        estimate = tick.record.estimate
+        if t_s > 0.4 and estimate is not None:
+            errors.append(math.remainder(estimate.state[2] - tick.truth[2], math.tau))
+        if t_s > 3.0:
+            break
+    return named, 1e3 * float(np.sqrt(np.mean(np.square(errors)))), tick.record.mode
+
+
+def pushed(angle_rad: float, place_m: float) -> Disturb:
+    """The camera is knocked: every frame from now on is off by the same."""
+
+    def strike(rig: VirtualRig) -> None:
+        camera = rig._camera
+        assert camera is not None
+        measure = camera._measure
+
+        def off(shot: Shot) -> Detection:
+            seen = measure(shot)
+            return dataclasses.replace(
+                seen, theta_rad=seen.theta_rad + angle_rad, p_m=seen.p_m + place_m
+            )
+
+        camera._measure = off  # type: ignore[method-assign]
+
+    return strike
+
+
+@pytest.mark.parametrize("counts", [20, -60])
+def test_a_slipped_encoder_is_named_and_flown_through(counts: int) -> None:
+    named, error_mrad, mode = flight(1, pole_slip_counts=counts)
+    assert named["pole encoder slipped"] < 0.3
+    assert not {"camera moved", "camera lost", "pole encoder stuck"} & set(named)
+    assert error_mrad < 1.5
+    assert mode is Mode.BALANCE
+
+
+def test_a_stuck_encoder_is_named_and_the_camera_flies() -> None:
+    named, error_mrad, mode = flight(0, pole_stick_s=60.0)
+    assert named["pole encoder stuck"] < 0.4
+    assert not {"camera moved", "camera lost"} & set(named)
+    assert error_mrad < 10.0
+    assert mode is Mode.BALANCE
+
+
+def test_a_pushed_camera_is_named_and_no_count_is_missed() -> None:
+    named, error_mrad, mode = flight(1, pushed(0.05, 0.028))
+    assert named["camera moved"] < 0.3
+    assert SENSORS & set(named) == {"camera moved"}
+    assert error_mrad < 1.0
+    assert mode is Mode.BALANCE
+
+
+@pytest.mark.parametrize("kick_rad_s", [1.5, 4.0])
+def test_a_hit_on_the_pole_accuses_nobody(kick_rad_s: float) -> None:
+    named, error_mrad, mode = flight(1, lambda rig: rig.plant.push(pole_rad_s=kick_rad_s))
+    assert not SENSORS & set(named)
+    assert error_mrad < 1.0
+    assert mode is Mode.BALANCE
