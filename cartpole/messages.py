@@ -171,6 +171,7 @@ class LinkState(StrEnum):
     DOWN = "down"
     GARBLED = "garbled"  # bytes that do not decode
     REFUSED = "refused"  # the device answered no
+    STARVED = "starved"  # not the device: who reads it, or emulates it, was not run by the host
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Desk:
     def __init__(self, config: Config | None = None) -> None:
         self.core = ControlCore(settings_of(config or Config()), homed=HomingResult(0.0, 0.0))
         self.now_ns = 0
-        self.tick()
+        self.tick(seen=(LinkEvent(0, Link.MOTOR, LinkState.UP, "connected"),))
 
     def tick(self, *requests: Request, seen: tuple[Measurement, ...] = ()) -> TickRecord:
         self.now_ns += PERIOD_NS

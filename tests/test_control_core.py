@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cartpole.config.load import with_values
 from cartpole.config.schema import Config, Controller, Sim, Weights
 from cartpole.control.core import ControlCore
 from cartpole.control.planning import PlanMaker, RigPlanner
@@ -45,13 +46,17 @@ class Bench:
         homed = self.rig.homing if self.config.sim.homed else None
         self.core = ControlCore(settings_of(self.config), homed=homed, planner=planner)
         self.now_ns = PERIOD_NS
+        self.more: tuple[Measurement, ...] = (
+            LinkEvent(PERIOD_NS, Link.MOTOR, LinkState.UP, "simulated"),
+        )
         self.tamper: Callable[[tuple[Measurement, ...]], tuple[Measurement, ...]] = lambda m: m
         self.records: list[TickRecord] = []
 
     def tick(self, *requests: RequestKind | Request, gap_ns: int = PERIOD_NS) -> TickRecord:
         self.now_ns += gap_ns
         asked = tuple(r if isinstance(r, Request) else Request(r) for r in requests)
-        measurements = self.tamper(self.rig.advance(self.now_ns))
+        measurements = self.tamper((*self.more, *self.rig.advance(self.now_ns)))
+        self.more = ()
         record = self.core.tick(TickInput(self.now_ns, measurements, asked, 60))
         self.rig.send(self.now_ns, record.command)
         self.core.after_tick()
@@ -186,8 +191,11 @@ def test_two_bad_plans_are_bridged_then_lqr_flies() -> None:
     assert bench.records[-1].mode is Mode.LQR_FALLBACK
 
 
+ENCODERS_ALONE = with_values(Config(), {"camera.source": "none"})
+
+
 def test_silent_encoder_brakes_and_latches_until_reset() -> None:
-    bench = Bench()
+    bench = Bench(ENCODERS_ALONE)
     bench.fly(0.4)
     bench.tamper = without(EncoderSample)
     bench.ticks(5)
@@ -261,7 +269,7 @@ def test_gap_of_fifty_milliseconds_is_survived() -> None:
 def test_drive_that_does_not_follow_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     bench.fly(0.3)
-    monkeypatch.setattr(bench.rig._motor, "exchange", lambda _t_ns, _received: b"")
+    monkeypatch.setattr(bench.rig.plant, "command", lambda _t_ns, _velocity: None)
     for _ in range(40):
         if bench.tick().mode is Mode.FAULT:
             break
@@ -279,7 +287,7 @@ def test_stop_brakes_then_disarms() -> None:
 
 
 def test_unplugged_encoder_loses_homing_and_never_rearms_by_itself() -> None:
-    bench = Bench()
+    bench = Bench(ENCODERS_ALONE)
     bench.fly(0.3)
     down = LinkEvent(bench.now_ns, Link.ENCODER, LinkState.DOWN, "gone")
     bench.tamper = lambda found: (down, *found)

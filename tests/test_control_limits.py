@@ -85,7 +85,7 @@ def test_new_limits_hold_for_the_next_flight(backend: str) -> None:
         assert invariants.check(tick.record, tick.truth) == []
     assert config_of(run.core.settings) == changed
     assert any("settings changed" in event for event in records[0].events)
-    assert max(abs(r.command.velocity_m_s) for r in records) == pytest.approx(0.6, abs=0.05)
+    assert max(abs(r.command.velocity_m_s) for r in records) == pytest.approx(0.6, abs=0.1)
     assert max(abs(r.command.velocity_m_s) for r in records) <= 0.6
     plans = [r.plan for r in records if r.plan is not None]
     assert len(plans[0].inputs) > config.optimizer.horizon_steps
@@ -154,6 +154,8 @@ def test_the_order_within_a_tick_decides() -> None:
     arm, change = Request(RequestKind.ARM), to(Config(), SLOW)
     for requests, taken in (((arm, change), False), ((change, arm), True)):
         core = ControlCore(settings_of(Config()), homed=rig.homing)
+        up = LinkEvent(PERIOD_NS, Link.MOTOR, LinkState.UP, "simulated")
+        core.tick(TickInput(PERIOD_NS, (up,), (), 60))
         for tick in range(2, 12):
             now_ns = tick * PERIOD_NS
             core.tick(TickInput(now_ns, rig.advance(now_ns) or (_sample(now_ns),), (), 60))

@@ -40,6 +40,7 @@ class StillLinks:
     def __init__(self) -> None:
         self.sent: list[Command] = []
         self.broken = False
+        self._greeted = False
 
     def start(self) -> None:
         """Nothing to open."""
@@ -48,7 +49,11 @@ class StillLinks:
         if self.broken:
             raise RuntimeError("the links are broken")
         now_ns = time.monotonic_ns()
-        return [EncoderSample(now_ns, now_ns, 0, 0)]
+        sample = EncoderSample(now_ns, now_ns, 0, 0)
+        if self._greeted:
+            return [sample]
+        self._greeted = True
+        return [LinkEvent(now_ns, Link.MOTOR, LinkState.UP, "connected"), sample]
 
     def send(self, command: Command) -> bool:
         self.sent.append(command)

@@ -14,17 +14,17 @@ import numpy as np
 
 from cartpole.control.change import changed, limits_changed, refusal
 from cartpole.control.faults import worst
-from cartpole.control.governor import for_model, govern, within
+from cartpole.control.governor import for_model, govern, narrowed, within
 from cartpole.control.homing_records import HomingPhase, HomingStep
 from cartpole.control.memory import CoreMemory
 from cartpole.control.modes import DRIVEN, FLYING, Happening
 from cartpole.control.observer import Observer
-from cartpole.control.pilot import Pilot, PilotMemory
+from cartpole.control.pilot import Flight, Pilot, PilotMemory
 from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.control.reference import Target
 from cartpole.control.rules import CoreRules
 from cartpole.control.standing import Standing
-from cartpole.control.watch import Watch, WatchMemory
+from cartpole.control.watch import Looked, Watch, WatchMemory
 from cartpole.errors import SessionError
 from cartpole.messages import (
     NANOSECONDS,
@@ -50,6 +50,9 @@ from cartpole.messages import (
 from cartpole.recall import check, copied, refill
 
 CONSISTENCY_EVERY = 50  # ticks
+DELAY_STRIKES = 3  # in a row: a swing-up's transients are not the camera's delay
+CAMERA_ROOM_M = 0.01  # with three sigma of the position: kept free while the camera alone sees it
+CAMERA_SIGMAS = 3.0
 
 
 class ControlCore:
@@ -124,13 +127,13 @@ class ControlCore:
         now = tick.now_ns
         answers = tuple(self._handle(request, now) for request in tick.requests)
         for measurement in tick.measurements:
-            self._absorb(measurement)
+            self._absorb(measurement, now)
         estimate = self._observer.estimate(now)
         self._look_after(now, estimate)
         self._standing.advance(estimate, now)
         plan, command = self._command(tick, estimate)
         self._heard.clear()
-        memory.sent_m_s = command.velocity_m_s
+        memory.sent_m_s, memory.sent_ns = command.velocity_m_s, now
         self._observer.add_command(now, command.velocity_m_s, driven=command.enable)
         return TickRecord(
             index=memory.index,
@@ -205,7 +208,7 @@ class ControlCore:
         if self.mode is not Mode.DISARMED:
             reset = ", reset first" if self.mode is Mode.FAULT else ""
             return self._standing.refuse(f"arm refused: {self.mode.value}{reset}")
-        obstacles = self._watch.obstacles(now_ns)
+        obstacles = self._watch.obstacles(now_ns, self._observer.is_homed)
         if obstacles:
             return self._standing.refuse(f"arm refused: {'; '.join(obstacles)}")
         self._memory.armed = True
@@ -288,7 +291,12 @@ class ControlCore:
 
     # Measurements and faults
 
-    def _absorb(self, measurement: Measurement) -> None:
+    def _absorb(self, measurement: Measurement, now_ns: int) -> None:
+        strange = self._watch.unbelievable(measurement, now_ns)
+        if self._watch.strange(strange):
+            self._standing.note(strange)
+        if strange:
+            return
         for name, detail in self._watch.absorb(measurement):
             if self._memory.armed or self.mode in DRIVEN:
                 self._standing.latch(measurement.t_ns, name, detail)
@@ -300,35 +308,57 @@ class ControlCore:
 
     def _absorb_link(self, event: LinkEvent) -> None:
         self._standing.note(f"{event.link.value} {event.state.value}: {event.detail}")
-        down = event.link is Link.ENCODER and event.state is LinkState.DOWN
-        if down and self._observer.homed is not None:
+        if event.link is not Link.ENCODER or event.state is not LinkState.DOWN:
+            return
+        if self.mode in FLYING and self._watch.camera_back(event.t_ns):
+            self._observer.doubt()  # flown by the camera until the counts agree with it again
+            return
+        if self._memory.armed or self.mode in DRIVEN:
+            self._standing.latch(event.t_ns, "encoder lost", event.detail)
+        if self._observer.homed is not None:
             self._observer.forget()  # the board may have restarted
 
     def _look_after(self, now_ns: int, estimate: Estimate | None) -> None:
         if self.mode not in DRIVEN:
             self._watch.rest(now_ns)
             return
-        faults = self._watch.check(
-            now_ns,
-            estimate,
-            self._memory.sent_m_s,
-            self._observer.residual_m,
-            self.mode is Mode.HOMING,
+        memory, observer = self._memory, self._observer
+        looked = Looked(
+            estimate=estimate,
+            command_m_s=memory.sent_m_s,
+            sequence=memory.index - 1,
+            enabled=memory.armed,
+            camera_residual_m=observer.residual_m(now_ns),
+            camera_misfits=observer.misfits,
+            doubted=observer.doubted,
+            homing=self.mode is Mode.HOMING,
         )
-        for name, detail in faults:
+        for name, detail in self._watch.check(now_ns, looked):
             self._standing.latch(now_ns, name, detail)
-        for name in self._observer.culprits(now_ns):
+            if name == "encoder silent":
+                observer.doubt()
+        for name in observer.culprits(now_ns):
             self._standing.latch(now_ns, name, "")
-        if self._memory.index % CONSISTENCY_EVERY == 0 and self._observer.initialised:
-            for finding in self._observer.findings():
+        if memory.index % CONSISTENCY_EVERY == 0 and observer.initialised:
+            for finding in observer.findings():
                 self._standing.latch(now_ns, finding.name, finding.detail)
-            error_s = self._observer.camera_delay_error_s()
-            if error_s is not None:
-                self._standing.latch(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
-            else:
-                self._standing.drop("camera delay")
+            self._check_delay(now_ns)
         if self._watch.camera_back(now_ns) and self._standing.drop("camera lost"):
             self._standing.note("camera is back")
+        if not observer.doubted and self._standing.drop("encoder silent"):
+            self._standing.note("the encoder board is back, its counts agree with the camera")
+        if observer.misfits == 0:
+            self._standing.drop("camera rejected")
+
+    def _check_delay(self, now_ns: int) -> None:
+        error_s = self._observer.camera_delay_error_s()
+        if error_s is None:
+            self._memory.delay_strikes = 0
+            self._standing.drop("camera delay")
+            return
+        self._memory.delay_strikes += 1
+        if self._memory.delay_strikes >= DELAY_STRIKES:
+            self._standing.latch(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
 
     # Mode and command
 
@@ -343,6 +373,8 @@ class ControlCore:
             desired, cart, at_switch = step.velocity_m_s, step.cart, step.at_switch
         elif self.mode in FLYING and predicted is not None:
             plan, desired = self._fly(tick, predicted, acts_ns)
+        if self._watch.blind(now, estimate):
+            desired = 0.0  # a hole: braked through (I4), and latched if it lasts
         if worst(self._memory.faults) >= Severity.BRAKE and self.mode in DRIVEN:
             self._standing.advance(estimate, now)  # raised by homing or planning: it acts at once
             desired = 0.0
@@ -354,7 +386,10 @@ class ControlCore:
         if self.mode is Mode.SAFE_STOP:
             cart = None  # the ramp to zero is already the hardest braking there is
         limits = for_model(within(self._rules.governor, self.homed), self._observer.model)
-        governed = govern(desired, self._memory.sent_m_s, cart, 0.0, limits)
+        if self._observer.doubted and estimate is not None:
+            limits = narrowed(limits, CAMERA_ROOM_M + CAMERA_SIGMAS * estimate.sigma[0])
+        elapsed_s = (now - self._memory.sent_ns) / NANOSECONDS
+        governed = govern(desired, self._memory.sent_m_s, cart, 0.0, limits, max(elapsed_s, 0.0))
         command = Command(
             now,
             self._memory.index,
@@ -374,10 +409,21 @@ class ControlCore:
         flight = self._pilot.fly(
             state, reference, tick.newton_budget, acts_ns, self._observer.model
         )
+        self._tell_source(self._memory.flight_source, flight)
         self._memory.flight_source = flight.source
         if flight.source == "none":
             self._standing.latch(tick.now_ns, "no control", "")
         return flight.plan, flight.velocity_m_s
+
+    def _tell_source(self, before: str, flight: Flight) -> None:
+        """Who flies, when that changes, and why it is not the plan."""
+        if flight.source == before:
+            return
+        if flight.source in ("bridge", "lqr", "energy"):
+            why = "settings" if flight.plan is None else f"plan {flight.plan.status.name.lower()}"
+            self._standing.note(f"flown by {flight.source}: {why}")
+        elif before in ("bridge", "lqr", "energy"):
+            self._standing.note("flown by plans again")
 
     def _home(self, now_ns: int) -> HomingStep:
         homing = self._rules.homing

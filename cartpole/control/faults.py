@@ -92,9 +92,24 @@ CATALOGUE = MappingProxyType(
             "the encoder board fell silent",
             "check its plug, then reset and home: its counts may have restarted",
         ),
+        "encoder silent": FaultKind(
+            Severity.DEGRADED,
+            "the encoder board fell silent; the camera carries the estimate for a second",
+            "check its plug",
+        ),
+        "host starved": FaultKind(
+            Severity.BRAKE,
+            "the machine did not run the program's reader; no board is to blame",
+            "free the processor; see `cartpole doctor`",
+        ),
+        "no response": FaultKind(
+            Severity.BRAKE,
+            "the drive's board does not acknowledge commands",
+            "check its cable and supply, then reset and home",
+        ),
         "encoder garbled": FaultKind(
             Severity.BRAKE,
-            "three bursts of bytes in a row did not decode",
+            "bytes arrive, but none of them decode",
             "check cable, baud rate and encoder.protocol, then reset and home",
         ),
         "motor lost": FaultKind(
@@ -114,7 +129,7 @@ CATALOGUE = MappingProxyType(
         ),
         "tick late": FaultKind(
             Severity.BRAKE,
-            "the controller did not run for a tenth of a second",
+            "the machine did not run the controller; no board is to blame",
             "free the processor; see `cartpole doctor`",
         ),
         "outside track": FaultKind(

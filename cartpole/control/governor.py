@@ -47,9 +47,24 @@ def for_model(limits: GovernorLimits, model: ModelParameters) -> GovernorLimits:
     return replace(limits, lag_s=lag_s, gain=max(1.0, model.gain))
 
 
-def slew(desired: float, previous: float, limits: GovernorLimits) -> float:
-    """``desired`` moved to within one tick's acceleration of ``previous``."""
-    step = limits.acceleration_m_s2 * limits.period_s
+def narrowed(limits: GovernorLimits, by_m: float) -> GovernorLimits:
+    """The limits where the position is known no better than ``by_m``."""
+    return replace(
+        limits,
+        position_m=max(limits.position_m - by_m, 0.0),
+        stop_m=max(limits.stop_m - by_m, 0.0),
+    )
+
+
+def slew(
+    desired: float, previous: float, limits: GovernorLimits, elapsed_s: float | None = None
+) -> float:
+    """``desired`` moved to within the acceleration of the time since ``previous`` was sent.
+
+    Never more than a period's: after a stall the command goes on from where it was.
+    """
+    period_s = limits.period_s
+    step = limits.acceleration_m_s2 * min(period_s if elapsed_s is None else elapsed_s, period_s)
     return min(max(desired, previous - step), previous + step)
 
 
@@ -112,11 +127,13 @@ def govern(
     cart: tuple[float, float] | None,
     in_flight_m: float,
     limits: GovernorLimits,
+    elapsed_s: float | None = None,
 ) -> Governed:
     """Bound ``desired`` [m/s].
 
     ``cart`` is (p, v) when the command is about to act, ``None`` while the position is unknown
-    (homing): then only speed and acceleration are bounded. ``previous`` is the last command sent.
+    (homing): then only speed and acceleration are bounded. ``previous`` is the last command, sent
+    ``elapsed_s`` ago (a period where nothing is said).
     """
     reason = ""
     if not math.isfinite(desired):
@@ -132,7 +149,7 @@ def govern(
         if bounded != clamped:
             reason = "track"
         clamped = bounded
-    command = slew(clamped, previous, limits)
+    command = slew(clamped, previous, limits, elapsed_s)
     if command != clamped:
         reason = reason or "acceleration"
     # Below a nanometre a second, zero is meant: zero on the wire is exactly zero.

@@ -29,6 +29,8 @@ class CoreMemory:
     armed: bool = False
     swing_up_wanted: bool = False
     sent_m_s: float = 0.0
+    sent_ns: int = -1
+    delay_strikes: int = 0  # checks in a row that found the camera's delay wrong
     flight_source: str = "none"
     stopping_since_ns: int = -1
     faults: tuple[Fault, ...] = ()

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 SURE_M = 0.003  # a frame less sure of the position says nothing against the encoder
+FRESH_NS = 100_000_000  # an older frame says nothing of the encoder as it is now
+FITS_SIGMAS = 5.0
+FITS_RAD = 0.05  # a frame this near to the encoder's angle shows this pole ...
+FITS_S = 0.01  # ... and shows it at about this time
+AGREES_M = 0.005  # counts that came back agree with the camera within this ...
+AGREES_RAD = 0.06
+AGREES_TIMES = 3  # ... so many times in a row
 
 SLIPPED_ZERO_RAD = 0.3  # how well the pole's zero is known once its encoder slipped
 
@@ -72,6 +79,10 @@ class ObserverMemory:
     driven: bool = False
     camera_off_m: float = 0.0  # where a camera that was pushed reads too much
     guilty: tuple[int, int, int] = (0, 0, 0)  # times told, see ``StateFilter.culprits``
+    residual_ns: int = -1
+    misfits: int = 0  # frames in a row that show another angle than the encoder
+    doubted: bool = False  # the counts must agree with the camera before they count again
+    agreed: int = 0
 
 
 class Observer:
@@ -109,9 +120,23 @@ class Observer:
         return self._memory.sample
 
     @property
-    def residual_m(self) -> float | None:
-        """The newest frame's position less the estimate's; ``None`` if it says nothing."""
-        return self._memory.residual_m
+    def misfits(self) -> int:
+        """How many frames in a row showed another angle than the pole's encoder."""
+        return self._memory.misfits
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the counts are not used until they agree with the camera."""
+        return self._memory.doubted
+
+    def residual_m(self, now_ns: int) -> float | None:
+        """How far a fresh frame that fits lies from the estimate; ``None``: there is none."""
+        memory = self._memory
+        return memory.residual_m if now_ns - memory.residual_ns <= FRESH_NS else None
+
+    def doubt(self) -> None:
+        """The encoder board fell silent in flight: what it says next is held against the camera."""
+        self._memory.doubted, self._memory.agreed = True, 0
 
     @property
     def is_homed(self) -> bool:
@@ -151,6 +176,8 @@ class Observer:
         self.homed = None
         self._memory.guilty, self._memory.camera_off_m = (0, 0, 0), 0.0
         self._learner.rest()
+        self._memory.doubted, self._memory.misfits = False, 0
+        self._memory.residual_m, self._memory.residual_ns = None, -1
         self._memory.filter = StateFilter.fresh(self._rules.filter)
         self._filter = StateFilter(self._rules.filter, self._memory.filter)
         self._filter.believe(self.model)
@@ -172,6 +199,8 @@ class Observer:
             theta = rescaled(theta, encoder.pole_scale)
         if encoder.pole_skew_s and self._filter.initialised:
             theta += encoder.pole_skew_s * self._filter.predict(sample.t_ns)[OMEGA]
+        if self._memory.doubted and not self._agrees(sample.t_ns, p, theta):
+            return
         if not self._filter.initialised:
             self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
         self._filter.add_encoder(sample.t_ns, p, theta)
@@ -186,13 +215,35 @@ class Observer:
             return
         if self._memory.camera_off_m != 0.0:
             detection = replace(detection, p_m=detection.p_m - self._memory.camera_off_m)
+        if detection.status is DetectionStatus.OK and not self.camera_only:
+            self._witness(detection)
         self._filter.add_camera(detection)
         if self.camera_only and detection.status is DetectionStatus.OK:
             self._learn_frame(detection)
-        self._memory.residual_m = None
-        usable = detection.status is DetectionStatus.OK and detection.sigma_p_m < SURE_M
-        if usable and not self.camera_only and self._filter.initialised:
-            self._memory.residual_m = detection.p_m - self._filter.predict(detection.t_ns)[0]
+
+    def _agrees(self, t_ns: int, p_m: float, theta_rad: float) -> bool:
+        """Whether counts that came back are those that went, by what the camera has seen since."""
+        memory = self._memory
+        p, _, theta, omega = self._filter.predict(t_ns)
+        near = abs(p_m - p) < AGREES_M and abs(theta_rad - theta) < AGREES_RAD + FITS_S * abs(omega)
+        memory.agreed = memory.agreed + 1 if near else 0
+        memory.doubted = memory.agreed < AGREES_TIMES
+        return not memory.doubted
+
+    def _witness(self, detection: Detection) -> None:
+        """What a frame says for or against the encoders: nothing, unless it shows this pole now."""
+        memory = self._memory
+        if memory.doubted or not self._filter.initialised:
+            return
+        p, _, theta, omega = self._filter.predict(detection.t_ns)
+        off = math.remainder(detection.theta_rad - theta - self._filter.offset, 2.0 * math.pi)
+        most = max(FITS_RAD, FITS_SIGMAS * detection.sigma_theta_rad) + FITS_S * abs(omega)
+        if abs(off) > most:
+            memory.misfits += 1
+            return
+        memory.misfits = 0
+        if detection.sigma_p_m < SURE_M:
+            memory.residual_m, memory.residual_ns = detection.p_m - p, detection.t_ns
 
     def take(self, measurement: Measurement) -> None:
         """Any measurement; those that say nothing of the state are passed over."""

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from cartpole.config.load import disarmed_fields, flatten, live_fields
+from cartpole.control.drive_watch import DriveRules
 from cartpole.control.governor import LAG_FACTOR, GovernorLimits
 from cartpole.control.homing import Homing
 from cartpole.control.homing_records import HomingRules
@@ -87,12 +88,17 @@ def watch_rules(config: Config) -> WatchRules:
         has_encoder=config.encoder.protocol != "none",
         has_camera=config.camera.source != "none",
         stale_s=config.safety.stale_state_s,
-        lag_error_s=config.safety.lag_error_s,
-        velocity_limit_m_s=config.rig.velocity_limit_m_s,
         position_limit_m=config.rig.position_limit_m,
         period_s=config.controller.period_s,
-        tau_s=config.motor.tau_s,
-        motor_acceleration_m_s2=config.motor.acceleration_m_s2,
+        drive=DriveRules(
+            velocity_limit_m_s=config.rig.velocity_limit_m_s,
+            tau_s=config.motor.tau_s,
+            acceleration_m_s2=config.motor.acceleration_m_s2,
+            period_s=config.controller.period_s,
+            ticks=max(2, round(config.safety.lag_error_s / config.controller.period_s)),
+        ),
+        cart_counts_per_m=config.encoder.cart_counts_per_m * config.encoder.cart_sign,
+        switch_active=config.encoder.switch_active,
     )
 
 

@@ -230,7 +230,8 @@ class Invariants:
             if fresh:  # a stamp of the future is no younger than what brought it
                 self._heard_ns = max(self._heard_ns, min(item.t_ns, item.arrival_ns))  # type: ignore[union-attr]
         # Homing steers by the counts alone, and braking must not wait for a state.
-        if record.command.velocity_m_s == 0.0 or record.mode in (Mode.HOMING, Mode.SAFE_STOP):
+        braking = record.command.requested_m_s == 0.0
+        if record.command.velocity_m_s == 0.0 or braking or record.mode is Mode.HOMING:
             return
         estimate = record.estimate
         if estimate is None:
