@@ -107,7 +107,8 @@ def test_each_request_of_a_tick_has_its_answer_in_order() -> None:
 def test_arming_that_homes_first_says_so() -> None:
     core = ControlCore(settings_of(Config()))
     sample = EncoderSample(PERIOD_NS - 1, PERIOD_NS, 0, 0)
-    core.tick(TickInput(PERIOD_NS, (sample,), (), 60))
+    up = LinkEvent(0, Link.MOTOR, LinkState.UP, "connected")
+    core.tick(TickInput(PERIOD_NS, (up, sample), (), 60))
     wanted = (ARM, Request(RequestKind.SWING_UP))
     record = core.tick(TickInput(2 * PERIOD_NS, (sample,), wanted, 60))
     assert record.mode is Mode.HOMING

@@ -18,6 +18,9 @@ from cartpole.messages import (
     Answer,
     Command,
     EncoderSample,
+    Link,
+    LinkEvent,
+    LinkState,
     Measurement,
     Mode,
     Request,
@@ -120,7 +123,10 @@ def test_a_listener_that_raises_is_dropped_and_the_loop_goes_on() -> None:
     assert falling.ticks == 3
     assert len(counting.records) == 8
     told = [event for record in counting.records for event in record.events]
-    assert told == ["listener down: Falling is dropped: ZeroDivisionError('a bug')"]
+    assert told == [
+        "motor up: connected",
+        "listener down: Falling is dropped: ZeroDivisionError('a bug')",
+    ]
     assert told[0] in events(daemon)
 
 

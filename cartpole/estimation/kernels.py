@@ -96,11 +96,16 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
     if channel == at.CAMERA_THETA and _trusted(row, stamp, at.ENCODER_THETA):
         if not _stuck(row, stamp):
             row[at.COV + (at.STATES + 1) * at.OFFSET] += square
-            _blame(row, stamp, at.MOVED)
+            if abs(innovation) >= at.LEAST_PUSH_RAD:
+                _blame(row, stamp, at.MOVED)
             return
         _blame(row, stamp, at.STUCK)
         stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
-    elif channel == at.ENCODER_THETA and _vouched(row, stamp):
+    elif (
+        channel == at.ENCODER_THETA
+        and abs(innovation) >= at.LEAST_SLIP_RAD
+        and _vouched(row, stamp)
+    ):
         again = stamp[at.GUILTY_AT + at.SLIPPED]
         if again >= 0 and stamp[at.TIME] - again < at.AGAIN_NS:
             _blame(row, stamp, at.STUCK)
@@ -173,6 +178,10 @@ def _gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, pa
     _compare(row, stamp, channel, miss, bound, par)
     row[at.IN_A_ROW + channel] += 1.0
     refused = row[at.IN_A_ROW + channel]
+    far = channel == at.CAMERA_THETA and abs(_to_nearest_turn(miss)) > at.MOST_PUSH_RAD
+    if far and _trusted(row, stamp, at.ENCODER_THETA) and not _stuck(row, stamp):
+        row[at.REJECTED] += 1.0  # another object, such as a reflection
+        return False
     agreed = row[at.AGREED + channel] >= at.AGREE or refused >= at.PATIENCE * par[at.REOPEN]
     if refused >= par[at.REOPEN] and agreed:
         _reopen(row, stamp, channel, miss, par)

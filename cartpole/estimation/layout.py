@@ -76,6 +76,8 @@ AGREE = 3  # refusals that must agree before the gate opens; after so many times
 PATIENCE = 8  # ``reopen_after`` it opens whatever they say
 EDGE = 0.1  # softness of an encoder's edge: deviation over half a count
 DELAY_MEMORY = 1.0 - 1.0 / 1500.0  # forgetting per frame of the delay's evidence
+# What is smaller is the model's or a setting's error, no accident; and no camera is turned by more.
+LEAST_SLIP_RAD, LEAST_PUSH_RAD, MOST_PUSH_RAD = 0.05, 0.02, 0.35
 VOUCH_NS = 10_000_000  # frames that fit so long after a jump of the count speak against the count
 AGAIN_NS = 1_000_000_000  # a second slip within this: the encoder follows the pole no more
 DISTRUST_NS = 2_000_000_000  # then it is not asked for so long
