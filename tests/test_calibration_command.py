@@ -103,7 +103,7 @@ def test_check_config_and_schema(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("pole:\n  length_m: 0.4\n")
+    path.write_text("pole:\n  length_m: 0.6\n")
     assert run(monkeypatch, "check-config", path) == 0
     path.write_text("pole:\n  length_m: 4\n")
     capsys.readouterr()
