@@ -351,7 +351,7 @@ def test_homing_touches_a_switch_and_backs_away(chip: Chip) -> None:
     chip.meet()
     chip.enable, chip.velocity_m_s = True, -0.4
     chip.run(300)
-    assert chip.status.velocity_m_s == pytest.approx(-0.15)
+    assert chip.status.velocity_m_s == pytest.approx(-0.4)
     pressed = chip.press(PIN_LIMIT_LOW)
     chip.run(100)
     assert chip.off_after(pressed) < 200

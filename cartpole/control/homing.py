@@ -40,6 +40,7 @@ ZERO_SIGMA_RAD = 0.003  # a zero less sure than this is taken from a pole at res
 REST_S = 0.3
 CALM_S = 7.0  # a pole that swings longer is left to the filter
 FREE_SPEED_M_S = 0.02  # faster than this without a command is no cart at rest
+NEAR_SWITCH_M = 0.03
 DRIVE_SPAN_S = 0.02  # over which the cart's speed is taken
 
 
@@ -283,7 +284,13 @@ class Homing:
             rest = _enter(state, HomingPhase.REST, now_ns)
             return HomingStep(rest, 0.0, cart=cart, at_switch=False)
         velocity = self._calming(state, pole) + calm.spring(cart, self._lead_s)
-        return HomingStep(state, velocity, cart=cart, at_switch=False)
+        return HomingStep(state, velocity, cart=cart, at_switch=self._near_switch(state, cart))
+
+    def _near_switch(self, state: HomingState, cart: tuple[float, float]) -> bool:
+        """Whether a switch may still be pressed: a board must go on blocking there, not trip."""
+        low, high = state.low_counts or 0, state.high_counts or 0
+        half_m = 0.5 * abs(high - low) / abs(self.rules.scales.cart_counts_per_m)
+        return abs(cart[0]) > half_m - NEAR_SWITCH_M
 
     @property
     def _lead_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cartpole.control.homing import FAST
 from firmware_bridge.rules import LinkRules
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def link_rules(config: Config) -> LinkRules:
         motor=config.motor,
         velocity_limit_m_s=config.rig.velocity_limit_m_s,
         acceleration_limit_m_s2=config.rig.acceleration_limit_m_s2,
-        homing_speed_m_s=config.safety.homing_speed_m_s,
+        # Between the switches homing goes faster than towards them; the board must let it.
+        homing_speed_m_s=FAST * config.safety.homing_speed_m_s,
         board_timeout_s=config.safety.board_timeout_s,
         period_s=config.controller.period_s,
     )
