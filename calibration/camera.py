@@ -80,7 +80,7 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     estimates = {} if refused else {LENS: lens}
     if float(np.ptp(motion.p_m)) < MIN_TRAVEL_M:
         refused["camera.homography"] = f"the cart moved less than {MIN_TRAVEL_M} m; {RECORD}"
-        used = (sight.t_s, times.residuals[:-1])
+        used = (sight.t_s, times.residuals[: len(sight.t_s)])
         return CalibrationResult(estimates, times.chi2_dof, refused, residuals=used)
     track = smoothed(pole)
     seen = matched_turns(sight.theta_rad, hermite(motion.t_s, track, sight.t_s))

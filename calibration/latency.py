@@ -30,6 +30,10 @@ CORRELATION_S = 0.3
 # A tenth of a milliradian that the tracker errs by with the angle, at the rates of a swing.
 TRACKER_BIAS_S = 2.5e-5
 ENCODER_CLOCK_S = 7e-6  # how well the running minimum of arrivals tells the latch
+# Beyond both, what is left between camera and encoder is no noise of a tracker.
+WORST_RAD, WORST_SIGMA = 3e-3, 4.0
+OUTLIER = 8.0  # robust deviations
+HELD_SIGMAS = (0.02, 0.02, 0.01, 0.01)  # gain, lens term, stretch, shear: as well as they are set
 RECORD = "record a free swing of at least 150 degrees for 10 s with encoder and camera on"
 
 
@@ -47,9 +51,10 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
         pole, sight, result = fit_times(motion, sight, config, readout_sigma_s(config.camera))
     verdict = judge(result, samples=len(sight.t_s), correlated=True)
     result = verdict.fit
-    if verdict.doubts:
-        doubts = "; ".join(verdict.doubts)
-        return CalibrationResult({}, result.chi2_dof, dict.fromkeys(NAMES, doubts))
+    if every := [*verdict.doubts, *_too_far_apart(sight, result)]:
+        doubts = "; ".join(every)
+        refused = dict.fromkeys(NAMES, doubts)
+        return CalibrationResult({}, result.chi2_dof, refused, aside=_next_try(config, result))
     latency, readout = config.camera.latency_s, config.camera.readout_s
     offset = result.estimate("pole.upright_offset_rad")
     half = NORMAL_95 * math.hypot(result.sigma("pole.upright_offset_rad"), pole.fit.sigma("offset"))
@@ -83,8 +88,34 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
         result.chi2_dof,
         refused,
         (note,),
-        residuals=(sight.t_s, result.residuals[:-1]),
+        residuals=(sight.t_s, result.residuals[: len(sight.t_s)]),
     )
+
+
+def _too_far_apart(sight: Sight, result: Fit) -> list[str]:
+    """A doubt where camera and encoder differ by more than the tracker and its bias explain.
+
+    The residuals' unit was taken from themselves, so the angles must be asked.
+    """
+    count, offset = len(sight.t_s), result.parameters[2]
+    unit_rad = offset.scale / np.abs(result.slopes[:count, 2])  # of a residual: offset's slope
+    spread = core_spread(result.residuals[:count] * unit_rad)
+    believed = math.sqrt(float(np.mean(sight.sigma_rad**2)))
+    if spread > max(WORST_RAD, WORST_SIGMA * believed):
+        return [f"camera and encoder differ by {1e3 * spread:.2g} mrad after the fit"]
+    return []
+
+
+def _next_try(config: Config, result: Fit) -> dict[str, float]:
+    """Settings to measure the pictures with again: wrong times shear the tracker's line, and that
+    alone may spoil the fit. They are never written."""
+    camera = config.camera
+    latency = camera.latency_s + result.value("camera.latency_s")
+    readout = camera.readout_s + result.value("camera.readout_s")
+    return {
+        "camera.latency_s": min(max(latency, 0.0), 0.2),
+        "camera.readout_s": min(max(readout, 0.0), 0.05),
+    }
 
 
 def _readout_unseen(motion: Motion, result: Fit) -> str:
@@ -197,18 +228,32 @@ def _fit(
     scale = np.maximum(sight.sigma_rad, 1e-4)
     lags = round(CORRELATION_S / float(np.median(np.diff(sight.t_s))))
 
+    # Where the readout does not show, neither does what else bends the angle over a far swing.
+    held = HELD_SIGMAS if math.isfinite(readout_sigma) else (math.inf,) * len(HELD_SIGMAS)
+    sigmas = np.array([readout_sigma, *held])
+
     def residual(values: FloatArray) -> FloatArray:
         delay, readout, offset, gain, lens, stretch, shear = values.tolist()
         truth = hermite(time, track, sight.t_s - delay + readout * lead)
         # A plane seen a little askew turns directions by its second harmonics; none at upright.
         askew = stretch * np.sin(2.0 * seen) + shear * (1.0 - np.cos(2.0 * seen))
         off = (seen - offset - gain * truth - lens * bend - askew) / scale
-        return np.append(off, readout / readout_sigma)
+        priors = [readout, gain - 1.0, lens, stretch, shear] / sigmas
+        return np.append(off, priors)
 
     first = fit(residual, parameters, lags)
-    # Smoothing errors and the lens add to the tracker's own noise: take the spread that is there.
-    scale = scale * max(1e-3, 1.4826 * float(np.median(np.abs(first.residuals[:-1]))))
+    # Smoothing errors and the lens add to the tracker's own noise: take the spread that is there,
+    # of all but outliers: where the tracker is surest the slow errors weigh most. Whether so much
+    # may be left at all is ``_too_far_apart``'s to say.
+    scale = scale * max(1e-3, core_spread(first.residuals[: len(seen)]))
     return fit(residual, parameters, lags)
+
+
+def core_spread(values: FloatArray) -> float:
+    """Root mean square of what lies within OUTLIER robust deviations of zero."""
+    size = np.abs(values)
+    inside = size[size <= OUTLIER * 1.4826 * float(np.median(size))]
+    return math.sqrt(float(np.mean(inside**2))) if len(inside) else 0.0
 
 
 def matched_turns(seen: FloatArray, known: FloatArray) -> FloatArray:

@@ -64,7 +64,10 @@ class CalibrationResult:
         return out
 
     def agrees(self, other: CalibrationResult) -> bool:
-        """Whether both say the same, to a fiftieth of the intervals."""
+        """Whether both say the same, to a fiftieth of the intervals; where nothing is said, whether
+        both would measure again with the same settings."""
+        if not self.estimates and not other.estimates:
+            return alike(self.aside, other.aside)
         return self.estimates.keys() == other.estimates.keys() and all(
             abs(one.value - other.estimates[name].value) <= 0.02 * (one.ci95[1] - one.ci95[0])
             for name, one in self.estimates.items()
@@ -82,6 +85,13 @@ class CalibrationResult:
         if self.homography is not None:
             values["camera.homography"] = tuple(float(f"{h:.8g}") for h in self.homography)
         return values
+
+
+def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two sets of settings are the same to a thousandth."""
+    return one.keys() == other.keys() and all(
+        np.allclose(one[name], other[name], rtol=1e-3, atol=1e-6) for name in one
+    )
 
 
 def whole_fields() -> set[str]:

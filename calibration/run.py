@@ -152,7 +152,7 @@ def _fit_pictures(
         seen = replace(recording, sight=recording.pictures.sight(config.camera))
         result = calibrate(seen, config)
         if before is not None and result.agrees(before):
-            break
+            break  # a doubt counts only where another measurement would change nothing
         config = with_values(config, result.aside | result.settings())
         before = result
     return result
