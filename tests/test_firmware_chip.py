@@ -349,9 +349,9 @@ def test_a_glitch_on_a_switch_is_not_missed(chip: Chip) -> None:
 def test_homing_touches_a_switch_and_backs_away(chip: Chip) -> None:
     chip.homing = True
     chip.meet()
-    chip.enable, chip.velocity_m_s = True, -0.4
+    chip.enable, chip.velocity_m_s = True, -0.9
     chip.run(300)
-    assert chip.status.velocity_m_s == pytest.approx(-0.4)
+    assert chip.status.velocity_m_s == pytest.approx(-0.5)  # clamped: half the speed limit
     pressed = chip.press(PIN_LIMIT_LOW)
     chip.run(100)
     assert chip.off_after(pressed) < 200

@@ -33,7 +33,6 @@ BACKWARD_M = 0.0025
 HELD_M = 0.01  # commanded way that was not gone
 HELD_SPEED = 0.12  # of the crawl: a drive with ripple still creeps
 RELEASE_M = 0.03  # a switch that stays pressed so far from it is stuck
-FAST = 3.0  # times the speed towards the switches, where no switch can be
 FREE_SHARE = 0.12  # of the configured travel, kept for the slow approach
 SURE_SIGMAS = 5.0  # beyond this the pole's sense is no accident
 ZERO_SIGMA_RAD = 0.003  # a zero less sure than this is taken from a pole at rest instead
@@ -229,7 +228,7 @@ class Homing:
         if state.low_counts is None and state.high_counts is None:
             return slow
         free = self.rules.travel_m * (1.0 - FREE_SHARE - self.rules.travel_tolerance / 2.0) - gone
-        fast = min(FAST * slow, 0.5 * self.rules.velocity_limit_m_s)
+        fast = self.rules.fastest_m_s
         # v^2 = 2 a s, with half the deceleration and the way of the lag left over.
         ahead = max(free - fast * (self.rules.tau_s + 2.0 * self.rules.period_s), 0.0)
         most = math.sqrt(self.rules.acceleration_m_s2 * ahead)

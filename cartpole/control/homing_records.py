@@ -23,6 +23,10 @@ class HomingPhase(StrEnum):
     FAILED = "failed"
 
 
+FAST = 3.0  # times the speed towards the switches, where no switch can be
+FASTEST_M_S = 1.0  # a board's firmware takes no more for homing
+
+
 @dataclass(frozen=True, slots=True)
 class HomingRules:
     """What homing takes from the settings; SI. Counts per unit are along the configured signs."""
@@ -42,6 +46,11 @@ class HomingRules:
     delay_s: float
     coupling_1_m: float
     switch_active: str = "high"
+
+    @property
+    def fastest_m_s(self) -> float:
+        """Between the switches, where none can be; a bridge board is told no more than this."""
+        return min(FAST * self.speed_m_s, 0.5 * self.velocity_limit_m_s, FASTEST_M_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cartpole.control.homing import FAST
+from cartpole.rules.control import homing_rules
 from firmware_bridge.rules import LinkRules
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def link_rules(config: Config) -> LinkRules:
         velocity_limit_m_s=config.rig.velocity_limit_m_s,
         acceleration_limit_m_s2=config.rig.acceleration_limit_m_s2,
         # Between the switches homing goes faster than towards them; the board must let it.
-        homing_speed_m_s=FAST * config.safety.homing_speed_m_s,
+        homing_speed_m_s=homing_rules(config).fastest_m_s,
         board_timeout_s=config.safety.board_timeout_s,
         period_s=config.controller.period_s,
     )
