@@ -12,9 +12,9 @@ from calibration.guide import Guide, Keep, Progress, led, quiet
 from calibration.run import LIGHT, PARTS, WITH_PICTURES
 from cartpole.config.load import with_values
 from cartpole.messages import NANOSECONDS, Command, Measurement
-from cartpole.sim.camera import State
 from cartpole.sim.plant import Plant
 from cartpole.sim.rig import VirtualRig
+from cartpole.sim.shutter import State
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config

@@ -11,9 +11,9 @@ import pytest
 
 from cartpole.config.schema import Config, Sim
 from cartpole.messages import NANOSECONDS, Detection, Mode, Request
-from cartpole.sim.camera import Shot
 from cartpole.sim.rig import VirtualRig
 from cartpole.sim.run import START_NS, VirtualRun
+from cartpole.sim.shutter import Shot
 
 AT_S = 5.0
 SENSORS = {"pole encoder slipped", "pole encoder stuck", "camera moved", "missed counts"}

@@ -31,7 +31,7 @@ from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.sim.camera import State
+    from cartpole.sim.shutter import State
     from cartpole.vision.process import CameraProcess
 
 WARM_TICKS = 60

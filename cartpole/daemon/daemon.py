@@ -41,7 +41,7 @@ from cartpole.rules.optimizer import planner_rules
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.sim.camera import State
+    from cartpole.sim.shutter import State
     from cartpole.vision.process import CameraProcess
     from firmware_bridge.rig_links import RigLinks
 

@@ -25,7 +25,7 @@ from cartpole.messages import (
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.sim.camera import State
+    from cartpole.sim.shutter import State
 
 STATUS_EVERY_NS = 2 * NANOSECONDS
 FEEDS_A_TIMEOUT = 5  # how often within the watchdog's time

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.control.core import ControlCore
     from cartpole.messages import TickRecord, TickTiming
-    from cartpole.sim.camera import State
+    from cartpole.sim.shutter import State
 
 T = TypeVar("T")
 CLOSE_WITHIN_S = 10.0

@@ -1,4 +1,4 @@
-"""The simulated rig's camera: when frames are exposed, when they arrive, what they show.
+"""The simulated rig's camera: what its frames show.
 
 ``pictures: rendered`` draws every frame and runs the real tracker on it; ``measured`` draws the
 tracker's answer from its noise, which is what makes virtual time fast.
@@ -9,71 +9,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
-from cartpole.sim.truth import true_camera, true_tape_angle_rad
+from cartpole.messages import Detection, DetectionHint, DetectionStatus
+from cartpole.sim.shutter import Shot, Shutter, State
+from cartpole.sim.truth import true_tape_angle_rad
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.vision.frame import Frame
 
-State = tuple[float, float, float, float]
 HintSource = Callable[[int], DetectionHint | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One frame on its way: exposed around ``t_ns``, readable from ``arrival_ns``.
-
-    The host, which only knows the configured latency, believes it was exposed at ``stamp_ns``.
-    """
-
-    t_ns: int
-    stamp_ns: int
-    arrival_ns: int
-    sequence: int
-    state: State
-    lost: bool
-    outlier: bool
-
-
-class Shutter:
-    """Exposure times and arrivals; deterministic for a seed."""
-
-    def __init__(self, config: Config, seed: int, t_ns: int = 0) -> None:
-        camera, self._sim = true_camera(config), config.sim
-        self._period_ns = round(NANOSECONDS / camera.rate_hz)
-        self._latency_ns = camera.latency_s * NANOSECONDS
-        self._late_ns = round((camera.latency_s - config.camera.latency_s) * NANOSECONDS)
-        self._rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
-        self._next_ns = t_ns + self._period_ns
-        self._sequence = 0
-
-    @property
-    def next_ns(self) -> int:
-        """Middle of the next exposure."""
-        return self._next_ns
-
-    def expose(self, state: State) -> Shot:
-        """The frame exposed at ``next_ns`` while the rig was at ``state``."""
-        jitter = abs(self._rng.normal()) * self._sim.camera_jitter_s * NANOSECONDS
-        lost, outlier = self._rng.random(2).tolist()
-        shot = Shot(
-            t_ns=self._next_ns,
-            stamp_ns=self._next_ns + self._late_ns,
-            arrival_ns=self._next_ns + round(self._latency_ns + jitter),
-            sequence=self._sequence,
-            state=state,
-            lost=lost < self._sim.camera_loss,
-            outlier=outlier < self._sim.camera_outliers,
-        )
-        self._sequence += 1
-        self._next_ns += self._period_ns
-        return shot
 
 
 class VirtualCamera:

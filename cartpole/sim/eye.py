@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.messages import Detection, DetectionHint
-from cartpole.sim.camera import Shot
 from cartpole.sim.render import Renderer
+from cartpole.sim.shutter import Shot
 from cartpole.sim.truth import true_camera, true_tape_angle_rad
 from cartpole.vision.frame import Frame
 from cartpole.vision.tracker import Tracker

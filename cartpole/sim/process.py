@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cartpole.errors import DeviceError
 from cartpole.messages import NANOSECONDS
-from cartpole.sim.camera import Shot, State
+from cartpole.sim.shutter import Shot, State
 from cartpole.vision.ring import FrameRing
 
 if TYPE_CHECKING:
@@ -131,10 +131,10 @@ def run(setup: RigSetup, ring: FrameRing | None, truth: Any, orders: Connection)
 
 class _World:
     def __init__(self, setup: RigSetup, ring: FrameRing | None, truth: Any) -> None:
-        from cartpole.sim.camera import Shutter
         from cartpole.sim.plant import Plant
         from cartpole.sim.pty_port import PtyServer
         from cartpole.sim.rig import start_state
+        from cartpole.sim.shutter import Shutter
 
         config = setup.config
         self._start_ns = time.monotonic_ns()

@@ -18,8 +18,9 @@ from cartpole.messages import (
     Measurement,
 )
 from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, Board, SabertoothTextBoard
-from cartpole.sim.camera import State, VirtualCamera
+from cartpole.sim.camera import VirtualCamera
 from cartpole.sim.plant import Plant
+from cartpole.sim.shutter import State
 from cartpole.sim.truth import true_encoder, true_motor
 from cartpole.sim.worn import worn_line
 from firmware_bridge.arduino_ascii import ArduinoAscii

@@ -24,8 +24,8 @@ from cartpole.messages import (
 )
 from cartpole.rules.control import settings_of
 from cartpole.rules.optimizer import planner_rules
-from cartpole.sim.camera import State
 from cartpole.sim.rig import Tap, VirtualRig
+from cartpole.sim.shutter import State
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config

@@ -21,7 +21,7 @@ from cartpole.messages import Detection, DetectionStatus
 from cartpole.vision.exposure import advice, propose
 from cartpole.vision.frame import Frame, Pixels
 from cartpole.vision.levels import MAX_PICTURES, measure_levels
-from cartpole.vision.sources import CameraSource, SourceCounters
+from cartpole.vision.source import CameraSource, SourceCounters
 from cartpole.vision.warm_up import FrameTracker
 
 _SCALE = 2  # of the picture

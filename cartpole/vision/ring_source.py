@@ -7,7 +7,7 @@ import time
 from cartpole.errors import DeviceLost, DeviceNotFound
 from cartpole.vision.frame import Frame
 from cartpole.vision.ring import FrameRing
-from cartpole.vision.sources import SourceCounters
+from cartpole.vision.source import SourceCounters
 
 
 class RingSource:

@@ -18,7 +18,7 @@ from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost, DeviceNotFound
 from cartpole.vision.frame import Frame, Pixels
 from cartpole.vision.mjpeg import MjpegConnection
-from cartpole.vision.sources import SourceCounters
+from cartpole.vision.source import SourceCounters
 
 _SILENCE_S = 1.0  # a stream that gives nothing this long is lost
 _BACKLOG_S = 0.0005  # a picture that needs no waiting was waiting itself

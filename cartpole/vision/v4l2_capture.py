@@ -25,7 +25,7 @@ from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost
 from cartpole.vision import v4l2_device as device
 from cartpole.vision.frame import Frame, Pixels
-from cartpole.vision.sources import SourceCounters
+from cartpole.vision.source import SourceCounters
 
 _BUFFERS = 6
 _STALL_NS = 1_000_000_000  # a streaming camera that is silent this long is lost

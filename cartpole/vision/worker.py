@@ -28,7 +28,8 @@ from cartpole.messages import NANOSECONDS, Detection, DetectionHint, Link, LinkE
 from cartpole.vision import wire
 from cartpole.vision.frame import Frame
 from cartpole.vision.ring import FrameRing
-from cartpole.vision.sources import CameraSource, make_source
+from cartpole.vision.source import CameraSource
+from cartpole.vision.sources import make_source
 from cartpole.vision.warm_up import FrameTracker, drawn_pole, warm_up
 from cartpole.vision.wire import Word
 
