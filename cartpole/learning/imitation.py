@@ -20,7 +20,9 @@ from cartpole.learning.programs import Program
 from cartpole.messages import FloatArray
 
 SETTLED = 1e-11
-STEPS = 100
+# A plan with a larger residual is none.
+FAILED = 1e-5
+STEPS = 40
 DAMPING = 1e-3
 # The range of each parameter within which a fit may look, as a factor of its first guess.
 RANGE = 30.0
@@ -199,12 +201,21 @@ def make_solver(program: Program) -> Any:
 
 
 def commands(
-    solve: Any, starts: FloatArray, q: FloatArray, guess: FloatArray
+    solve: Any, starts: FloatArray, q: FloatArray, guess: FloatArray, give_up: float = np.inf
 ) -> tuple[FloatArray, FloatArray, float]:
-    """Plans (B, T) from ``starts`` (B, n), their derivatives (B, T, p), worst residual."""
+    """Plans (B, T) from ``starts`` (B, n), their derivatives (B, T, p), worst residual.
+
+    Ends with the first plan whose residual exceeds ``give_up``: absurd parameters have plans that
+    do not converge, and each of them takes all the steps that it may.
+    """
     us = guess.copy()
     du = np.zeros((*us.shape, len(q)))
-    worst = max(float(solve(start, q, us[i], du[i])) for i, start in enumerate(starts))
+    worst = 0.0
+    for i, start in enumerate(starts):
+        residual = float(solve(start, q, us[i], du[i]))
+        worst = max(worst, residual)
+        if not residual <= give_up:
+            return us, du, np.inf
     return us, du, worst
 
 
@@ -216,7 +227,7 @@ def imitate(
     rng: np.random.Generator,
     *,
     good: float = 1e-9,
-    restarts: int = 12,
+    restarts: int = 40,
 ) -> Fit:
     """Parameters whose plans are the expert's commands (B, T), from ``first`` (p,)."""
     best = Fit(first, np.inf, 0, 0)
@@ -240,7 +251,9 @@ def _descend(
 ) -> tuple[FloatArray, float, int]:
     """Gauss-Newton from one start: (log parameters, rms, steps). Plans begin at the expert's."""
     damping = DAMPING
-    us, du, worst = commands(solve, starts, np.exp(log), expert)
+    us, du, worst = commands(solve, starts, np.exp(log), expert, FAILED)
+    if not worst <= FAILED:
+        return log, np.inf, 0
     error = us - expert
     now = float(np.sqrt(np.mean(error**2)))
     for done in range(60):
@@ -252,9 +265,9 @@ def _descend(
         change = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-12), -slope)
         change *= min(1.0, 1.0 / max(1e-300, float(np.abs(change).max())))
         trial = np.clip(log + change, middle - np.log(RANGE), middle + np.log(RANGE))
-        us, new_du, worst = commands(solve, starts, np.exp(trial), expert)
+        us, new_du, worst = commands(solve, starts, np.exp(trial), expert, FAILED)
         rms = float(np.sqrt(np.mean((us - expert) ** 2)))
-        if np.isfinite(rms) and worst < 1e-5 and rms < now:
+        if np.isfinite(rms) and worst <= FAILED and rms < now:
             log, du, error, now = trial, new_du, us - expert, rms
             damping = max(1e-15, 0.1 * damping)
             if np.abs(change).max() < 1e-12 or now < 1e-13:
