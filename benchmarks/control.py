@@ -26,11 +26,11 @@ from rig_oracles import RigIpopt, TimeOptimal
 from cartpole.config.schema import Config, Motor, Pole, Rig, Sim
 from cartpole.messages import OMEGA, THETA, P, V
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import true_plant
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.bank.candidate import STARTS
 from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.optimizer.problem import regulator
+from cartpole.rules.model import true_model
 from cartpole.rules.optimizer import planner_rules, problem_from_config
 
 CONFIG = Path(__file__).resolve().parent.parent / "config" / "sim.yaml"
@@ -81,7 +81,7 @@ def random_rig(seed: int) -> Config:
 def swing_up(config: Config, duration_s: float) -> float | None:
     """Time after which the pole stays within 0.1 rad of upright, planner on the true plant."""
     planner = make_planner(planner_rules(config))
-    truth = true_plant(config)
+    truth = true_model(config)
     period, n = config.controller.period_s, planner.problem.horizon
     state, reference = np.zeros(5), np.zeros(n + 1)
     upright = None

@@ -33,6 +33,7 @@ from oracles.streams import (
 from cartpole.config.schema import Config
 from cartpole.estimation.filter import StateFilter
 from cartpole.messages import NANOSECONDS, Detection, FloatArray
+from cartpole.rules.estimation import filter_rules
 
 ASK_NS = 7_300_000  # no multiple of any sensor's period
 SETTLE_NS = NANOSECONDS
@@ -56,7 +57,7 @@ def feed(target: Filter, config: Config, event: Any) -> None:
 
 def errors(config: Config, stream: Stream) -> FloatArray:
     """Estimate minus truth, (n, 4)."""
-    target = StateFilter(config)
+    target = StateFilter(filter_rules(config))
     ask, out = stream.start_ns + SETTLE_NS, []
     for arrival_ns, event in stream.arrivals:
         while ask < min(arrival_ns, stream.end_ns):
@@ -91,7 +92,7 @@ def accuracy(
 def speed(config: Config, seed: int, rounds: int) -> dict[str, float]:
     """Processor time to take in an event and have a current state; both filters in turns."""
     stream = make_stream(config, "swing", rounds + 1.0, seed)
-    compiled, plain = StateFilter(config), ReferenceFilter(config)
+    compiled, plain = StateFilter(filter_rules(config)), ReferenceFilter(config)
     state, sigma = tuple(stream.truth[0].tolist()), (1e-3, 1e-2, 1e-2, 0.1)
     compiled.reset(stream.start_ns, state, sigma)
     plain.reset(stream.start_ns, state, sigma)

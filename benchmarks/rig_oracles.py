@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cartpole.model.parameters import true_plant
+from cartpole.rules.model import true_model
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -144,7 +144,7 @@ class TimeOptimal:
 
     def solve(self, config: Config) -> float | None:
         """Seconds, or None if no guess led to a solution."""
-        n, rig, truth = self.STEPS, config.rig, true_plant(config)
+        n, rig, truth = self.STEPS, config.rig, true_model(config)
         high = np.array([rig.position_limit_m, np.inf, np.inf, np.inf, rig.velocity_limit_m_s])
         upper = np.concatenate(
             [np.tile([*high, rig.acceleration_limit_m_s2], n), np.zeros(5), [4.5]]

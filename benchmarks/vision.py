@@ -29,6 +29,7 @@ from vision_scenes import ReferenceCamera, random_reflections, steady_motion
 from cartpole.config.schema import Camera, Config
 from cartpole.estimation.filter import StateFilter
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
+from cartpole.rules.estimation import filter_rules
 from cartpole.vision.axis import detect_angle
 from cartpole.vision.tracker import Tracker
 
@@ -221,7 +222,8 @@ def camera_only_run(motion: str, seconds: float, seed: int) -> tuple[np.ndarray,
     encoder = Config().encoder.model_copy(update={"protocol": "none"})
     config = Config(camera=camera, estimator=estimator, encoder=encoder)
     rng = np.random.default_rng((seed, 7))
-    artist, tracker, state = ReferenceCamera(camera), Tracker(camera), StateFilter(config)
+    artist, tracker = ReferenceCamera(camera), Tracker(camera)
+    state = StateFilter(filter_rules(config))
     sensors = Sensors(camera_outliers=0.0, encoder_hz=0.0)
     stream = make_stream(config, motion, seconds, seed, sensors)
     reflections = random_reflections((camera.height_px, camera.width_px), rng, 3, 10.0)

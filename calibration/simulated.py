@@ -12,6 +12,7 @@ from calibration.guide import Guide, Keep, Progress, led, quiet
 from calibration.run import LIGHT, PARTS, WITH_PICTURES
 from cartpole.config.load import with_values
 from cartpole.messages import NANOSECONDS, Command, Measurement
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.plant import Plant
 from cartpole.sim.rig import VirtualRig
 from cartpole.sim.shutter import State
@@ -45,7 +46,7 @@ class SimulatedBench:
         place = float(np.random.default_rng(seed).uniform(-MIDDLE_M, MIDDLE_M))
         self._now_ns = START_NS if plant is None else plant.t_ns + BETWEEN_PARTS_NS
         self._rig = VirtualRig(
-            with_values(config, changes),
+            rig_rules(with_values(config, changes)),
             seed,
             start=start or (place, 0.0, 0.0, 0.0),
             t_ns=self._now_ns,

@@ -20,6 +20,7 @@ from cartpole.messages import (
     Measurement,
 )
 from cartpole.rules.firmware_bridge import link_rules
+from cartpole.rules.sim import true_devices
 from cartpole.sim.avr_board import AvrBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
 from firmware_bridge.rig_links import RigLinks, open_links
@@ -106,7 +107,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     )
     plant = CartPlant()
     try:
-        board = AvrBoard(config, plant, t_ns=time.monotonic_ns())
+        board = AvrBoard(true_devices(config).motor, plant, t_ns=time.monotonic_ns())
     except DeviceNotFound as error:
         pytest.skip(str(error))
     made = Rig(tmp_path, config, board, plant)

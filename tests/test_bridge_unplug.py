@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cartpole.config.schema import Config
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
 from cartpole.sim.plant import Plant
 from cartpole.sim.pty_port import PtyPort, PtyServer
@@ -42,7 +43,7 @@ class TextRig:
         now_ns = time.monotonic_ns()
         self.settings = folder / "rig.yaml"
         self.settings.write_text(json.dumps(settings))
-        self.plant = Plant(config, 0, (0.02, 0.0, 0.0, 0.0), now_ns)
+        self.plant = Plant(rig_rules(config), 0, (0.02, 0.0, 0.0, 0.0), now_ns)
         driver = SabertoothText.from_config(config.motor)
         self.motor = PtyPort(
             SabertoothTextBoard(self.plant, driver, timeout_ns=100_000_000), folder / "motor"

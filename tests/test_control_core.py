@@ -32,6 +32,7 @@ from cartpole.messages import (
 )
 from cartpole.rules.control import change, config_of, governor_limits, settings_of
 from cartpole.rules.optimizer import planner_rules
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.rig import VirtualRig
 
 PERIOD_NS = 20_000_000
@@ -42,7 +43,7 @@ class Bench:
 
     def __init__(self, config: Config | None = None, planner: PlanMaker | None = None) -> None:
         self.config = config or Config()
-        self.rig = VirtualRig(self.config, 0, t_ns=PERIOD_NS)
+        self.rig = VirtualRig(rig_rules(self.config), 0, t_ns=PERIOD_NS)
         homed = self.rig.homing if self.config.sim.homed else None
         self.core = ControlCore(settings_of(self.config), homed=homed, planner=planner)
         self.now_ns = PERIOD_NS

@@ -27,6 +27,7 @@ from cartpole.messages import (
     TickRecord,
 )
 from cartpole.rules.control import homing_rules, settings_of
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.rig import VirtualRig
 
 PERIOD_NS = 20_000_000
@@ -48,7 +49,7 @@ class Yard:
         truth: Config | None = None,
         each: Callable[[VirtualRig, float], None] = lambda _rig, _t: None,
     ) -> None:
-        self.rig = VirtualRig(truth or config, 1, start=start, t_ns=PERIOD_NS)
+        self.rig = VirtualRig(rig_rules(truth or config), 1, start=start, t_ns=PERIOD_NS)
         self.core = ControlCore(settings_of(config))
         self.now_ns = PERIOD_NS
         self.each = each

@@ -27,6 +27,7 @@ from cartpole.messages import (
     TickRecord,
 )
 from cartpole.rules.control import change, config_of, settings_of
+from cartpole.rules.sim import rig_rules
 from cartpole.session.invariants import Invariants
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay
@@ -150,7 +151,7 @@ def test_armed_a_mixed_change_is_refused_and_disarmed_it_is_whole() -> None:
 
 
 def test_the_order_within_a_tick_decides() -> None:
-    rig = VirtualRig(Config(), 0, t_ns=PERIOD_NS)
+    rig = VirtualRig(rig_rules(Config()), 0, t_ns=PERIOD_NS)
     arm, change = Request(RequestKind.ARM), to(Config(), SLOW)
     for requests, taken in (((arm, change), False), ((change, arm), True)):
         core = ControlCore(settings_of(Config()), homed=rig.homing)

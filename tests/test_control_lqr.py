@@ -11,14 +11,14 @@ from cartpole.control.lqr import design
 from cartpole.messages import OMEGA, THETA, P, U, V
 from cartpole.model.dynamics import rig_step
 from cartpole.model.linear import linear_model
-from cartpole.model.parameters import from_config
 from cartpole.optimizer.problem import regulator
 from cartpole.rules.control import feedback_rules
+from cartpole.rules.model import model_of
 from cartpole.rules.optimizer import problem_from_config
 from cartpole.sim.run import VirtualRun
 
 CONFIG = Config()
-MODEL = from_config(CONFIG)
+MODEL = model_of(CONFIG)
 
 
 def step(x: np.ndarray, u: float) -> np.ndarray:

@@ -31,6 +31,7 @@ from cartpole.messages import (
     TickRecord,
 )
 from cartpole.rules.control import governor_limits, settings_of
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.rig import VirtualRig
 
 PERIOD_NS = 20_000_000
@@ -44,7 +45,7 @@ class Flight:
 
     def __init__(self, **values: Any) -> None:
         self.config = with_values(Config(), {k.replace("__", "."): v for k, v in values.items()})
-        self.rig = VirtualRig(self.config, 0, t_ns=PERIOD_NS)
+        self.rig = VirtualRig(rig_rules(self.config), 0, t_ns=PERIOD_NS)
         self.core = ControlCore(settings_of(self.config), homed=self.rig.homing)
         self.now_ns = PERIOD_NS
         self.tamper: Callable[[Found], Found] = lambda found: found

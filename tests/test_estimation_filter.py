@@ -24,9 +24,11 @@ from cartpole.config.schema import Config
 from cartpole.estimation.filter import StateFilter
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, Detection, DetectionStatus, P
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import from_config
+from cartpole.rules.estimation import filter_rules
+from cartpole.rules.model import model_of
 
 CONFIG = Config()
+RULES = filter_rules(CONFIG)
 SECOND = 1_000_000_000
 MS = 1_000_000
 CLEAN = Sensors(camera_sigma_rad=1e-6, camera_sigma_m=1e-6, camera_outliers=0.0, camera_loss=0.0)
@@ -75,7 +77,7 @@ def rms(values: np.ndarray) -> np.ndarray:
 
 def free_fall(t_s: float, start: tuple[float, float, float, float]) -> np.ndarray:
     """The model's own motion with no command and no disturbance."""
-    model, state, n = from_config(CONFIG), start, round(t_s / 5e-4)
+    model, state, n = model_of(CONFIG), start, round(t_s / 5e-4)
     for _ in range(n):
         state = rig_step(
             *state, 0.0, t_s / n, model.coupling_1_m, model.gravity_m_s2, model.damping_1_s,
@@ -97,7 +99,7 @@ def free_fall(t_s: float, start: tuple[float, float, float, float]) -> np.ndarra
 )
 def test_equals_the_plain_numpy_filter(motion: Motion, sensors: Sensors) -> None:
     stream = make_stream(CONFIG, motion, 1.0, 3, sensors)
-    fast, plain = StateFilter(CONFIG), ReferenceFilter(CONFIG)
+    fast, plain = StateFilter(RULES), ReferenceFilter(CONFIG)
     start = tuple(stream.truth[0].tolist())
     fast.reset(stream.start_ns, start, SIGMA)
     plain.reset(stream.start_ns, start, SIGMA)
@@ -124,7 +126,7 @@ def test_order_of_arrival_does_not_matter(data: st.DataObject) -> None:
     events = short_events()
     shuffled = data.draw(st.permutations(events))
     asked = data.draw(st.sets(st.integers(0, len(events) - 1), max_size=5))
-    targets = [StateFilter(CONFIG), StateFilter(CONFIG)]
+    targets = [StateFilter(RULES), StateFilter(RULES)]
     for target, order, questions in zip(targets, (events, shuffled), ((), asked), strict=True):
         target.reset(SECOND - MS, START, SIGMA)
         for k, arrival in enumerate(order):
@@ -138,8 +140,8 @@ def test_order_of_arrival_does_not_matter(data: st.DataObject) -> None:
 
 def test_same_bits_again() -> None:
     stream = make_stream(CONFIG, "swing", 2.0, 1)
-    first = errors(stream, StateFilter(CONFIG))
-    assert first.tobytes() == errors(stream, StateFilter(CONFIG)).tobytes()
+    first = errors(stream, StateFilter(RULES))
+    assert first.tobytes() == errors(stream, StateFilter(RULES)).tobytes()
 
 
 def test_equals_the_batch_solution_where_all_is_linear() -> None:
@@ -169,7 +171,7 @@ def test_equals_the_batch_solution_where_all_is_linear() -> None:
         values.append(np.array([readings[k] / sigma]))
     batch = np.linalg.lstsq(np.vstack(rows), np.concatenate(values), rcond=None)[0][-2:]
 
-    target = StateFilter(config)
+    target = StateFilter(filter_rules(config))
     delay_ns = round(CONFIG.motor.delay_s * SECOND)
     target.add_command(SECOND - delay_ns, u)
     target.reset(SECOND, (0.0, 0.0, 0.0, 0.0), (*prior.tolist(), 1e-3, 1e-3))
@@ -187,14 +189,14 @@ def test_equals_the_batch_solution_where_all_is_linear() -> None:
 def test_accuracy_on_late_lossy_partly_wrong_streams(
     motion: Motion, limits: tuple[float, ...]
 ) -> None:
-    found = [errors(make_stream(CONFIG, motion, 6.0, s), StateFilter(CONFIG)) for s in (11, 12, 13)]
+    found = [errors(make_stream(CONFIG, motion, 6.0, s), StateFilter(RULES)) for s in (11, 12, 13)]
     assert np.all(rms(np.concatenate(found)) <= limits)
 
 
 @pytest.mark.parametrize("motion", ["swing", "upright"])
 def test_camera_alone(motion: Motion) -> None:
     stream = make_stream(CONFIG, motion, 5.0, 4, Sensors(encoder_hz=0.0))
-    p, v, theta, omega = rms(errors(stream, StateFilter(CONFIG)))
+    p, v, theta, omega = rms(errors(stream, StateFilter(RULES)))
     assert p < 6e-4
     assert v < 0.012
     assert theta < 1.8e-3
@@ -203,7 +205,7 @@ def test_camera_alone(motion: Motion) -> None:
 
 def test_claimed_uncertainty_is_honest() -> None:
     stream = make_stream(CONFIG, "swing", 6.0, 21, Sensors(encoder_hz=0.0))
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     found = errors(stream, target)
     claimed = np.array(target.estimate(stream.start_ns + 6 * SECOND).sigma)
     assert np.all(rms(found) < 1.5 * claimed)
@@ -211,7 +213,7 @@ def test_claimed_uncertainty_is_honest() -> None:
 
 
 def test_outliers_do_not_touch_the_estimate() -> None:
-    good, bad = StateFilter(CONFIG), StateFilter(CONFIG)
+    good, bad = StateFilter(RULES), StateFilter(RULES)
     for target in (good, bad):
         target.reset(SECOND, START, SIGMA)
     for k in range(1, 40):
@@ -231,7 +233,7 @@ def test_outliers_do_not_touch_the_estimate() -> None:
 @pytest.mark.parametrize("sensors", ["both", "camera", "encoder"])
 def test_a_hit_pole_is_caught_again(sensors: str) -> None:
     """A blow of 4 rad/s: the gate rejects, opens again, and the estimate follows."""
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.reset(SECOND, START, SIGMA)
     hit_s = 0.3
     at_hit = free_fall(hit_s, START)
@@ -252,7 +254,7 @@ def test_a_hit_pole_is_caught_again(sensors: str) -> None:
 
 
 def test_a_moved_camera_is_blamed_on_the_camera() -> None:
-    target, worst = StateFilter(CONFIG), 0.0
+    target, worst = StateFilter(RULES), 0.0
     target.reset(SECOND, START, SIGMA)
     for k in range(1, 300):
         true = free_fall(0.005 * k, START)
@@ -267,7 +269,7 @@ def test_a_moved_camera_is_blamed_on_the_camera() -> None:
 @pytest.mark.parametrize("sensors", ["camera", "encoder", "both"])
 def test_turns_are_counted(sensors: str) -> None:
     start = (0.0, 0.0, 0.0, 24.0)
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.reset(SECOND, start, SIGMA)
     for k in range(1, 200):
         true = free_fall(0.01 * k, start)
@@ -281,7 +283,7 @@ def test_turns_are_counted(sensors: str) -> None:
 
 
 def test_the_encoder_decides_the_turns_a_camera_cannot_see() -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.add_camera(frame(SECOND, 0.2))
     target.add_encoder(SECOND + MS, 0.0, 0.2 + 4 * math.pi)
     assert target.predict(SECOND + MS)[THETA] == pytest.approx(0.2 + 4 * math.pi, abs=0.02)
@@ -289,7 +291,7 @@ def test_the_encoder_decides_the_turns_a_camera_cannot_see() -> None:
 
 def test_no_wrong_end_after_300_ms_without_frames() -> None:
     start = (0.0, 0.0, 0.0, 22.0)
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     for k in range(120):
         true = free_fall(0.0067 * k, start) if k else np.array(start)
         t_ns = SECOND + round(6.7 * k * MS)
@@ -305,7 +307,7 @@ def test_no_wrong_end_after_300_ms_without_frames() -> None:
 
 
 def test_prediction_goes_through_the_commands_in_flight() -> None:
-    model, target = from_config(CONFIG), StateFilter(CONFIG)
+    model, target = model_of(CONFIG), StateFilter(RULES)
     target.reset(SECOND, START, (1e-9,) * 4)
     edges = [(0.0, 0.3), (0.02, 0.55), (0.027, -0.2)]
     for t_s, u in edges:
@@ -325,7 +327,7 @@ def test_prediction_goes_through_the_commands_in_flight() -> None:
 
 
 def test_commands_sent_before_the_start_act() -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.add_command(SECOND - 100 * MS, 0.2)
     target.add_command(SECOND - 2 * MS, 0.5)
     target.reset(SECOND, (0.0, 0.2, 0.0, 0.0), SIGMA)
@@ -349,7 +351,7 @@ def test_commands_sent_before_the_start_act() -> None:
     ids=["nan", "inf", "nan p", "nan sigma", "nothing seen", "future", "late", "before", "twice"],
 )
 def test_unusable_frames_are_dropped_and_counted(bad: Detection) -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.reset(SECOND, START, SIGMA)
     target.add_camera(frame(SECOND + 40 * MS, free_fall(0.04, START)[THETA]))
     before = target.estimate(SECOND + 60 * MS)
@@ -359,7 +361,7 @@ def test_unusable_frames_are_dropped_and_counted(bad: Detection) -> None:
 
 
 def test_unusable_encoder_samples_and_commands_are_dropped_and_counted() -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.reset(SECOND, START, SIGMA)
     before = target.estimate(SECOND + 10 * MS)
     target.add_encoder(SECOND + 5 * MS, math.nan, 0.4)
@@ -371,7 +373,7 @@ def test_unusable_encoder_samples_and_commands_are_dropped_and_counted() -> None
 
 @pytest.mark.parametrize("status", [s for s in DetectionStatus if s is not DetectionStatus.OK])
 def test_only_good_frames_count(status: DetectionStatus) -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.reset(SECOND, START, SIGMA)
     before = target.estimate(SECOND + 60 * MS)
     target.add_camera(frame(SECOND + 40 * MS, 0.4, status=status))
@@ -380,7 +382,7 @@ def test_only_good_frames_count(status: DetectionStatus) -> None:
 
 def test_a_frozen_picture_never_updates() -> None:
     start = (0.0, 0.0, 0.5, 2.0)
-    target, blind = StateFilter(CONFIG), StateFilter(CONFIG)
+    target, blind = StateFilter(RULES), StateFilter(RULES)
     for one in (target, blind):
         one.reset(SECOND, start, SIGMA)
         one.add_camera(frame(SECOND + MS, 0.502))
@@ -400,7 +402,7 @@ def test_a_frozen_picture_never_updates() -> None:
 )
 def test_a_wrong_delay_does_not_hide(error_s: float, sensors: Sensors) -> None:
     stream = make_stream(CONFIG, "swing", 8.0, 2, replace(sensors, stamp_error_s=error_s))
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     errors(stream, target, SECOND)
     found = target.consistency()
     assert found.camera_delay_suspect
@@ -413,7 +415,7 @@ def test_a_wrong_delay_does_not_hide(error_s: float, sensors: Sensors) -> None:
 @pytest.mark.parametrize("encoder_hz", [0.0, 200.0])
 def test_a_right_delay_is_not_suspect(motion: Motion, encoder_hz: float) -> None:
     stream = make_stream(CONFIG, motion, 8.0, 6, Sensors(encoder_hz=encoder_hz))
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     errors(stream, target, SECOND)
     found = target.consistency()
     assert not found.camera_delay_suspect
@@ -424,13 +426,13 @@ def test_a_right_delay_is_not_suspect(motion: Motion, encoder_hz: float) -> None
 def test_offset_of_the_camera_is_learned() -> None:
     config = Config.model_validate({"estimator": {"offset_sigma_rad": 0.01}})
     stream = make_stream(config, "upright", 8.0, 3, Sensors(encoder_hz=0, camera_offset_rad=-0.01))
-    target = StateFilter(config)
+    target = StateFilter(filter_rules(config))
     errors(stream, target, SECOND)
     assert target.offset == pytest.approx(-0.01, abs=3e-3)
 
 
 def test_starts_by_itself_and_says_so() -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     assert not target.estimate(SECOND).valid
     assert target.hint(SECOND) is None
     target.add_encoder(SECOND, 0.1, 0.0, sigma_theta=math.inf)
@@ -445,7 +447,7 @@ def test_starts_by_itself_and_says_so() -> None:
 
 
 def test_after_a_long_silence_it_starts_anew() -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.reset(SECOND, START, SIGMA)
     target.add_camera(frame(SECOND + MS, 0.4, 0.05))
     later = SECOND + 5 * SECOND
@@ -455,11 +457,11 @@ def test_after_a_long_silence_it_starts_anew() -> None:
 
 
 def test_live_settings_act_on_what_comes_after() -> None:
-    target, twin = StateFilter(CONFIG), StateFilter(CONFIG)
+    target, twin = StateFilter(RULES), StateFilter(RULES)
     deaf = Config.model_validate({"estimator": {"camera_sigma_rad": 0.1}})
     for one in (target, twin):
         one.reset(SECOND, START, SIGMA)
-    target = StateFilter(deaf, target.memory)
+    target = StateFilter(filter_rules(deaf), target.memory)
     for one in (target, twin):
         one.add_camera(frame(SECOND + 5 * MS, 0.41))
     now = SECOND + 5 * MS
@@ -467,7 +469,7 @@ def test_live_settings_act_on_what_comes_after() -> None:
 
 
 def test_a_flood_stays_within_its_memory_and_keeps_working() -> None:
-    target = StateFilter(CONFIG)
+    target = StateFilter(RULES)
     target.reset(SECOND, START, SIGMA)
     for k in range(1, 5000):
         target.add_encoder(SECOND + k * 10_000, START[0], START[2])
@@ -479,7 +481,7 @@ def test_a_flood_stays_within_its_memory_and_keeps_working() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_camera_alone_never_locks_onto_a_turn_a_frame(seed: int) -> None:
     """A third of a second in which every frame is nonsense, then good ones again."""
-    target, rng, worst = StateFilter(CONFIG), np.random.default_rng(seed), 0.0
+    target, rng, worst = StateFilter(RULES), np.random.default_rng(seed), 0.0
     period_ns = 6_666_667
     for k in range(300):
         t_ns = NANOSECONDS + k * period_ns
@@ -498,7 +500,7 @@ def test_a_camera_alone_never_locks_onto_a_turn_a_frame(seed: int) -> None:
 
 def test_nonsense_that_does_not_agree_opens_no_gate() -> None:
     """Two frames of three anywhere: the estimate stays with the third."""
-    target, rng = StateFilter(CONFIG), np.random.default_rng(1)
+    target, rng = StateFilter(RULES), np.random.default_rng(1)
     period_ns, worst = 6_666_667, 0.0
     for k in range(600):
         t_ns = NANOSECONDS + k * period_ns

@@ -12,7 +12,8 @@ from cartpole.config.schema import Config
 from cartpole.estimation.kernels import rounded_moments
 from cartpole.model.dynamics import rig_step
 from cartpole.model.jacobian import rig_step_jacobian
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
+from cartpole.rules.model import model_of
 
 
 def arguments(model: ModelParameters) -> tuple[float, ...]:
@@ -60,7 +61,7 @@ def test_jacobian_of_the_step_against_sixth_order_differences(coulomb: float) ->
 
 
 def test_jacobian_against_the_plain_one_corners_included() -> None:
-    model, rng = from_config(Config()), np.random.default_rng(1)
+    model, rng = model_of(Config()), np.random.default_rng(1)
     for _ in range(200):
         x = rng.uniform(-1, 1, 4) * [0.4, 1.0, 6.0, 15.0]
         u, h = x[1] + rng.choice([0.0, 0.2, 0.42, -0.45, 1.0]), 0.01

@@ -14,9 +14,10 @@ from cartpole.errors import SessionError
 from cartpole.estimation.learner import Finding, Learner, LearnerMemory, LearnerRules
 from cartpole.estimation.learner_kernels import COUNT, NEXT
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
 from cartpole.recall import check
 from cartpole.rules.estimation import learner_rules
+from cartpole.rules.model import model_of
 
 CONFIG = Config()
 RULES = learner_rules(CONFIG)
@@ -188,7 +189,7 @@ def test_settings_that_are_sure_are_believed() -> None:
     believing, doubting = Bench(TRUTH, sure), Bench(TRUTH)
     believing.run(0.25)
     doubting.run(0.25)
-    prior = from_config(CONFIG).length_m
+    prior = model_of(CONFIG).length_m
     assert abs(believing.learner.model.length_m - prior) < 0.3 * abs(
         doubting.learner.model.length_m - prior
     )

@@ -20,6 +20,7 @@ from cartpole.messages import (
     Measurement,
 )
 from cartpole.rules.firmware_bridge import link_rules
+from cartpole.rules.sim import true_devices
 from cartpole.sim.avr_board import AvrBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
 from firmware_bridge.protocol import BoardFault
@@ -54,7 +55,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.bench = Bench()
-        self.board = AvrBoard(CONFIG, self.bench, t_ns=time.monotonic_ns())
+        self.board = AvrBoard(true_devices(CONFIG).motor, self.bench, t_ns=time.monotonic_ns())
         self.port = PtyPort(self.board, folder / "board")
         self.server = PtyServer([self.port])
         self.server.start()

@@ -10,10 +10,10 @@ import pytest
 from cartpole.config.schema import Config, Controller, Optimizer, Weights
 from cartpole.messages import Plan, PlanStatus
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import from_config
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.bank.planner import Planner
 from cartpole.optimizer.problem import PESSIMISM
+from cartpole.rules.model import model_of
 from cartpole.rules.optimizer import planner_rules
 
 PERIOD_NS = 20_000_000
@@ -23,7 +23,7 @@ BUDGET = 20
 
 
 def advance(state: np.ndarray, u: float, period: float = 0.02) -> np.ndarray:
-    model = from_config(CONFIG)
+    model = model_of(CONFIG)
     x = tuple(state[:4])
     for _ in range(4):
         x = rig_step(
@@ -153,7 +153,7 @@ def test_the_cart_follows_its_target() -> None:
 def test_plans_are_for_the_model_that_is_handed_in() -> None:
     planner, state = make_planner(planner_rules(CONFIG)), np.array([0.0, 0.0, 0.1, 0.0, 0.0])
     assert isinstance(planner, Planner)
-    believed = from_config(CONFIG)
+    believed = model_of(CONFIG)
     planner.believe(replace(believed, length_m=0.55, tau_s=0.08, gain=0.9))
     plan = planner.plan(state, REFERENCE, 400, 0)
     # Its commands are speeds of the cart: 0.9 of what the wire may carry.

@@ -32,6 +32,7 @@ from cartpole.messages import (
     TickInput,
 )
 from cartpole.rules.control import change, settings_of
+from cartpole.rules.sim import rig_rules
 from cartpole.session.reader import open_session
 from cartpole.session.redecode import RawInputs
 from cartpole.session.replay import replay
@@ -94,7 +95,7 @@ def fly(path: Path | None, seed: int, *, faults: bool = True) -> tuple[Config, l
     cores: list[ControlCore] = []
     writer = SessionWriter(path, config, live=False) if path is not None else None
     tap = writer.put_raw if writer is not None else None
-    rig = VirtualRig(config, seed, hint=lambda t: cores[0].hint(t), t_ns=start, tap=tap)
+    rig = VirtualRig(rig_rules(config), seed, hint=lambda t: cores[0].hint(t), t_ns=start, tap=tap)
     cores.append(ControlCore(settings_of(config), homed=rig.homing))
     if writer is not None:
         writer.put_start(rig.homing)
@@ -150,7 +151,7 @@ def first_difference(config: Config, changed: Config, inputs: list[TickInput]) -
 
 
 def first_homing(config: Config) -> HomingResult:
-    return VirtualRig(config, config.sim.seed, t_ns=NANOSECONDS).homing
+    return VirtualRig(rig_rules(config), config.sim.seed, t_ns=NANOSECONDS).homing
 
 
 def test_a_changed_weight_differs_first_where_two_controllers_do(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from cartpole.config.load import load_config
 from cartpole.config.schema import Config, Sim
 from cartpole.messages import NANOSECONDS
+from cartpole.rules.model import true_model
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.plant import Plant
-from cartpole.sim.truth import true_model
 
 CONFIG = Path(__file__).parent / "golden" / "settings.yaml"
 QUIET = ("sim.cart_disturbance=0.0", "sim.pole_disturbance=0.0")
@@ -25,7 +26,7 @@ def settings(*overrides: str) -> Config:
 
 
 def plant(*overrides: str, theta: float = 0.3) -> Plant:
-    return Plant(settings(*overrides), 0, (0.0, 0.0, theta, 0.0))
+    return Plant(rig_rules(settings(*overrides)), 0, (0.0, 0.0, theta, 0.0))
 
 
 def driven(
@@ -48,7 +49,7 @@ def test_nothing_rough_is_the_smooth_plant() -> None:
 
 def test_all_imperfections_are_off_by_default() -> None:
     config = load_config(CONFIG, [])
-    assert Plant(config, 0, (0.0, 0.0, 0.0, 0.0)).is_smooth
+    assert Plant(rig_rules(config), 0, (0.0, 0.0, 0.0, 0.0)).is_smooth
 
 
 def test_stiction_holds_a_standing_cart() -> None:

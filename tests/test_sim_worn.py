@@ -10,6 +10,7 @@ import pytest
 from cartpole.config.load import load_config
 from cartpole.config.schema import Config
 from cartpole.messages import NANOSECONDS, Command, EncoderSample, Mode
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.boards import NEVER
 from cartpole.sim.rig import VirtualRig
 from cartpole.sim.run import START_NS, VirtualRun
@@ -87,7 +88,7 @@ def test_a_bunched_line_says_when_it_speaks() -> None:
 
 
 def samples(*overrides: str, seconds: float = 1.0) -> list[EncoderSample]:
-    rig = VirtualRig(settings(*overrides), 1)
+    rig = VirtualRig(rig_rules(settings(*overrides)), 1)
     found = rig.advance(round(seconds * NANOSECONDS))
     return [item for item in found if isinstance(item, EncoderSample)]
 
@@ -112,7 +113,7 @@ def test_same_seed_same_bytes() -> None:
 
 def test_a_silent_host_stops_the_drive() -> None:
     config = settings()
-    rig = VirtualRig(config, 1)
+    rig = VirtualRig(rig_rules(config), 1)
     rig.advance(20 * MS)
     rig.send(20 * MS, Command(20 * MS, 0, 0.4, True, 0.4))
     rig.advance(119 * MS)

@@ -58,8 +58,6 @@ KNOW_SETTINGS = (
     "cartpole.session",
     "cartpole.campaign",
     "cartpole.devices",
-    "cartpole.learning",
-    "cartpole.realtime",
     "calibration",
     "cartpole.api",
     "cartpole.doctor",
@@ -69,13 +67,6 @@ KNOW_SETTINGS = (
     "cartpole.timing",
     "cartpole.cli",
 )
-# Who still does, and shall not.
-STILL_KNOW_SETTINGS = {
-    "cartpole.control",
-    "cartpole.estimation",
-    "cartpole.model.parameters",
-    "cartpole.sim",
-}
 # What knows the whole tree; a section of it may be part of a room's rules.
 WHOLE_TREE = {"cartpole.config.schema.Config", "cartpole.config.load", "cartpole.config.edit"}
 CLI_LINES = 2200  # the command line only speaks
@@ -183,7 +174,7 @@ def test_settings_are_known_to_shells_only() -> None:
 
     for path in sources():
         name = module_name(path)
-        if within(name, KNOW_SETTINGS) or within(name, STILL_KNOW_SETTINGS):
+        if within(name, KNOW_SETTINGS):
             continue
         known = WHOLE_TREE & set(imports(path))
         assert not known, f"{name} imports {min(known)}: it should be given rules"

@@ -8,7 +8,8 @@ from cartpole.config.schema import Camera, Config
 from cartpole.estimation.filter import StateFilter
 from cartpole.messages import NANOSECONDS, DetectionStatus
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import from_config
+from cartpole.rules.estimation import filter_rules
+from cartpole.rules.model import model_of
 from cartpole.sim.render import Renderer
 from cartpole.vision.tracker import Tracker
 
@@ -22,9 +23,9 @@ def test_right_end_after_300_ms_without_pictures_at_20_rad_s(phase: int) -> None
         camera=Camera(),
         encoder=Config().encoder.model_copy(update={"protocol": "none"}),
     )
-    model = from_config(config)
+    model = model_of(config)
     renderer = Renderer(config.camera, seed=phase, distractors=2)
-    tracker, state_filter = Tracker(config.camera), StateFilter(config)
+    tracker, state_filter = Tracker(config.camera), StateFilter(filter_rules(config))
     state = (0.1, 0.0, 2.0 * math.pi * phase / 12, 20.0 if phase % 2 else -20.0)
     seen_after_gap = 0
     for k in range(30 + GAP + 6):

@@ -12,6 +12,7 @@ from cartpole.control.observer import Observer
 from cartpole.errors import UsageError
 from cartpole.messages import NANOSECONDS, Command, Estimate
 from cartpole.rules.control import governor_limits, observer_rules
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.rig import VirtualRig
 from cartpole.sim.run import START_NS
 
@@ -42,7 +43,8 @@ class Rig:
 
     def reset(self, seed: int, start: Four | None = None) -> Estimate:
         """A new rig: from ``start`` (p, v, theta, omega), else hanging near the middle."""
-        self._rig = VirtualRig(self.config, seed, hint=self._hint, start=start, t_ns=START_NS)
+        rig = rig_rules(self.config)
+        self._rig = VirtualRig(rig, seed, hint=self._hint, start=start, t_ns=START_NS)
         rules = observer_rules(self.config)
         self._observer = Observer(rules, Observer.fresh(rules, self._rig.homing))
         self._now_ns = START_NS

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from cartpole.estimation.filter import StateFilter
 from cartpole.estimation.learner import Finding, Learner, LearnerMemory, LearnerRules
-from cartpole.estimation.records import FilterMemory
+from cartpole.estimation.records import FilterMemory, FilterRules
 from cartpole.messages import (
     OMEGA,
     Detection,
@@ -19,9 +18,6 @@ from cartpole.messages import (
     HomingResult,
     Measurement,
 )
-
-if TYPE_CHECKING:
-    from cartpole.config.schema import Config
 
 FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 SURE_M = 0.003  # a frame less sure of the position says nothing against the encoder
@@ -45,7 +41,7 @@ class ObserverRules:
     """Scales of the encoders, the rules of filter and learner, how well both zeros are known;
     ``camera_only``: there are no encoders."""
 
-    filter: Config
+    filter: FilterRules
     learner: LearnerRules
     upright_offset_rad: float
     offset_sigma_rad: float

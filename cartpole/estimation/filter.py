@@ -16,7 +16,7 @@ import numpy as np
 from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
 from cartpole.estimation.learner import LONGEST_DELAY_S
-from cartpole.estimation.records import Consistency, FilterMemory, Whole
+from cartpole.estimation.records import Consistency, FilterMemory, FilterRules, Whole
 from cartpole.messages import (
     NANOSECONDS,
     OMEGA,
@@ -29,10 +29,9 @@ from cartpole.messages import (
     P,
     V,
 )
-from cartpole.model.parameters import ModelParameters, from_config
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+    from cartpole.model.parameters import ModelParameters
 
 AHEAD_NS = NANOSECONDS // 2  # an encoder sample this far beyond all known times is nonsense
 GAP_NS = NANOSECONDS  # after this long without measurements start anew
@@ -59,11 +58,10 @@ def most_rate_rad_s(model: ModelParameters, speed_m_s: float) -> float:
     return 6.0 / model.characteristic_time_s + 2.0 * model.coupling_1_m * speed_m_s
 
 
-def ring_size(config: Config) -> int:
+def ring_size(rules: FilterRules) -> int:
     """Slots for twice the events that fall into the history: a power of two."""
-    per_second = config.encoder.poll_hz + config.camera.rate_hz + 2.0 / config.controller.period_s
-    span_s = config.estimator.history_s + LONGEST_DELAY_S
-    return 1 << math.ceil(math.log2(2.0 * per_second * span_s + 64.0))
+    span_s = rules.noise.history_s + LONGEST_DELAY_S
+    return 1 << math.ceil(math.log2(2.0 * rules.events_per_s * span_s + 64.0))
 
 
 class StateFilter:
@@ -75,17 +73,17 @@ class StateFilter:
     ``estimator.reopen_after`` rejections in a row.
     """
 
-    def __init__(self, config: Config, memory: FilterMemory | None = None) -> None:
-        self.memory = kept = memory if memory is not None else self.fresh(config)
+    def __init__(self, rules: FilterRules, memory: FilterMemory | None = None) -> None:
+        self.memory = kept = memory if memory is not None else self.fresh(rules)
         self._par = np.zeros(at.PARAMETERS)
         self._ring = (kept.when, kept.what, kept.known, kept.stamps, kept.marks, self._par)
-        self._config = config
-        self._set(config)
+        self._rules = rules
+        self._set(rules)
 
     @classmethod
-    def fresh(cls, config: Config) -> FilterMemory:
+    def fresh(cls, rules: FilterRules) -> FilterMemory:
         """The memory of a filter that has seen nothing; loads its kernels now, not in a tick."""
-        slots = ring_size(config)
+        slots = ring_size(rules)
         memory = FilterMemory(
             when=np.zeros((slots, 2), dtype=np.int64),
             what=np.zeros((slots, 4)),
@@ -95,7 +93,7 @@ class StateFilter:
             command_times=np.zeros(COMMANDS_KEPT, dtype=np.int64),
             command_values=np.zeros(COMMANDS_KEPT),
         )
-        first = cls(config, memory)
+        first = cls(rules, memory)
         first.reset(0, (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0))
         first._insert(1, at.COMMAND, 0.0, 0.0, 0.0, 0.0)
         first._look(1)
@@ -111,23 +109,21 @@ class StateFilter:
     def offset(self) -> float:
         """Offset of the camera's angle (measured minus true) at the newest event [rad]."""
         if not self.memory.initialised:
-            return self._config.pole.upright_offset_rad
+            return self._rules.upright_offset_rad
         self._fold_all()
         return float(self._newest_row()[at.X + at.OFFSET])
 
-    def _set(self, config: Config) -> None:
+    def _set(self, rules: FilterRules) -> None:
         """New settings hold for everything not yet worked in."""
-        model, noise, par = from_config(config), config.estimator, self._par
+        noise, par = rules.noise, self._par
         par[at.CART_POWER] = noise.cart_noise_m_s2**2
         par[at.POLE_POWER] = noise.pole_noise_rad_s**2
         par[at.OFFSET_POWER] = noise.offset_noise_rad**2
         par[at.GATE], par[at.REOPEN] = noise.gate_sigma, noise.reopen_after
         par[at.JITTER_S] = noise.encoder_jitter_s
-        par[at.MOST_SPEED] = 3.0 * config.rig.velocity_limit_m_s
-        par[at.MOST_RATE] = most_rate_rad_s(model, config.rig.velocity_limit_m_s)
-        self._half_p = 0.5 / config.encoder.cart_counts_per_m
-        self._half_theta = math.pi / config.encoder.pole_counts_per_turn
-        self.believe(model)
+        par[at.MOST_SPEED] = 3.0 * rules.velocity_limit_m_s
+        par[at.MOST_RATE] = most_rate_rad_s(rules.model, rules.velocity_limit_m_s)
+        self.believe(rules.model)
 
     def believe(self, model: ModelParameters) -> None:
         """Predict with this model; it holds for everything not yet worked in."""
@@ -138,13 +134,13 @@ class StateFilter:
         par[at.GAIN] = model.gain
         self._delay_ns = round(model.delay_s * NANOSECONDS)
         # A command sent now acts later, yet must not push measurements out of the history.
-        history_s = self._config.estimator.history_s + model.delay_s
+        history_s = self._rules.noise.history_s + model.delay_s
         par[at.HISTORY_NS] = self._history_ns = round(history_s * NANOSECONDS)
 
     def reset(self, t_ns: int, state: Four, sigma: Four) -> None:
         """Start from a known state (p, v, theta, omega); commands in flight stay."""
-        prior = self._config.estimator.offset_sigma_rad
-        self._restart(t_ns, state, sigma, self._config.pole.upright_offset_rad, prior * prior)
+        prior = self._rules.noise.offset_sigma_rad
+        self._restart(t_ns, state, sigma, self._rules.upright_offset_rad, prior * prior)
 
     def add_command(self, t_ns: int, velocity_m_s: float) -> None:
         """A command [m/s] went to the wire at ``t_ns``; it acts ``motor.delay_s`` later."""
@@ -175,9 +171,11 @@ class StateFilter:
         """
         half_p = half_theta = 0.0
         if sigma_p is None:
-            half_p, sigma_p = self._half_p, self._half_p / ROOT_3
+            half_p = self._rules.half_p_m
+            sigma_p = half_p / ROOT_3
         if sigma_theta is None:
-            half_theta, sigma_theta = self._half_theta, self._half_theta / ROOT_3
+            half_theta = self._rules.half_theta_rad
+            sigma_theta = half_theta / ROOT_3
         ahead = self.memory.initialised and t_ns - AHEAD_NS > self.memory.horizon_ns
         if ahead or not self._usable(p_m, theta_rad, sigma_p, sigma_theta):
             self.memory.dropped += 1
@@ -194,7 +192,7 @@ class StateFilter:
         """A frame's measurement; only frames with status OK are used."""
         if detection.status is not DetectionStatus.OK:
             return
-        noise = self._config.estimator
+        noise = self._rules.noise
         sigma_p = max(detection.sigma_p_m, noise.camera_sigma_m)
         sigma_theta = max(detection.sigma_theta_rad, noise.camera_sigma_rad)
         p_m, theta_rad = detection.p_m, detection.theta_rad
@@ -216,7 +214,7 @@ class StateFilter:
         """The state at ``now_ns`` with its uncertainty; not valid before the first measurement."""
         self.memory.horizon_ns = max(self.memory.horizon_ns, now_ns)
         if not self.memory.initialised:
-            offset = self._config.pole.upright_offset_rad
+            offset = self._rules.upright_offset_rad
             return Estimate(
                 now_ns,
                 (0.0,) * 4,
@@ -332,8 +330,8 @@ class StateFilter:
         """Begin with what one measurement says, if of an angle; keep an offset once learned."""
         if sigma_theta == math.inf:
             return
-        offset = self._config.pole.upright_offset_rad
-        variance = self._config.estimator.offset_sigma_rad**2
+        offset = self._rules.upright_offset_rad
+        variance = self._rules.noise.offset_sigma_rad**2
         if self.memory.initialised:
             self._fold_all()
             row = self._newest_row()
@@ -342,12 +340,12 @@ class StateFilter:
                 float(row[at.COV + (at.STATES + 1) * at.OFFSET]),
             )
         if not sigma_p < math.inf:
-            p_m, sigma_p = 0.0, 0.5 * self._config.rig.track_length_m
+            p_m, sigma_p = 0.0, 0.5 * self._rules.track_length_m
         if kind == at.CAMERA:
             # A picture does not tell turns: start between -pi/2 and 3 pi/2, upright is pi.
             theta_rad = (theta_rad - offset + 0.5 * math.pi) % (2.0 * math.pi) - 0.5 * math.pi
             sigma_theta = math.sqrt(sigma_theta * sigma_theta + variance)
-        rate = self._config.rig.velocity_limit_m_s
+        rate = self._rules.velocity_limit_m_s
         self._restart(
             t_ns,
             (p_m, 0.0, theta_rad, 0.0),
@@ -378,7 +376,7 @@ class StateFilter:
         for i, one in enumerate(sigma):
             row[at.COV + (at.STATES + 1) * i] = one * one
         row[at.COV + (at.STATES + 1) * at.OFFSET] = offset_variance
-        zero_sigma = self._config.estimator.pole_zero_sigma_rad
+        zero_sigma = self._rules.noise.pole_zero_sigma_rad
         row[at.COV + (at.STATES + 1) * at.ZERO] = zero_sigma * zero_sigma
         row[at.NIS : at.NIS + 4] = 1.0
         row[at.LAST_THETA] = math.nan

@@ -1,8 +1,9 @@
-"""What the filter hands out besides estimates: how consistent it is, and all that it remembers."""
+"""What the filter is told, what it remembers, and what it hands out besides estimates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,31 @@ from cartpole.estimation import layout as at
 from cartpole.messages import NANOSECONDS, FloatArray
 from cartpole.recall import require
 
+if TYPE_CHECKING:
+    from cartpole.config.schema import Estimator
+    from cartpole.model.parameters import ModelParameters
+
 Whole = npt.NDArray[np.int64]
 
 LONGEST_NS = 3600 * NANOSECONDS  # no ring of a running rig spans more
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRules:
+    """What the filter takes from the settings; SI.
+
+    ``model`` is believed until another one is; ``upright_offset_rad`` is the camera's angle less
+    the true one, ``half_*`` half a count of each encoder, ``events_per_s`` readings and commands.
+    """
+
+    model: ModelParameters
+    noise: Estimator
+    upright_offset_rad: float
+    half_p_m: float
+    half_theta_rad: float
+    velocity_limit_m_s: float
+    track_length_m: float
+    events_per_s: float
 
 
 @dataclass(frozen=True, slots=True)

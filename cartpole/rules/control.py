@@ -18,8 +18,8 @@ from cartpole.control.rules import CoreRules
 from cartpole.control.swing import Scales
 from cartpole.control.watch import WatchRules
 from cartpole.messages import Request, RequestKind, Settings
-from cartpole.model.parameters import from_config
-from cartpole.rules.estimation import learner_rules
+from cartpole.rules.estimation import filter_rules, learner_rules
+from cartpole.rules.model import model_of
 from cartpole.rules.optimizer import planner_rules, scaled_weights
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def change(config: Config) -> Request:
 def core_rules(config: Config) -> CoreRules:
     """The rules of all parts of the controller."""
     return CoreRules(
-        model=from_config(config),
+        model=model_of(config),
         observer=observer_rules(config),
         watch=watch_rules(config),
         target=TargetRules(config.controller.target_m, config.rig.position_limit_m),
@@ -67,7 +67,7 @@ def observer_rules(config: Config) -> ObserverRules:
     """Scales of the encoders, and the filter's rules."""
     encoder = config.encoder
     return ObserverRules(
-        filter=config,
+        filter=filter_rules(config),
         learner=learner_rules(config),
         upright_offset_rad=config.pole.upright_offset_rad,
         offset_sigma_rad=config.estimator.offset_sigma_rad,
@@ -142,7 +142,7 @@ def pilot_rules(config: Config) -> PilotRules:
 
 def feedback_rules(config: Config) -> FeedbackRules:
     """The regulator by the same weights as the plans."""
-    model = from_config(config)
+    model = model_of(config)
     return FeedbackRules(
         model=model,
         weights=scaled_weights(config, model),

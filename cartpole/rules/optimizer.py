@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.compiled.layout import MAX_STEPS
 from cartpole.optimizer.problem import Limits, PlannerRules, Problem, StageWeights, rig_problem
+from cartpole.rules.model import model_of
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -24,7 +25,7 @@ PUMPING_FACTOR = 1.9
 
 def planner_rules(config: Config) -> PlannerRules:
     """What the rig's planner is made of."""
-    model, optimizer = from_config(config), config.optimizer
+    model, optimizer = model_of(config), config.optimizer
     return PlannerRules(
         backend=optimizer.backend,
         model=model,

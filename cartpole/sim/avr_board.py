@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from cartpole.messages import NANOSECONDS
 from cartpole.sim.boards import RigPlant
-from cartpole.sim.truth import true_motor
 from firmware_bridge.protocol import CEILING_DRIVE
 from firmware_bridge.sabertooth_text import SabertoothText
 from firmware_bridge.simulator.machine import (
@@ -26,7 +25,7 @@ from firmware_bridge.simulator.machine import (
 )
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+    from cartpole.config.schema import Motor
 
 QUANTUM_NS = 1_000_000  # plant and chip exchange edges and commands this often
 CRYSTAL_PPM = 40.0  # the board's clock against the host's
@@ -34,13 +33,16 @@ UNITS_PER_DUTY = 8  # PWM of 8 bits for the driver's 11
 
 
 class AvrBoard:
-    """See ``cartpole.sim.boards.Board``. Needs avr-gcc and simavr: DeviceNotFound without them."""
+    """See ``cartpole.sim.boards.Board``; ``motor`` is the true one behind the pins.
+
+    Needs avr-gcc and simavr: DeviceNotFound without them.
+    """
 
     def __init__(
-        self, config: Config, plant: RigPlant, *, t_ns: int = 0, crystal_ppm: float = CRYSTAL_PPM
+        self, motor: Motor, plant: RigPlant, *, t_ns: int = 0, crystal_ppm: float = CRYSTAL_PPM
     ) -> None:
         self._plant = plant
-        self._driver = SabertoothText.from_config(true_motor(config))
+        self._driver = SabertoothText.from_config(motor)
         self._start_ns = self._now_ns = t_ns
         self._hz = CLOCK_HZ * (1.0 + crystal_ppm * 1e-6)
         self._origin = plant.counts(t_ns)

@@ -15,10 +15,10 @@ import numpy as np
 
 from cartpole.messages import Detection, DetectionHint, DetectionStatus
 from cartpole.sim.shutter import Shot, Shutter, State
-from cartpole.sim.truth import true_tape_angle_rad
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+    from cartpole.sim.eye import Eye
+    from cartpole.sim.rules import RigRules
     from cartpole.vision.frame import Frame
 
 HintSource = Callable[[int], DetectionHint | None]
@@ -29,24 +29,24 @@ class VirtualCamera:
 
     def __init__(
         self,
-        config: Config,
+        rules: RigRules,
         seed: int,
         hint: HintSource,
         t_ns: int = 0,
         on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
-        self._shutter = Shutter(config, seed, t_ns)
-        self._sim = config.sim
+        self._shutter = Shutter(rules, seed, t_ns)
+        self._sim = rules.sim
         self._hint = hint
         self._on_frame = on_frame
-        self._offset = true_tape_angle_rad(config)
+        self._offset = rules.tape_angle_rad
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
         self._flying: deque[Shot] = deque()
-        self._eye = None
-        if config.sim.pictures == "rendered":
-            from cartpole.sim.eye import Eye
+        self._eye: Eye | None = None
+        if rules.sim.pictures == "rendered":
+            from cartpole.sim.eye import Eye  # loads OpenCV
 
-            self._eye = Eye(config, seed)
+            self._eye = Eye(rules, seed)
 
     @property
     def next_ns(self) -> int:

@@ -9,28 +9,27 @@ import numpy as np
 from cartpole.messages import Detection, DetectionHint
 from cartpole.sim.render import Renderer
 from cartpole.sim.shutter import Shot
-from cartpole.sim.truth import true_camera, true_tape_angle_rad
 from cartpole.vision.frame import Frame
 from cartpole.vision.tracker import Tracker
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+    from cartpole.sim.rules import RigRules
 
 
 class Eye:
     """Draws a shot with the true camera and measures it with the configured one."""
 
-    def __init__(self, config: Config, seed: int) -> None:
-        sim = config.sim
+    def __init__(self, rules: RigRules, seed: int) -> None:
+        sim = rules.sim
         self._renderer = Renderer(
-            true_camera(config),
+            rules.true.camera,
             seed=seed,
             pixel_noise=sim.pixel_noise,
             distractors=sim.distractors,
             light=sim.light,
         )
-        self._tracker = Tracker(config.camera)
-        self._offset = true_tape_angle_rad(config)
+        self._tracker = Tracker(rules.told.camera)
+        self._offset = rules.tape_angle_rad
 
     def draw(self, shot: Shot) -> Frame:
         """The picture of a shot; a turned camera is a turned pole."""

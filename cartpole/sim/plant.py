@@ -15,14 +15,12 @@ from numba import njit
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, V
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import ModelParameters
 from cartpole.sim import rough
 from cartpole.sim.trouble import Trouble
-from cartpole.sim.truth import true_encoder, true_model
 from cartpole.sim.worn import Encoders
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+    from cartpole.sim.rules import RigRules
 
 STEP_NS = 1_000_000
 BUMPER_M = 0.015  # from a switch to the hard stop behind it
@@ -67,14 +65,14 @@ class Plant:
     """The simulated rig's truth. Times are host nanoseconds and never go back."""
 
     def __init__(
-        self, config: Config, seed: int, start: tuple[float, float, float, float], t_ns: int = 0
+        self, rules: RigRules, seed: int, start: tuple[float, float, float, float], t_ns: int = 0
     ) -> None:
-        self.parameters: ModelParameters = true_model(config)
-        encoder = true_encoder(config)
+        self.parameters = rules.model
+        encoder, sim = rules.true.encoder, rules.sim
         self._cart_scale = encoder.cart_sign * encoder.cart_counts_per_m
         self._pole_scale = encoder.pole_sign * encoder.pole_counts_per_turn / (2.0 * math.pi)
-        self._switch_m = (config.sim.track_length_m or config.rig.track_length_m) / 2
-        self._noise = (config.sim.cart_disturbance, config.sim.pole_disturbance)
+        self._switch_m = rules.switch_m
+        self._noise = (sim.cart_disturbance, sim.pole_disturbance)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
         self._normals = np.empty(0)
         self._used = 0
@@ -85,11 +83,11 @@ class Plant:
         self._t_ns = t_ns
         self._command = 0.0
         self._pending: deque[tuple[int, float]] = deque()
-        self.encoders = Encoders(config.sim, t_ns)
+        self.encoders = Encoders(sim, t_ns)
         self.trouble = Trouble()
-        self._command_step = config.sim.command_step_m_s
+        self._command_step = sim.command_step_m_s
         phase = np.random.default_rng(np.random.SeedSequence([seed, 4])).uniform(0.0, 2.0 * math.pi)
-        self._rough = rough.figures(config.sim, phase)
+        self._rough = rough.figures(sim, phase)
         self._drive = np.array([start[P], start[V], 0.0])
         m = self.parameters
         self._model = np.array(

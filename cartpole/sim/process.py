@@ -25,6 +25,7 @@ from cartpole.vision.ring import FrameRing
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
+    from cartpole.sim.rules import RigRules
 
 LONGEST_WAIT_S = 0.002
 START_TIMEOUT_S = 180.0  # the first start compiles kernels
@@ -131,16 +132,16 @@ def run(setup: RigSetup, ring: FrameRing | None, truth: Any, orders: Connection)
 
 class _World:
     def __init__(self, setup: RigSetup, ring: FrameRing | None, truth: Any) -> None:
+        from cartpole.rules.sim import rig_rules
         from cartpole.sim.plant import Plant
         from cartpole.sim.pty_port import PtyServer
         from cartpole.sim.rig import start_state
         from cartpole.sim.shutter import Shutter
 
-        config = setup.config
-        self._start_ns = time.monotonic_ns()
-        away = config.model_copy(update={"sim": config.sim.model_copy(update={"homed": False})})
-        self.plant = Plant(config, setup.seed, start_state(away, setup.seed), self._start_ns)
-        self._ports = _ports(config, self.plant, Path(setup.folder))
+        rules, seed = rig_rules(setup.config), setup.seed
+        begin_ns = time.monotonic_ns()
+        self.plant = Plant(rules, seed, start_state(rules, seed, homed=False), begin_ns)
+        self._ports = _ports(rules, self.plant, Path(setup.folder))
         self._server = PtyServer(list(self._ports.values()))
         self._ring, self._truth = ring, truth
         self._generation = 0
@@ -149,10 +150,10 @@ class _World:
         if ring is not None:
             from cartpole.sim.eye import Eye
 
-            self._eye = Eye(config, setup.seed)
+            self._eye = Eye(rules, seed)
             self._eye.draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))  # compile now
             # Only now: else the first pictures would be those missed while compiling.
-            self._shutter = Shutter(config, setup.seed, time.monotonic_ns())
+            self._shutter = Shutter(rules, seed, time.monotonic_ns())
         self.plant.advance(time.monotonic_ns())
 
     def step(self) -> None:
@@ -216,28 +217,29 @@ class _World:
         self._server.close()
 
 
-def _ports(config: Config, plant: Any, folder: Path) -> dict[str, Any]:
+def _ports(rules: RigRules, plant: Any, folder: Path) -> dict[str, Any]:
     """The boards that the config's protocols name, each behind its pseudo-terminal."""
     from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
     from cartpole.sim.pty_port import PtyPort
-    from cartpole.sim.rig import ENCODER_LINE, MOTOR_LINE, true_driver
-    from cartpole.sim.truth import true_encoder
+    from cartpole.sim.rig import ENCODER_LINE, MOTOR_LINE
     from cartpole.sim.worn import worn_line
+    from firmware_bridge.sabertooth_text import SabertoothText
 
     now_ns = time.monotonic_ns()
     ports: dict[str, Any] = {}
-    if config.motor.protocol == "bridge":
+    if rules.told.motor.protocol == "bridge":
         from cartpole.sim.avr_board import AvrBoard
 
-        ports[MOTOR] = PtyPort(AvrBoard(config, plant, t_ns=now_ns), folder / MOTOR)
+        ports[MOTOR] = PtyPort(AvrBoard(rules.true.motor, plant, t_ns=now_ns), folder / MOTOR)
     else:
-        timeout_ns = round(config.safety.board_timeout_s * NANOSECONDS)
-        board = SabertoothTextBoard(plant, true_driver(config), timeout_ns=timeout_ns)
-        line = worn_line(board, config.sim, config.sim.seed, MOTOR_LINE, commands=True)
+        timeout_ns = round(rules.board_timeout_s * NANOSECONDS)
+        driver = SabertoothText.from_config(rules.true.motor)
+        board = SabertoothTextBoard(plant, driver, timeout_ns=timeout_ns)
+        line = worn_line(board, rules.sim, rules.sim.seed, MOTOR_LINE, commands=True)
         ports[MOTOR] = PtyPort(line, folder / MOTOR)
-    if config.encoder.protocol == "arduino_ascii":
-        pressed = true_encoder(config).switch_active == "high"
+    if rules.told.encoder.protocol == "arduino_ascii":
+        pressed = rules.true.encoder.switch_active == "high"
         reader = ArduinoAsciiBoard(plant, pressed=pressed, t_ns=now_ns)
-        encoder = worn_line(reader, config.sim, config.sim.seed, ENCODER_LINE)
+        encoder = worn_line(reader, rules.sim, rules.sim.seed, ENCODER_LINE)
         ports[ENCODER] = PtyPort(encoder, folder / ENCODER)
     return ports

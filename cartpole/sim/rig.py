@@ -21,7 +21,6 @@ from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, Board, SabertoothTextB
 from cartpole.sim.camera import VirtualCamera
 from cartpole.sim.plant import Plant
 from cartpole.sim.shutter import State
-from cartpole.sim.truth import true_encoder, true_motor
 from cartpole.sim.worn import worn_line
 from firmware_bridge.arduino_ascii import ArduinoAscii
 from firmware_bridge.board_lines import POLL
@@ -29,7 +28,7 @@ from firmware_bridge.link import ANSWER_NS
 from firmware_bridge.sabertooth_text import SabertoothText
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+    from cartpole.sim.rules import RigRules
     from cartpole.vision.frame import Frame
 
 FAR_NS = 1 << 62  # later than anything
@@ -38,18 +37,13 @@ ENCODER_LINE, MOTOR_LINE = 5, 6  # of the seeds that a rig draws from
 Tap = Callable[[int, str, str, bytes], None]  # t_ns, link, "in" or "out", bytes
 
 
-def start_state(config: Config, seed: int) -> State:
+def start_state(rules: RigRules, seed: int, *, homed: bool) -> State:
     """Hanging nearly at rest near the middle; off to one side while homing is still to do."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
     p, theta = rng.uniform(-0.02, 0.02), rng.uniform(-0.03, 0.03)
-    if not config.sim.homed:
-        p, theta = rng.uniform(-0.5, 0.5) * config.rig.position_limit_m, 0.0
+    if not homed:
+        p, theta = rng.uniform(-0.5, 0.5) * rules.position_limit_m, 0.0
     return float(p), 0.0, float(theta), 0.0
-
-
-def true_driver(config: Config) -> SabertoothText:
-    """The motor driver as it is, wiring, gain and dead band included."""
-    return SabertoothText.from_config(true_motor(config))
 
 
 class VirtualRig:
@@ -60,7 +54,7 @@ class VirtualRig:
 
     def __init__(
         self,
-        config: Config,
+        rules: RigRules,
         seed: int,
         *,
         hint: Callable[[int], DetectionHint | None] = lambda _t_ns: None,
@@ -70,32 +64,32 @@ class VirtualRig:
         on_frame: Callable[[Frame], None] | None = None,
         plant: Plant | None = None,
     ) -> None:
-        begin = start_state(config, seed) if start is None else start
-        self.plant = Plant(config, seed, begin, t_ns) if plant is None else plant
+        begin = start_state(rules, seed, homed=rules.sim.homed) if start is None else start
+        self.plant = Plant(rules, seed, begin, t_ns) if plant is None else plant
         self.trouble = self.plant.trouble
         self._tap = tap
         self._zero = self.plant.counts(t_ns)
         self._camera = (
-            VirtualCamera(config, seed, hint, t_ns, on_frame)
-            if config.camera.source != "none"
+            VirtualCamera(rules, seed, hint, t_ns, on_frame)
+            if rules.told.camera.source != "none"
             else None
         )
         self._shot_ns = self._camera.next_ns if self._camera is not None else FAR_NS
-        pressed = true_encoder(config).switch_active == "high"
+        pressed = rules.true.encoder.switch_active == "high"
         self.encoder_board = ArduinoAsciiBoard(self.plant, pressed=pressed, t_ns=t_ns)
-        self._board = worn_line(self.encoder_board, config.sim, seed, ENCODER_LINE)
+        self._board = worn_line(self.encoder_board, rules.sim, seed, ENCODER_LINE)
         self._answer_ns = FAR_NS
-        self._encoder = ArduinoAscii.from_config(config.encoder, config.rig.velocity_limit_m_s)
-        self._poll_ns = round(NANOSECONDS / config.encoder.poll_hz)
-        self._due_ns = t_ns + self._poll_ns if config.encoder.protocol != "none" else FAR_NS
+        self._encoder = ArduinoAscii.from_config(rules.told.encoder, rules.velocity_limit_m_s)
+        self._poll_ns = round(NANOSECONDS / rules.told.encoder.poll_hz)
+        self._due_ns = t_ns + self._poll_ns if rules.told.encoder.protocol != "none" else FAR_NS
         self._next_poll_ns = self._due_ns
-        self._driver = SabertoothText.from_config(config.motor)
+        self._driver = SabertoothText.from_config(rules.told.motor)
         motor = SabertoothTextBoard(
             self.plant,
-            true_driver(config),
-            timeout_ns=round(config.safety.board_timeout_s * NANOSECONDS),
+            SabertoothText.from_config(rules.true.motor),
+            timeout_ns=round(rules.board_timeout_s * NANOSECONDS),
         )
-        self._motor = worn_line(motor, config.sim, seed, MOTOR_LINE, commands=True)
+        self._motor = worn_line(motor, rules.sim, seed, MOTOR_LINE, commands=True)
         self._motor_ns = FAR_NS
 
     @property

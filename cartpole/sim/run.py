@@ -24,6 +24,7 @@ from cartpole.messages import (
 )
 from cartpole.rules.control import settings_of
 from cartpole.rules.optimizer import planner_rules
+from cartpole.rules.sim import rig_rules
 from cartpole.sim.rig import Tap, VirtualRig
 from cartpole.sim.shutter import State
 
@@ -77,7 +78,7 @@ class VirtualRun:
         self._requests = requests
         self._planner = TimedPlanner(planner_rules(config)) if planner is None else planner
         self.rig = VirtualRig(
-            config,
+            rig_rules(config),
             seed,
             hint=lambda t_ns: self.core.hint(t_ns),
             start=start,

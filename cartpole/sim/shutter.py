@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.messages import NANOSECONDS
-from cartpole.sim.truth import true_camera
 
 if TYPE_CHECKING:
-    from cartpole.config.schema import Config
+    from cartpole.sim.rules import RigRules
 
 State = tuple[float, float, float, float]
 
@@ -35,11 +34,11 @@ class Shot:
 class Shutter:
     """Exposure times and arrivals; deterministic for a seed."""
 
-    def __init__(self, config: Config, seed: int, t_ns: int = 0) -> None:
-        camera, self._sim = true_camera(config), config.sim
+    def __init__(self, rules: RigRules, seed: int, t_ns: int = 0) -> None:
+        camera, self._sim = rules.true.camera, rules.sim
         self._period_ns = round(NANOSECONDS / camera.rate_hz)
         self._latency_ns = camera.latency_s * NANOSECONDS
-        self._late_ns = round((camera.latency_s - config.camera.latency_s) * NANOSECONDS)
+        self._late_ns = round((camera.latency_s - rules.told.camera.latency_s) * NANOSECONDS)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
         self._next_ns = t_ns + self._period_ns
         self._sequence = 0

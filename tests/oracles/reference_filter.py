@@ -18,7 +18,8 @@ from cartpole.estimation import layout as at
 from cartpole.estimation.filter import most_rate_rad_s
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, Detection, FloatArray, P, V
 from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
-from cartpole.model.parameters import ModelParameters, from_config
+from cartpole.model.parameters import ModelParameters
+from cartpole.rules.model import model_of
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -64,7 +65,7 @@ class ReferenceFilter:
     snapshots: list[Snapshot] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.model: ModelParameters = from_config(self.config)
+        self.model: ModelParameters = model_of(self.config)
 
     def reset(
         self, t_ns: int, state: tuple[float, ...], sigma: tuple[float, ...], command: float = 0.0

@@ -27,7 +27,8 @@ from cartpole.messages import (
     V,
 )
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import ModelParameters, true_plant
+from cartpole.model.parameters import ModelParameters
+from cartpole.rules.model import true_model
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -139,7 +140,7 @@ def _simulate(
     config: Config, motion: Motion, duration_s: float, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """Truth (n, 4) and command in force for sending (n,) on the grid."""
-    model: ModelParameters = true_plant(config)
+    model: ModelParameters = true_model(config)
     n = round(duration_s / GRID_S) + 1
     truth, sent = np.zeros((n, 4)), np.zeros(n)
     truth[0, THETA] = 0.1 if motion == "swing" else math.pi + 0.01

@@ -18,6 +18,7 @@ from cartpole.messages import (
 )
 from cartpole.rules.control import settings_of
 from cartpole.rules.firmware_bridge import link_rules
+from cartpole.rules.sim import rig_rules, true_devices
 from cartpole.sim.avr_board import AvrBoard
 from cartpole.sim.plant import Plant
 from firmware_bridge.bridge_codec import BridgeCodec
@@ -32,8 +33,8 @@ class FirmwareRun:
     def __init__(self, config: Config, seed: int = 0) -> None:
         self.config = config
         self._start_ns = self.now_ns = NANOSECONDS
-        self.plant = Plant(config, seed, (0.0, 0.0, 0.02, 0.0), self.now_ns)
-        self.board = AvrBoard(config, self.plant, t_ns=self.now_ns)
+        self.plant = Plant(rig_rules(config), seed, (0.0, 0.0, 0.02, 0.0), self.now_ns)
+        self.board = AvrBoard(true_devices(config).motor, self.plant, t_ns=self.now_ns)
         self.codec = BridgeCodec(link_rules(config), baud=config.motor.baud)
         # The board counts from its boot on, and the plant began a hair from its zero.
         here = self.plant.counts(self.now_ns)
