@@ -86,6 +86,8 @@ def test_what_tools_make_of_a_file_gives_the_same_ticks(
     session = open_session(copy)
     whole, found = list(open_session(recording).ticks()), list(session.ticks())
     assert [repr(tick.input) for tick in found] == [repr(tick.input) for tick in whole]
+    for tick in whole:
+        tick.exact.pop(str(how.get("without", "")), None)
     assert [tick.exact for tick in found] == [tick.exact for tick in whole]
     assert replay(session, make_core=FakeCore).bitwise_equal
 

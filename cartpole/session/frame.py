@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cartpole.errors import UsageError
 from cartpole.messages import NANOSECONDS
 from cartpole.session.channels import CHANNELS
-from cartpole.session.ticks import DECODE
+from cartpole.session.recorded import DECODE
 
 if TYPE_CHECKING:
     from pandas import DataFrame

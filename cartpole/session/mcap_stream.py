@@ -26,6 +26,7 @@ from cartpole.session.mcap_scan import LARGEST_CHUNK, RECORD, Contents, Scan, op
 _MESSAGE = struct.Struct("<HIQQ")
 _BARE_AT_ONCE = 1 << 20
 _FEED = 4096
+_NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event", "/state"})
 _FAILURES = (McapError, SessionError, struct.error, UnicodeDecodeError, ValueError)
 
 Message = tuple[str, int, int, bytes]  # topic, log time [ns], publish time [ns], data
@@ -171,19 +172,18 @@ def _order(found: Scan, stream: IO[bytes]) -> list[int]:
     ends = [end for end, chunk in zip(found.ends, found.chunked, strict=True) if chunk]
     if ends == sorted(ends):
         return list(range(len(found.offsets)))
-    # Times in a chunk's head have no checksum: the ticks themselves decide.
-    latest: list[int] = []
+    # Times in a chunk's head have no checksum: the ticks themselves decide. A chunk of two pieces
+    # comes with its earlier tick, which others may wait for; the later one can wait itself.
+    earliest: list[int] = []
     silent = Contents()
-    ticks_only = frozenset(CHANNELS) - {"/tick"}
     for k, (offset, length) in enumerate(zip(found.offsets, found.lengths, strict=True)):
-        before = latest[-1] if latest else 0
-        publish = 0
+        publish = earliest[-1] if earliest else 0
         if found.chunked[k]:
-            names = _Names(found, ticks_only)
-            for message in _of_chunk(stream, offset, length, names, silent):
-                publish = max(publish, message[2])
-        latest.append(publish or before)
-    return sorted(range(len(latest)), key=lambda k: (latest[k], k))
+            names = _Names(found, _NO_PART_OF_A_TICK)
+            inside = _of_chunk(stream, offset, length, names, silent)
+            publish = min((message[2] for message in inside), default=publish)
+        earliest.append(publish)
+    return sorted(range(len(earliest)), key=lambda k: (earliest[k], k))
 
 
 def decompress(chunk: Chunk) -> bytes:

@@ -17,14 +17,9 @@ from cartpole.session.channels import CHANNELS, Event, Picture, RawBytes
 from cartpole.session.mcap_scan import Contents, Damage, Scan, scan
 from cartpole.session.mcap_stream import Message, messages, verify
 from cartpole.session.packing import check_size
+from cartpole.session.recorded import DECODE, RecordedTick
 from cartpole.session.settings import recorded_config
-from cartpole.session.ticks import (
-    DECODE,
-    NO_PART_OF_A_TICK,
-    Account,
-    Assembler,
-    RecordedTick,
-)
+from cartpole.session.ticks import NO_PART_OF_A_TICK, SELDOM_READ, Account, Assembler
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -183,10 +178,22 @@ class Session:
         for one in self._all_scans():
             yield from messages(one, skip=skip)
 
-    def ticks(self) -> Iterator[RecordedTick]:
-        """The whole ticks, in their order; ``account`` tells what is missing."""
+    def ticks(
+        self,
+        unread: frozenset[str] = SELDOM_READ,
+        between: tuple[float, float] | None = None,
+    ) -> Iterator[RecordedTick]:
+        """The whole ticks, in their order; ``account`` tells what is missing.
+
+        Topics among ``unread`` are decoded when a tick is asked for them, and only then checked.
+        ``between`` takes only what was published later than the first and not later than the
+        second time [ns]; a state belongs to what follows it.
+        """
         self.account = Account()
-        yield from Assembler(self.account).ticks(self.messages(NO_PART_OF_A_TICK))
+        found = self.messages(NO_PART_OF_A_TICK)
+        if between is not None:
+            found = _between(found, *between)
+        yield from Assembler(self.account, unread).ticks(found)
 
     def frames(self) -> Iterator[RecordedFrame]:
         """The pictures; in the order of the file."""
@@ -229,6 +236,13 @@ class Session:
                 broken.contents.damage(0, path.stat().st_size, str(error))
                 self._scans.append(broken)
         return self._scans
+
+
+def _between(found: Iterator[Message], after: float, last: float) -> Iterator[Message]:
+    for message in found:
+        at = message[2]
+        if after < at <= last or (message[0] == "/state" and at == after):
+            yield message
 
 
 def _settings_of_yaml(data: bytes, source: str) -> Config:

@@ -21,12 +21,14 @@ from cartpole.session.code import refuse_requested_code
 from cartpole.session.codec import encode, plan_line
 from cartpole.session.resume import FAILURES, Core, CoreFactory, Resumption, controller
 from cartpole.session.summary import SummaryBuilder
+from cartpole.session.ticks import COMPARED, SELDOM_READ
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.messages import DetectionHint, Settings, TickRecord
     from cartpole.session.reader import Session
-    from cartpole.session.ticks import Gap, RecordedTick
+    from cartpole.session.recorded import RecordedTick
+    from cartpole.session.ticks import Gap
 
 STATE_SIGNALS = ("p_m", "v_m_s", "theta_rad", "omega_rad_s")
 READ_AHEAD = 100  # ticks
@@ -150,6 +152,48 @@ def replay(
     himself. Where ticks are missing the replay begins again from the next recorded state.
     Raises SessionError if the recording can be entered nowhere, UsageError if it names code.
     """
+
+    def run(unread: frozenset[str]) -> ReplayResult:
+        given = _recorded_inputs(session, unread)
+        return _replay(
+            session,
+            change,
+            make_core,
+            from_s,
+            to_s,
+            inputs,
+            given,
+            on_tick,
+            keep_series,
+            git,
+            allowed,
+        )
+
+    if keep_series or on_tick is not None:
+        return run(SELDOM_READ)
+    try:
+        return run(COMPARED)  # bytes are compared: only what differs is decoded
+    except _UnreadError:
+        return run(SELDOM_READ)
+
+
+class _UnreadError(Exception):
+    """What a controller said differs, and what was recorded of it cannot be read."""
+
+
+def _replay(
+    session: Session,
+    change: Change | None,
+    make_core: CoreFactory,
+    from_s: float,
+    to_s: float,
+    inputs: Inputs | None,
+    recorded: Iterator[tuple[RecordedTick, TickInput]],
+    on_tick: Callable[[RecordedTick, TickRecord], None] | None,
+    keep_series: bool,
+    git: str,
+    allowed: dict[str, str] | None,
+) -> ReplayResult:
     from cartpole.config.load import config_sha256
 
     config = session.config if change is None else change(session.config)
@@ -159,7 +203,7 @@ def replay(
     flown = _Flown()
     in_force: Settings | None = None  # what was asked for on the way and done
     start_ns: int | None = None
-    pairs = inputs(flown) if inputs is not None else _recorded_inputs(session)
+    pairs = inputs(flown) if inputs is not None else recorded
     for tick, given in pairs:
         start_ns = given.now_ns if start_ns is None else start_ns
         t_s = (given.now_ns - start_ns) / NANOSECONDS
@@ -247,9 +291,11 @@ def _tick(flown: _Flown, given: TickInput, session: Session) -> TickRecord:
         ) from None
 
 
-def _recorded_inputs(session: Session) -> Iterator[tuple[RecordedTick, TickInput]]:
+def _recorded_inputs(
+    session: Session, unread: frozenset[str]
+) -> Iterator[tuple[RecordedTick, TickInput]]:
     """Read in blocks: reading and controlling by turns would push each other out of the caches."""
-    ticks = session.ticks()
+    ticks = session.ticks(unread)
     while block := list(itertools.islice(ticks, READ_AHEAD)):
         for tick in block:
             yield tick, tick.input
@@ -272,22 +318,26 @@ def _changed(
     return given
 
 
+def differing(tick: RecordedTick, record: TickRecord) -> list[str]:
+    """In what a tick is not as it was recorded, bit for bit; nothing if it is."""
+    estimate, plan, exact = record.estimate, record.plan, tick.exact
+    unequal = []
+    if exact.get("/estimate") != (None if estimate is None else encode(estimate)):
+        unequal.append("estimate")
+    if exact.get("/plan") != (None if plan is None else encode(plan_line(plan))):
+        unequal.append("plan")
+    if exact["/command"] != encode(record.command):
+        unequal.append("command")
+    if record.mode is not tick.line.mode:
+        unequal.append("mode")
+    return unequal
+
+
 def _compare(
     result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: float, keep_series: bool
 ) -> None:
     result.compared += 1
-    unequal = []
-    estimate, plan = record.estimate, record.plan
-    new = {
-        "/estimate": None if estimate is None else encode(estimate),
-        "/plan": None if plan is None else encode(plan_line(plan)),
-        "/command": encode(record.command),
-    }
-    for topic, data in new.items():
-        if tick.exact.get(topic) != data:
-            unequal.append(topic[1:])
-    if record.mode is not tick.line.mode:
-        unequal.append("mode")
+    unequal = differing(tick, record)
     if unequal or keep_series:
         _measure(result, tick, record, t_s, keep_series and result.compared <= MOST_KEPT)
     if unequal:
@@ -300,7 +350,10 @@ def _measure(
     result: ReplayResult, tick: RecordedTick, record: TickRecord, t_s: float, keep_series: bool
 ) -> None:
     """Take the values of both runs: largest differences, and series if wanted."""
-    old_values, new_values = _recorded_values(tick), _values(record)
+    try:
+        old_values, new_values = _recorded_values(tick), _values(record)
+    except SessionError:
+        raise _UnreadError from None
     for name in SIGNALS:
         old, now = old_values.get(name, math.nan), new_values.get(name, math.nan)
         if keep_series:

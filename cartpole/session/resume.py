@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cartpole.control.memory import CoreMemory
     from cartpole.messages import DetectionHint, HomingResult, Settings, TickInput, TickRecord
     from cartpole.session.reader import Session
-    from cartpole.session.ticks import RecordedTick
+    from cartpole.session.recorded import RecordedTick
 
 MADE_BY = "made_by"  # in the provenance of what another command than `run` or `simulate` recorded
 # What arithmetic on a state that no controller has may end in.
@@ -52,6 +52,15 @@ def controller(config: Config, homed: HomingResult | None) -> Core:
     return ControlCore(settings_of(config), homed=homed)
 
 
+def remembering(core: Core) -> CoreMemory:
+    """What the controller remembers after a tick, as a recording keeps it."""
+    from cartpole.control.core import ControlCore
+
+    assert isinstance(core, ControlCore)
+    core.after_tick()
+    return core.state()
+
+
 class Resumption:
     """Enters a recording: at its beginning with a fresh controller, elsewhere with what the
     controller remembered there.
@@ -65,7 +74,7 @@ class Resumption:
         self,
         session: Session,
         config: Config,
-        make_core: CoreFactory,
+        make_core: CoreFactory = controller,
         allowed: dict[str, str] | None = None,
     ) -> None:
         made_by = session.provenance.get(MADE_BY)

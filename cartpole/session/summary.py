@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cartpole.messages import NANOSECONDS, Mode, Severity
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
-    from cartpole.messages import Estimate, Plan, TickRecord, TickTiming
+    from cartpole.messages import Fault, TickRecord, TickTiming
 
 TAIL_S = 5.0
 UPRIGHT_RAD = 0.1
@@ -72,6 +72,48 @@ class Sample:
         return self.largest if self._seen else None
 
 
+class TickFigures(NamedTuple):
+    """What a summary takes of a tick, in plain values; None and -1: there was none.
+
+    ``plan`` is (Newton steps, KKT residual), ``timing`` (missed, late, compute, solver) [ns],
+    ``faults`` are (t_ns, name, severity).
+    """
+
+    now_ns: int
+    mode: str
+    u_m_s: float
+    estimate: Vector4 | None
+    truth: Vector4 | None
+    plan: tuple[int, float] | None
+    timing: tuple[int, int, int, int] | None
+    faults: tuple[tuple[int, str, int], ...]
+
+
+def tick_figures(
+    record: TickRecord, truth: Vector4 | None = None, timing: TickTiming | None = None
+) -> TickFigures:
+    """``truth`` is a simulated rig's (p, v, theta, omega) at the tick's time."""
+    estimate, plan = record.estimate, record.plan
+    return TickFigures(
+        record.input.now_ns,
+        record.mode.value,
+        float(record.command.velocity_m_s),
+        None if estimate is None else estimate.state,
+        truth,
+        None if plan is None else (plan.newton_steps, float(plan.kkt_residual)),
+        None if timing is None else _timing(timing),
+        tuple(map(_fault, record.faults)) if record.faults else (),
+    )
+
+
+def _timing(timing: TickTiming) -> tuple[int, int, int, int]:
+    return (int(timing.missed), timing.late_ns, timing.compute_ns, timing.solver_ns)
+
+
+def _fault(fault: Fault) -> tuple[int, str, int]:
+    return (fault.t_ns, fault.name, int(fault.severity))
+
+
 class _Figures:
     """Everything that starts anew at time zero."""
 
@@ -105,8 +147,8 @@ class SummaryBuilder:
         self._git, self._config_sha256 = git, config_sha256
         self._figures = _Figures()
         self._started = False
-        self._previous: TickRecord | None = None
-        self._modes: dict[Mode, float] = {}
+        self._previous: TickFigures | None = None
+        self._modes: dict[str, float] = {}
         self._swing_ups = 0
         self._faults: dict[tuple[int, str], Severity] = {}
 
@@ -117,29 +159,32 @@ class SummaryBuilder:
         timing: TickTiming | None = None,
     ) -> None:
         """Take a tick; ``truth`` is a simulated rig's (p, v, theta, omega) at the tick's time."""
-        now_ns = record.input.now_ns
-        entered = self._count_mode(record)
-        if entered is Mode.SWING_UP and not self._started:
+        self.take(tick_figures(record, truth, timing))
+
+    def take(self, tick: TickFigures) -> None:
+        """Take a tick's figures."""
+        entered = self._count_mode(tick)
+        if entered == Mode.SWING_UP and not self._started:
             self._started = True
             self._figures = _Figures()
         figures = self._figures
         if figures.ticks == 0:
-            figures.first_ns = now_ns
+            figures.first_ns = tick.now_ns
         figures.ticks += 1
-        figures.last_ns = now_ns
-        figures.fallback_ticks += record.mode is Mode.LQR_FALLBACK
-        figures.max_u = max(figures.max_u, _finite(abs(record.command.velocity_m_s)))
-        state = truth if truth is not None else _state(record.estimate)
+        figures.last_ns = tick.now_ns
+        figures.fallback_ticks += tick.mode == Mode.LQR_FALLBACK
+        figures.max_u = max(figures.max_u, _finite(abs(tick.u_m_s)))
+        state = tick.truth if tick.truth is not None else tick.estimate
         if state is not None:
-            self._take_state(now_ns, record.mode, state)
-        if truth is not None and record.estimate is not None:
-            self._take_error(record, truth)
-        self._take_plan(record.plan)
-        self._take_timing(timing)
-        for fault in record.faults:
+            self._take_state(tick.now_ns, tick.mode, state)
+        if tick.truth is not None and tick.estimate is not None:
+            self._take_error(tick.mode, tick.estimate, tick.truth)
+        self._take_plan(tick.plan)
+        self._take_timing(tick.timing)
+        for t_ns, name, severity in tick.faults:
             if len(self._faults) < _MOST_FAULTS:
-                self._faults.setdefault((fault.t_ns, fault.name), fault.severity)
-        self._previous = record
+                self._faults.setdefault((t_ns, name), Severity(severity))
+        self._previous = tick
 
     def result(
         self, session: str | None = None, bitwise_equal: bool | None = None
@@ -147,9 +192,9 @@ class SummaryBuilder:
         """The summary as plain JSON values; figures that were not measured are None."""
         f = self._figures
         duration_s = (f.last_ns - f.first_ns) / NANOSECONDS + self._period_s if f.ticks else 0.0
-        modes = {mode.value: round(seconds, 9) for mode, seconds in self._modes.items()}
+        modes = {mode: round(seconds, 9) for mode, seconds in self._modes.items()}
         if self._previous is not None:
-            last = self._previous.mode.value
+            last = self._previous.mode
             modes[last] = round(modes.get(last, 0.0) + self._period_s, 9)
         summary: dict[str, Any] = {
             "duration_s": duration_s,
@@ -204,23 +249,23 @@ class SummaryBuilder:
             return self._period_s
         return (f.last_ns - f.first_ns) / NANOSECONDS / (f.ticks - 1)
 
-    def _count_mode(self, record: TickRecord) -> Mode | None:
-        """Time in modes; returns the mode if it was entered with this record."""
-        previous, mode = self._previous, record.mode
+    def _count_mode(self, tick: TickFigures) -> str | None:
+        """Time in modes; returns the mode if it was entered with this tick."""
+        previous, mode = self._previous, tick.mode
         if previous is not None:
-            elapsed = (record.input.now_ns - previous.input.now_ns) / NANOSECONDS
+            elapsed = (tick.now_ns - previous.now_ns) / NANOSECONDS
             self._modes[previous.mode] = self._modes.get(previous.mode, 0.0) + elapsed
-            if previous.mode is mode:
+            if previous.mode == mode:
                 return None
-        self._swing_ups += mode is Mode.SWING_UP
+        self._swing_ups += mode == Mode.SWING_UP
         return mode
 
-    def _take_state(self, now_ns: int, mode: Mode, state: Vector4) -> None:
+    def _take_state(self, now_ns: int, mode: str, state: Vector4) -> None:
         if not all(math.isfinite(value) for value in state):
             return
         f = self._figures
         f.final = state
-        if mode is not Mode.HOMING:  # homing goes out to the switches on purpose
+        if mode != Mode.HOMING:  # homing goes out to the switches on purpose
             f.max_p = max(f.max_p, abs(state[0]))
             f.max_v = max(f.max_v, abs(state[1]))
         error = from_upright(state[2])
@@ -232,11 +277,10 @@ class SummaryBuilder:
         while now_ns - f.tail[0][0] > TAIL_S * NANOSECONDS:
             f.tail.popleft()
 
-    def _take_error(self, record: TickRecord, truth: Vector4) -> None:
-        estimate = record.estimate
-        if estimate is None or record.mode not in (Mode.SWING_UP, Mode.BALANCE):
+    def _take_error(self, mode: str, state: Vector4, truth: Vector4) -> None:
+        if mode not in (Mode.SWING_UP, Mode.BALANCE):
             return
-        errors = [a - b for a, b in zip(estimate.state, truth, strict=True)]
+        errors = [a - b for a, b in zip(state, truth, strict=True)]
         errors[2] = math.remainder(errors[2], 2.0 * math.pi)
         if all(math.isfinite(error) for error in errors):
             squares = self._figures.error_squares
@@ -244,28 +288,26 @@ class SummaryBuilder:
                 squares[place] += error * error
             self._figures.errors += 1
 
-    def _take_plan(self, plan: Plan | None) -> None:
+    def _take_plan(self, plan: tuple[int, float] | None) -> None:
         if plan is None:
             return
         f = self._figures
+        newton_steps, kkt_residual = plan
         f.plans += 1
-        f.newton_steps += plan.newton_steps
-        if math.isfinite(plan.kkt_residual):
-            f.kkt_residual = max(f.kkt_residual or 0.0, plan.kkt_residual)
+        f.newton_steps += newton_steps
+        if math.isfinite(kkt_residual):
+            f.kkt_residual = max(f.kkt_residual or 0.0, kkt_residual)
 
-    def _take_timing(self, timing: TickTiming | None) -> None:
+    def _take_timing(self, timing: tuple[int, int, int, int] | None) -> None:
         if timing is None:
             return
         f = self._figures
-        f.late_ticks += timing.missed
-        f.jitter_us.add(abs(timing.late_ns) / 1e3)
-        f.compute_us.add(timing.compute_ns / 1e3)
-        if timing.solver_ns >= 0:
-            f.solver_us.add(timing.solver_ns / 1e3)
-
-
-def _state(estimate: Estimate | None) -> Vector4 | None:
-    return None if estimate is None else estimate.state
+        missed, late_ns, compute_ns, solver_ns = timing
+        f.late_ticks += missed
+        f.jitter_us.add(abs(late_ns) / 1e3)
+        f.compute_us.add(compute_ns / 1e3)
+        if solver_ns >= 0:
+            f.solver_us.add(solver_ns / 1e3)
 
 
 def _finite(value: float) -> float:

@@ -7,117 +7,29 @@ merged or cut into other chunks gives the same ticks. What cannot be put togethe
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cartpole.errors import SessionError
-from cartpole.messages import (
-    Command,
-    Estimate,
-    Fault,
-    Measurement,
-    Plan,
-    Request,
-    TickInput,
-    TickRecord,
-    TickTiming,
-)
-from cartpole.rules.control import settings_of
-from cartpole.session.channels import CHANNELS, PlanLine, RequestLine, TickLine, Trajectory, Truth
-from cartpole.session.codec import decoder, trajectory_arrays
-from cartpole.session.order import in_order
+from cartpole.session.gather import Gathered
 from cartpole.session.packing import check_size, state_index
-from cartpole.session.settings import recorded_config
+from cartpole.session.recorded import DECODE, RecordedTick
 
 if TYPE_CHECKING:
     from cartpole.session.mcap_stream import Message
 
-DECODE = {topic: decoder(kind) for topic, kind in CHANNELS.items()}
-MEASUREMENTS = ("/encoder", "/detection", "/board", "/link")
 NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event"})
-MOST_IN_A_TICK = 10_000
+# What a controller says is decoded when it is asked for; eager readers want to know at once.
+SELDOM_READ = frozenset({"/plan_trajectory"})
+COMPARED = SELDOM_READ | {"/estimate", "/plan", "/command"}
 MOST_WAITING = 1024  # ticks
 MOST_WAITING_BYTES = 24 << 20
-LARGEST_MESSAGE = 256 << 10  # of those that a tick is made of
 MOST_GAPS = 1000
 _EMITTED = 4096  # times of ticks that went out, to know what comes too late
-
-Vector4 = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedTick:
-    """One tick as recorded; ``exact`` is the JSON of estimate, plan and command as written.
-
-    ``state_before`` is what the controller remembered before it (JSON), where that was recorded.
-    """
-
-    line: TickLine
-    input: TickInput
-    estimate: Estimate | None
-    plan: PlanLine | None
-    command: Command
-    faults: tuple[Fault, ...]
-    truth: Vector4 | None
-    timing: TickTiming | None
-    exact: dict[str, bytes]
-    state_before: bytes | None = None
-
-    @property
-    def trajectory(self) -> Trajectory | None:
-        """The whole plan, kept of every fifth one."""
-        data = self.exact.get("/plan_trajectory")
-        return None if data is None else DECODE["/plan_trajectory"](data)
-
-    def record(self) -> TickRecord:
-        """The tick's record; a plan whose arrays were not kept has empty ones."""
-        return self._record(self.trajectory)
-
-    def record_without_arrays(self) -> TickRecord:
-        """The tick's record with an empty plan: much faster where arrays are not needed."""
-        return self._record(None)
-
-    def _record(self, trajectory: Trajectory | None) -> TickRecord:
-        line = self.line
-        return TickRecord(
-            line.index,
-            self.input,
-            line.mode,
-            line.armed,
-            line.homed,
-            self.estimate,
-            self._plan(trajectory),
-            self.command,
-            line.target_m,
-            self.faults,
-            line.events,
-            line.answers,
-        )
-
-    def _plan(self, trajectory: Trajectory | None) -> Plan | None:
-        plan = self.plan
-        if plan is None:
-            return None
-        if trajectory is not None:
-            times, states, inputs = trajectory_arrays(trajectory)
-        else:
-            times, states, inputs = np.empty(0), np.empty((0, 5)), np.empty(0)
-        return Plan(
-            plan.start_ns,
-            plan.status,
-            plan.newton_steps,
-            plan.kkt_residual,
-            plan.cost,
-            plan.candidate,
-            times,
-            states,
-            inputs,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +66,12 @@ class Account:
 
 
 class Assembler:
-    """Takes messages in any order, gives ticks in theirs."""
+    """Takes messages in any order, gives ticks in theirs; ``unread`` topics are not decoded."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, unread: frozenset[str] = SELDOM_READ) -> None:
         self._account = account
-        self._open: dict[int, _Gathered] = {}
+        self._unread = unread
+        self._open: dict[int, Gathered] = {}
         self._ready: list[tuple[int, int, RecordedTick]] = []
         self._states: dict[int, bytes] = {}
         self._bytes = 0
@@ -166,13 +79,13 @@ class Assembler:
         self._gone: dict[int, None] = {}
         self._next: int | None = None
         self._at = -1
-        self._gathered = _Gathered()
+        self._gathered = Gathered()
         self._touched: set[int] = set()
         self._disordered = False  # other ticks' messages stood between a tick's own
 
     def ticks(self, source: Iterable[Message]) -> Iterator[RecordedTick]:
         """The whole ticks of a recording, their indices growing."""
-        for topic, log_time, now_ns, data in source:
+        for topic, _, now_ns, data in source:
             if topic == "/state":
                 self._take_state(data)
                 continue
@@ -182,7 +95,7 @@ class Assembler:
                 self._turn_to(now_ns)
             gathered = self._gathered
             try:
-                gathered.take(topic, log_time, data)
+                gathered.take(topic, data, self._unread)
             except SessionError as error:
                 gathered.count -= 1
                 self._account.left_out[f"messages that do not fit ({error})"[:200]] += 1
@@ -197,7 +110,7 @@ class Assembler:
         self._at = now_ns
         found = self._open.get(now_ns)
         if found is None:
-            found = _Gathered()
+            found = Gathered()
             found.late = now_ns in self._gone
             self._open[now_ns] = found
         else:
@@ -254,7 +167,7 @@ class Assembler:
 
     def _give(self) -> Iterator[RecordedTick]:
         _, index, tick = heapq.heappop(self._ready)
-        self._bytes -= sum(map(len, tick.exact.values())) + _Gathered.LEAST
+        self._bytes -= sum(map(len, tick.exact.values())) + Gathered.LEAST
         account = self._account
         if self._next is not None and index < self._next:
             account.left_out["ticks that are there twice"] += 1
@@ -268,7 +181,7 @@ class Assembler:
         state = self._states.pop(index, None)
         for passed in [k for k in self._states if k < index]:
             del self._states[passed]
-        yield tick if state is None else _with_state(tick, state)
+        yield tick if state is None else dataclasses.replace(tick, state_before=state)
 
     def _take_state(self, data: bytes) -> None:
         try:
@@ -279,144 +192,3 @@ class Assembler:
             return
         if len(self._states) < 4:
             self._states[index + 1] = data
-
-
-def _with_state(tick: RecordedTick, state: bytes) -> RecordedTick:
-    return RecordedTick(
-        tick.line,
-        tick.input,
-        tick.estimate,
-        tick.plan,
-        tick.command,
-        tick.faults,
-        tick.truth,
-        tick.timing,
-        tick.exact,
-        state,
-    )
-
-
-class _Gathered:
-    """The messages of a tick while they come."""
-
-    LEAST = 1000  # bytes that a tick takes besides its JSON
-
-    __slots__ = (
-        "bytes",
-        "count",
-        "exact",
-        "faults",
-        "late",
-        "line",
-        "measurements",
-        "requests",
-        "single",
-    )
-
-    def __init__(self) -> None:
-        self.measurements: list[Measurement] = []
-        self.requests: list[Request] = []
-        self.faults: list[Fault] = []
-        self.single: dict[str, Any] = {}
-        self.exact: dict[str, bytes] = {}
-        self.line: TickLine | None = None
-        self.late = False  # the tick has gone out already
-        self.count = 0
-        self.bytes = self.LEAST
-
-    def take(self, topic: str, log_time: int, data: bytes) -> None:
-        self.count += 1
-        if len(data) > LARGEST_MESSAGE or self.count > MOST_IN_A_TICK:
-            raise SessionError(f"{topic}: more than a tick has")
-        if topic in MEASUREMENTS:
-            self.measurements.append(DECODE[topic](data))
-        elif topic in ("/estimate", "/plan", "/command"):
-            self.single[topic] = DECODE[topic](data)
-            self.exact[topic] = data
-        elif topic == "/plan_trajectory":
-            self.exact[topic] = data
-        elif topic in ("/truth", "/timing"):
-            self.single[topic] = DECODE[topic](data)
-        elif topic == "/tick":
-            if self.line is None:
-                self.line = DECODE[topic](data)
-        elif topic == "/request":
-            self.requests.append(_request(DECODE[topic](data)))
-        elif topic == "/fault":
-            self.faults.append(DECODE[topic](data))
-        else:
-            self.count -= 1
-            return
-        self.bytes += len(data)
-
-    def whole(self) -> bool:
-        """Whether nothing is missing that the tick's line counts."""
-        return self.line is not None and not self.lacking(self.line)
-
-    def lacking(self, line: TickLine) -> str:
-        """What is missing, in words; empty if nothing is."""
-        found = self.single
-        if len(self.measurements) < line.measurements:
-            return "measurements missing"
-        if len(self.requests) < line.requests or len(line.answers) not in (0, line.requests):
-            return "requests missing"
-        if len(self.faults) < line.faults:
-            return "faults missing"
-        for topic, told in (("/estimate", line.estimate), ("/plan", line.plan), ("/command", True)):
-            if told and topic not in found:
-                return f"no {topic}"
-            if not told and topic in found:
-                return f"{topic} where there was none"
-        return ""
-
-    def close(self, disordered: bool) -> tuple[RecordedTick | None, str]:
-        """The tick, or None and what is missing. ``disordered``: the file is not as we write it."""
-        line = self.line
-        assert line is not None
-        lacking = self.lacking(line)
-        if lacking:
-            return None, lacking
-        measurements = _once(self.measurements, line.measurements)
-        requests = _once(self.requests, line.requests)
-        faults = _once(self.faults, line.faults)
-        if measurements is None or requests is None or faults is None:
-            return None, "more messages than were written"
-        if line.order is not None or disordered:
-            measurements = in_order(measurements, line.order or ())
-        found = self.single
-        truth: Truth | None = found.get("/truth")
-        tick = RecordedTick(
-            line,
-            TickInput(line.now_ns, tuple(measurements), tuple(requests), line.newton_budget),
-            found.get("/estimate"),
-            found.get("/plan"),
-            found["/command"],
-            tuple(faults),
-            truth.state if truth is not None else None,
-            found.get("/timing"),
-            self.exact,
-        )
-        return tick, ""
-
-
-def _once(found: list[Any], wanted: int) -> list[Any] | None:
-    """As many as were written: a merged file may hold each twice. None if they cannot be told."""
-    if len(found) == wanted:
-        return found
-    kept: list[Any] = []
-    seen: set[bytes] = set()
-    for one in found:
-        key = repr(one).encode()
-        if key not in seen:
-            seen.add(key)
-            kept.append(one)
-    return kept if len(kept) == wanted else None
-
-
-def _request(line: RequestLine) -> Request:
-    import orjson
-
-    told = None
-    if line.config is not None:
-        told = settings_of(recorded_config(orjson.dumps(line.config), "a recorded request"))
-    return Request(line.kind, line.value, line.reference, told)
