@@ -95,16 +95,11 @@ def _replay(
     keep_series: bool,
     allowed: dict[str, str],
 ) -> tuple[ReplayResult, float]:
-    import math
-    import time
-
     from cartpole.cli.progress import announce_compilation
-    from cartpole.realtime import freeze_garbage, thaw_garbage
     from cartpole.session.code import code_told, refuse_code
-    from cartpole.session.parallel import kernels_loaded, processors, replay_in_parts
+    from cartpole.session.parallel import timed_replay
     from cartpole.session.provenance import git_revision
     from cartpole.session.reader import open_session
-    from cartpole.session.replay import replay
 
     session = open_session(path)
     flown = session.config if change is None else change(session.config)
@@ -117,31 +112,17 @@ def _replay(
         from cartpole.session.redecode import RawInputs
 
         inputs = RawInputs(session, flown)
-    kernels_loaded(session, change, git_revision(), allowed)
-    begin = time.perf_counter()
-    # Nothing here makes cycles worth looking for; the search would cost a third of the time.
-    freeze_garbage()
-    try:
-        plain = inputs is None and change is None and not realtime and not keep_series
-        result = None
-        if plain and from_s == 0.0 and to_s is None:
-            result = replay_in_parts(session, processors(), git=git_revision(), allowed=allowed)
-        if result is None:
-            result = replay(
-                session,
-                change,
-                from_s=from_s,
-                to_s=math.inf if to_s is None else to_s,
-                inputs=inputs,
-                on_tick=_Pacer() if realtime else None,
-                keep_series=keep_series,
-                git=git_revision(),
-                allowed=allowed,
-            )
-    finally:
-        thaw_garbage()
-    elapsed = time.perf_counter() - begin
-    return result, round(result.duration_s / max(elapsed, 1e-9), 1)
+    return timed_replay(
+        session,
+        change,
+        from_s=from_s,
+        to_s=to_s,
+        inputs=inputs,
+        on_tick=_Pacer() if realtime else None,
+        keep_series=keep_series,
+        git=git_revision(),
+        allowed=allowed,
+    )
 
 
 class _Pacer:
