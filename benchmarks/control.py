@@ -92,10 +92,7 @@ def swing_up(config: Config, duration_s: float) -> float | None:
         u = float(plan.states[1, 4])
         x = tuple(state[:4])
         for _ in range(5):
-            x = rig_step(
-                *x, u, period / 5, truth.coupling_1_m, truth.gravity_m_s2, truth.damping_1_s,
-                truth.coulomb_rad_s2, truth.tau_s, truth.motor_acceleration_m_s2,
-            )  # fmt: skip
+            x = rig_step(x, u, period / 5, truth.coefficients)
         state = np.array([*x, u])
         if abs(state[THETA] % (2.0 * np.pi) - np.pi) > UPRIGHT_RAD:
             upright = None

@@ -15,7 +15,9 @@ from cartpole.control.governor import (
     braking_travel,
     govern,
 )
+from cartpole.messages import P
 from cartpole.model.dynamics import rig_step
+from cartpole.model.parameters import ModelParameters
 from cartpole.rules.control import governor_limits
 
 LIMITS = governor_limits(Config())
@@ -64,12 +66,13 @@ def test_an_adversary_cannot_leave_the_track(seed: int, lag: float) -> None:
     config = Config()
     rng = np.random.default_rng(seed)
     tau, period = config.motor.tau_s * lag, config.controller.period_s
-    p = v = u = theta = omega = 0.0
+    u, state = 0.0, (0.0, 0.0, 0.0, 0.0)
+    drive = ModelParameters(tau_s=tau).coefficients
     for _ in range(400):
         desired = float(rng.choice([-2.0, 2.0])) if rng.random() < 0.1 else math.copysign(2.0, u)
-        u = govern(desired, u, (p, v), 0.0, LIMITS).velocity_m_s
-        p, v, theta, omega = rig_step(p, v, theta, omega, u, period, 3.0, 9.81, 0.05, 0.0, tau, 8.0)
-        assert abs(p) <= config.rig.position_limit_m + 0.003
+        u = govern(desired, u, state[:2], 0.0, LIMITS).velocity_m_s
+        state = rig_step(state, u, period, drive)
+        assert abs(state[P]) <= config.rig.position_limit_m + 0.003
 
 
 def test_zero_is_exactly_zero() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cartpole.config.schema import Config, Controller, Weights
 from cartpole.control.lqr import design
-from cartpole.messages import OMEGA, THETA, P, U, V
+from cartpole.messages import THETA, P, U
 from cartpole.model.dynamics import rig_step
 from cartpole.model.linear import linear_model
 from cartpole.optimizer.problem import regulator
@@ -22,12 +22,8 @@ MODEL = model_of(CONFIG)
 
 
 def step(x: np.ndarray, u: float) -> np.ndarray:
-    p, v, theta, omega = rig_step(
-        x[P], x[V], x[THETA], x[OMEGA], u, CONFIG.controller.period_s,
-        MODEL.coupling_1_m, MODEL.gravity_m_s2, MODEL.damping_1_s, 0.0,
-        MODEL.tau_s, MODEL.motor_acceleration_m_s2,
-    )  # fmt: skip
-    return np.array([p, v, theta, omega, u])
+    after = rig_step(tuple(x[:U]), u, CONFIG.controller.period_s, MODEL.coefficients)
+    return np.array([*after, u])
 
 
 def test_linear_model_is_the_derivative_of_the_step() -> None:

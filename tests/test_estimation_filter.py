@@ -79,10 +79,7 @@ def free_fall(t_s: float, start: tuple[float, float, float, float]) -> np.ndarra
     """The model's own motion with no command and no disturbance."""
     model, state, n = model_of(CONFIG), start, round(t_s / 5e-4)
     for _ in range(n):
-        state = rig_step(
-            *state, 0.0, t_s / n, model.coupling_1_m, model.gravity_m_s2, model.damping_1_s,
-            model.coulomb_rad_s2, model.tau_s, model.motor_acceleration_m_s2,
-        )  # fmt: skip
+        state = rig_step(state, 0.0, t_s / n, model.coefficients)
     return np.array(state)
 
 
@@ -317,11 +314,7 @@ def test_prediction_goes_through_the_commands_in_flight() -> None:
     for until, following in acting:
         n = math.ceil((until - clock) / 0.002)
         for _ in range(n):
-            state = rig_step(
-                *state, u, (until - clock) / n, model.coupling_1_m, model.gravity_m_s2,
-                model.damping_1_s, model.coulomb_rad_s2, model.tau_s,
-                model.motor_acceleration_m_s2,
-            )  # fmt: skip
+            state = rig_step(state, u, (until - clock) / n, model.coefficients)
         clock, u = until, following
     np.testing.assert_allclose(target.predict(SECOND + 60 * MS), state, rtol=0, atol=5e-4)
 

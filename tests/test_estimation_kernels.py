@@ -16,17 +16,6 @@ from cartpole.model.parameters import ModelParameters
 from cartpole.rules.model import model_of
 
 
-def arguments(model: ModelParameters) -> tuple[float, ...]:
-    return (
-        model.coupling_1_m,
-        model.gravity_m_s2,
-        model.damping_1_s,
-        model.coulomb_rad_s2,
-        model.tau_s,
-        model.motor_acceleration_m_s2,
-    )
-
-
 def full(values: tuple[float, ...]) -> np.ndarray:
     pv, vv, tv, tt, to, ov, ot, oo = values[4:]
     return np.array([[1, pv, 0, 0], [0, vv, 0, 0], [0, tv, tt, to], [0, ov, ot, oo]], dtype=float)
@@ -35,7 +24,7 @@ def full(values: tuple[float, ...]) -> np.ndarray:
 @pytest.mark.parametrize("coulomb", [0.0, 0.4])
 def test_jacobian_of_the_step_against_sixth_order_differences(coulomb: float) -> None:
     model = ModelParameters(coulomb_rad_s2=coulomb)
-    par, rng = arguments(model), np.random.default_rng(0)
+    par, rng = model.coefficients, np.random.default_rng(0)
     weights = ((1, 0.75), (2, -0.15), (3, 1 / 60))
     checked = 0
     for _ in range(300):
@@ -46,15 +35,15 @@ def test_jacobian_of_the_step_against_sixth_order_differences(coulomb: float) ->
         if min(map(abs, kinks)) < 2e-3 or abs(abs(x[3]) - 0.02) < 2e-2:
             continue  # the step itself has a corner there
         checked += 1
-        values = rig_step_jacobian(*(*x, u, h, *par))
-        same = rig_step(*(*x, u, h, *par))
+        values = rig_step_jacobian(tuple(x), u, h, par)
+        same = rig_step(tuple(x), u, h, par)
         np.testing.assert_allclose(np.array(values[:4]), np.array(same), rtol=0, atol=1e-15)
         found = np.zeros((4, 4))
         for j in range(4):
             for k, weight in weights:
                 shift = np.eye(4)[j] * k * e
-                up = np.array(rig_step(*(*(x + shift), u, h, *par)))
-                down = np.array(rig_step(*(*(x - shift), u, h, *par)))
+                up = np.array(rig_step(tuple(x + shift), u, h, par))
+                down = np.array(rig_step(tuple(x - shift), u, h, par))
                 found[:, j] += weight / e * (up - down)
         np.testing.assert_allclose(full(values), found, rtol=0, atol=1e-8)
     assert checked > 100
@@ -65,7 +54,7 @@ def test_jacobian_against_the_plain_one_corners_included() -> None:
     for _ in range(200):
         x = rng.uniform(-1, 1, 4) * [0.4, 1.0, 6.0, 15.0]
         u, h = x[1] + rng.choice([0.0, 0.2, 0.42, -0.45, 1.0]), 0.01
-        values = rig_step_jacobian(*(*x, u, h, *arguments(model)))
+        values = rig_step_jacobian(tuple(x), u, h, model.coefficients)
         state, jacobian = step_with_jacobian(model, np.array([*x, 0.1, 0.2]), u, h)
         np.testing.assert_allclose(values[:4], state[:4], rtol=0, atol=1e-13)
         np.testing.assert_allclose(full(values), jacobian[:4, :4], rtol=0, atol=1e-12)

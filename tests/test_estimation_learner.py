@@ -53,12 +53,8 @@ class Bench:
             while self.pending and self.pending[0][0] <= self.now_ns:
                 self.u = self.pending.pop(0)[1]
             m = self.truth
-            p, v, theta, omega = self.state
-            self.state[:] = rig_step(
-                p, v, theta, omega, m.gain * self.u, STEP_NS * 1e-9, m.coupling_1_m,
-                m.gravity_m_s2, m.damping_1_s, m.coulomb_rad_s2, m.tau_s,
-                m.motor_acceleration_m_s2,
-            )  # fmt: skip
+            state = tuple(self.state)
+            self.state[:] = rig_step(state, m.gain * self.u, STEP_NS * 1e-9, m.coefficients)
             self.now_ns += STEP_NS
             if self.now_ns % 5_000_000 == 0:
                 self.read()

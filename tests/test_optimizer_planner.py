@@ -26,10 +26,7 @@ def advance(state: np.ndarray, u: float, period: float = 0.02) -> np.ndarray:
     model = model_of(CONFIG)
     x = tuple(state[:4])
     for _ in range(4):
-        x = rig_step(
-            *x, u, period / 4, model.coupling_1_m, model.gravity_m_s2, model.damping_1_s, 0.0,
-            model.tau_s, model.motor_acceleration_m_s2,
-        )  # fmt: skip
+        x = rig_step(x, u, period / 4, model.coefficients)
     return np.array([*x, u])
 
 
@@ -160,12 +157,9 @@ def test_plans_are_for_the_model_that_is_handed_in() -> None:
     assert np.abs(plan.states[:, 4]).max() == pytest.approx(
         0.9 * CONFIG.rig.velocity_limit_m_s, abs=0.01
     )
-    x = plan.states[0]
+    flown, x = replace(believed, length_m=PESSIMISM * 0.55, tau_s=0.08), plan.states[0]
     for k in range(20):
         u = float(plan.states[k + 1, 4])
-        after = rig_step(
-            *x[:4], u, 0.02, 1.5 / (PESSIMISM * 0.55), believed.gravity_m_s2,
-            believed.damping_1_s, 0.0, 0.08, believed.motor_acceleration_m_s2,
-        )  # fmt: skip
+        after = rig_step(tuple(x[:4]), u, 0.02, flown.coefficients)
         x = np.array([*after, u])
     assert x[:4] == pytest.approx(plan.states[20, :4], abs=0.02)

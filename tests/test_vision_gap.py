@@ -40,17 +40,7 @@ def test_right_end_after_300_ms_without_pictures_at_20_rad_s(phase: int) -> None
                 state_filter.add_camera(found)
                 seen_after_gap += k >= 30 + GAP
         for _ in range(4):
-            state = rig_step(
-                *state,
-                0.0,
-                STEP_NS / NANOSECONDS / 4,
-                model.coupling_1_m,
-                model.gravity_m_s2,
-                model.damping_1_s,
-                model.coulomb_rad_s2,
-                model.tau_s,
-                model.motor_acceleration_m_s2,
-            )
+            state = rig_step(state, 0.0, STEP_NS / NANOSECONDS / 4, model.coefficients)
     assert seen_after_gap >= 4
     estimate = state_filter.estimate(t_ns + STEP_NS).state
     assert abs(math.remainder(estimate[2] - state[2], 2.0 * math.pi)) < 0.05

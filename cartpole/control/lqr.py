@@ -17,7 +17,7 @@ from numba import njit
 
 from cartpole.messages import THETA, FloatArray, P, U
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import ModelParameters
+from cartpole.model.parameters import Coefficients, ModelParameters
 from cartpole.optimizer.problem import StageWeights, regulator
 
 SAMPLES = 1024
@@ -118,7 +118,7 @@ def _checked_level(
     samples = directions @ np.linalg.cholesky(inverse).T
     level = BEGIN * min(room**2 / inverse[P, P], rules.velocity_limit_m_s**2 / inverse[U, U])
     steps = round(SETTLE_S / rules.period_s)
-    model = rules.model
+    model = rules.model.coefficients._replace(coulomb=0.0)
     for _ in range(TRIALS):
         starts = samples * math.sqrt(level)
         inside = (abs(starts[:, P]) <= room) & (abs(starts[:, U]) <= rules.velocity_limit_m_s)
@@ -130,11 +130,7 @@ def _checked_level(
             rules.velocity_limit_m_s,
             rules.acceleration_limit_m_s2,
             room,
-            model.coupling_1_m,
-            model.gravity_m_s2,
-            model.damping_1_s,
-            model.tau_s,
-            model.motor_acceleration_m_s2,
+            model,
         ):
             break
         level *= SHRINK
@@ -150,11 +146,7 @@ def _all_settle(
     speed_limit: float,
     rate_limit: float,
     position_limit: float,
-    coupling: float,
-    gravity: float,
-    damping: float,
-    tau: float,
-    motor_limit: float,
+    model: Coefficients,
 ) -> bool:
     """Whether each start (n, 5) comes to rest without leaving the track."""
     for row in range(starts.shape[0]):
@@ -163,10 +155,7 @@ def _all_settle(
             w = -(gain[0] * p + gain[1] * v + gain[2] * angle + gain[3] * omega + gain[4] * u)
             w = min(max(w, -rate_limit), rate_limit)
             u = min(max(u + w * period, -speed_limit), speed_limit)
-            p, v, theta, omega = rig_step(
-                p, v, angle + math.pi, omega, u, period,
-                coupling, gravity, damping, 0.0, tau, motor_limit,
-            )  # fmt: skip
+            p, v, theta, omega = rig_step((p, v, angle + math.pi, omega), u, period, model)
             angle = theta - math.pi
             if abs(p) > position_limit or abs(angle) > 1.0:
                 return False

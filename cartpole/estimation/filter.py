@@ -128,9 +128,7 @@ class StateFilter:
     def believe(self, model: ModelParameters) -> None:
         """Predict with this model; it holds for everything not yet worked in."""
         par = self._par
-        par[at.COUPLING], par[at.GRAVITY] = model.coupling_1_m, model.gravity_m_s2
-        par[at.DAMPING], par[at.COULOMB] = model.damping_1_s, model.coulomb_rad_s2
-        par[at.TAU], par[at.LIMIT] = model.tau_s, model.motor_acceleration_m_s2
+        par[: at.COEFFICIENTS] = model.coefficients
         par[at.GAIN] = model.gain
         self._delay_ns = round(model.delay_s * NANOSECONDS)
         # A command sent now acts later, yet must not push measurements out of the history.

@@ -18,6 +18,7 @@ from cartpole.estimation.kernels import rounded_moments
 from cartpole.messages import OMEGA, THETA, P, V
 from cartpole.model.dynamics import rig_step
 from cartpole.model.jacobian import rig_step_jacobian
+from cartpole.model.parameters import Coefficients
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -51,9 +52,10 @@ TURN = 2.0 * math.pi
 
 
 @njit(cache=True, nogil=True)
-def _parameters(x: Floats) -> tuple[float, float, float, float, float]:
-    """Coupling, lag, gain, viscous and dry friction."""
-    return math.exp(x[COUPLING]), math.exp(x[LAG]), math.exp(x[GAIN]), x[DAMPING], x[COULOMB]
+def _believed(x: Floats, rules: Floats) -> tuple[float, Coefficients]:
+    """The drive's gain, and the model."""
+    c, tau, gain = math.exp(x[COUPLING]), math.exp(x[LAG]), math.exp(x[GAIN])
+    return gain, Coefficients(c, rules[GRAVITY], x[DAMPING], x[COULOMB], tau, rules[LIMIT])
 
 
 @njit(cache=True, nogil=True)
@@ -61,12 +63,9 @@ def _moved(x: Floats, u: float, h: float, k: int, nudge: float, rules: Floats) -
     """The four fast states after a step with one parameter nudged."""
     kept = x[k]
     x[k] = kept + nudge
-    c, tau, gain, damping, coulomb = _parameters(x)
+    gain, model = _believed(x, rules)
     x[k] = kept
-    return rig_step(
-        x[P], x[V], x[THETA], x[OMEGA], gain * u, h,
-        c, rules[GRAVITY], damping, coulomb, tau, rules[LIMIT],
-    )  # fmt: skip
+    return rig_step((x[P], x[V], x[THETA], x[OMEGA]), gain * u, h, model)
 
 
 @njit(cache=True, nogil=True)
@@ -104,11 +103,10 @@ def _along(cov: Floats, f: Floats, j: int, i: int) -> float:
 @njit(cache=True, nogil=True)
 def _step(x: Floats, cov: Floats, u: float, h: float, rules: Floats) -> None:
     """One step of state and covariance under the held command u."""
-    c, tau, gain, damping, coulomb = _parameters(x)
+    gain, model = _believed(x, rules)
     p, v, theta, omega, pv, vv, tv, tt, to, ov, ot, oo = rig_step_jacobian(
-        x[P], x[V], x[THETA], x[OMEGA], gain * u, h,
-        c, rules[GRAVITY], damping, coulomb, tau, rules[LIMIT],
-    )  # fmt: skip
+        (x[P], x[V], x[THETA], x[OMEGA]), gain * u, h, model
+    )
     f = np.zeros((4, STATES))
     f[P, P], f[P, V], f[V, V] = 1.0, pv, vv
     f[THETA, V], f[THETA, THETA], f[THETA, OMEGA] = tv, tt, to
@@ -118,7 +116,7 @@ def _step(x: Floats, cov: Floats, u: float, h: float, rules: Floats) -> None:
         moved = _moved(x, u, h, k, nudge, rules)
         f[P, k], f[V, k] = (moved[0] - p) / nudge, (moved[1] - v) / nudge
         f[THETA, k], f[OMEGA, k] = (moved[2] - theta) / nudge, (moved[3] - omega) / nudge
-    reach = -c * math.cos(theta)
+    reach = -model.coupling * math.cos(theta)
     x[P], x[V], x[THETA], x[OMEGA] = p, v, theta, omega
     _transform(cov, f)
     power = rules[CART_POWER] * h
@@ -133,11 +131,11 @@ def _step(x: Floats, cov: Floats, u: float, h: float, rules: Floats) -> None:
 @njit(cache=True, nogil=True)
 def _edge(x: Floats, cov: Floats, before: float, after: float, rules: Floats) -> None:
     """A command takes over: had it acted later by one, the state would differ by the old push."""
-    c, tau, gain, _, _ = _parameters(x)
-    limit = rules[LIMIT]
+    gain, model = _believed(x, rules)
+    limit, tau = model.limit, model.tau
     old = max(-limit, min(limit, (gain * before - x[V]) / tau))
     new = max(-limit, min(limit, (gain * after - x[V]) / tau))
-    by_delay = (0.0, old - new, 0.0, -c * math.cos(x[THETA]) * (old - new))
+    by_delay = (0.0, old - new, 0.0, -model.coupling * math.cos(x[THETA]) * (old - new))
     for i in (V, OMEGA):
         for j in range(STATES):
             cov[i, j] += by_delay[i] * cov[DELAY, j]

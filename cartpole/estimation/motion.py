@@ -14,6 +14,7 @@ from numba import njit
 
 from cartpole.estimation import layout as at
 from cartpole.messages import OMEGA, THETA, P, V
+from cartpole.model.dynamics import coefficients
 from cartpole.model.jacobian import rig_step_jacobian
 
 Floats = npt.NDArray[np.float64]
@@ -69,18 +70,10 @@ def _step(row: Floats, step: float, par: Floats) -> None:
     cov = row[at.COV : at.COV + at.STATES * at.STATES].reshape((at.STATES, at.STATES))
     reach = -par[at.COUPLING] * math.cos(row[at.X + THETA])
     p, v, theta, omega, pv, vv, tv, tt, to, ov, ot, oo = rig_step_jacobian(
-        row[at.X + P],
-        row[at.X + V],
-        row[at.X + THETA],
-        row[at.X + OMEGA],
+        (row[at.X + P], row[at.X + V], row[at.X + THETA], row[at.X + OMEGA]),
         par[at.GAIN] * row[at.INPUT],
         step,
-        par[at.COUPLING],
-        par[at.GRAVITY],
-        par[at.DAMPING],
-        par[at.COULOMB],
-        par[at.TAU],
-        par[at.LIMIT],
+        coefficients(par),
     )
     row[at.X + P], row[at.X + V], row[at.X + THETA], row[at.X + OMEGA] = p, v, theta, omega
     _transform(cov, pv, vv, tv, tt, to, ov, ot, oo)

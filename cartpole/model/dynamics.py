@@ -15,24 +15,23 @@ import math
 
 from numba import njit
 
+from cartpole.messages import FloatArray
+from cartpole.model.parameters import Coefficients
+
+Four = tuple[float, float, float, float]
+
 # |omega| below this [rad/s] blends dry friction linearly through zero.
 COULOMB_BLEND_RAD_S = 0.02
 
 
 @njit(cache=True, nogil=True, inline="always")
 def pole_acceleration(
-    theta: float,
-    omega: float,
-    cart_acceleration: float,
-    coupling: float,
-    gravity: float,
-    damping: float,
-    coulomb: float,
+    theta: float, omega: float, cart_acceleration: float, model: Coefficients
 ) -> float:
     """omegadot [rad/s^2] at an angle, a rate and a cart acceleration."""
-    friction = coulomb * max(-1.0, min(1.0, omega / COULOMB_BLEND_RAD_S))
-    drive = gravity * math.sin(theta) + cart_acceleration * math.cos(theta)
-    return -coupling * drive - damping * omega - friction
+    friction = model.coulomb * max(-1.0, min(1.0, omega / COULOMB_BLEND_RAD_S))
+    drive = model.gravity * math.sin(theta) + cart_acceleration * math.cos(theta)
+    return -model.coupling * drive - model.damping * omega - friction
 
 
 @njit(cache=True, nogil=True)
@@ -75,47 +74,37 @@ def pole_step(
     a_middle: float,
     a_end: float,
     step: float,
-    coupling: float,
-    gravity: float,
-    damping: float,
-    coulomb: float,
+    model: Coefficients,
 ) -> tuple[float, float]:
     """(theta, omega) after one classical Runge-Kutta step under a known cart acceleration."""
     half = 0.5 * step
-    k1 = pole_acceleration(theta, omega, a_start, coupling, gravity, damping, coulomb)
+    k1 = pole_acceleration(theta, omega, a_start, model)
     o2 = omega + half * k1
-    k2 = pole_acceleration(theta + half * omega, o2, a_middle, coupling, gravity, damping, coulomb)
+    k2 = pole_acceleration(theta + half * omega, o2, a_middle, model)
     o3 = omega + half * k2
-    k3 = pole_acceleration(theta + half * o2, o3, a_middle, coupling, gravity, damping, coulomb)
+    k3 = pole_acceleration(theta + half * o2, o3, a_middle, model)
     o4 = omega + step * k3
-    k4 = pole_acceleration(theta + step * o3, o4, a_end, coupling, gravity, damping, coulomb)
+    k4 = pole_acceleration(theta + step * o3, o4, a_end, model)
     theta += step / 6.0 * (omega + 2.0 * o2 + 2.0 * o3 + o4)
     omega += step / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
     return theta, omega
 
 
 @njit(cache=True, nogil=True)
-def rig_step(
-    p: float,
-    v: float,
-    theta: float,
-    omega: float,
-    u: float,
-    step: float,
-    coupling: float,
-    gravity: float,
-    damping: float,
-    coulomb: float,
-    tau: float,
-    limit: float,
-) -> tuple[float, float, float, float]:
-    """(p, v, theta, omega) after ``step`` seconds of a held velocity command u [m/s]."""
+def rig_step(x: Four, u: float, step: float, model: Coefficients) -> Four:
+    """x = (p, v, theta, omega) after ``step`` seconds of a held velocity command u [m/s]."""
+    p, v, theta, omega = x
+    tau, limit = model.tau, model.limit
     error = u - v
     a_start = cart_acceleration_at(error, 0.0, tau, limit)
     a_middle = cart_acceleration_at(error, 0.5 * step, tau, limit)
     a_end = cart_acceleration_at(error, step, tau, limit)
-    theta, omega = pole_step(
-        theta, omega, a_start, a_middle, a_end, step, coupling, gravity, damping, coulomb
-    )
+    theta, omega = pole_step(theta, omega, a_start, a_middle, a_end, step, model)
     p, v = cart_step(p, v, u, step, tau, limit)
     return p, v, theta, omega
+
+
+@njit(cache=True, nogil=True, inline="always")
+def coefficients(values: FloatArray) -> Coefficients:
+    """From an array that begins with them, in their order."""
+    return Coefficients(values[0], values[1], values[2], values[3], values[4], values[5])

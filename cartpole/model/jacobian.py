@@ -10,7 +10,8 @@ import math
 
 from numba import njit
 
-from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
+from cartpole.model.dynamics import COULOMB_BLEND_RAD_S, Four
+from cartpole.model.parameters import Coefficients
 
 # p, v, theta, omega and the entries of the derivative that are neither 0 nor 1 (see below).
 StepWithJacobian = tuple[
@@ -20,15 +21,10 @@ StepWithJacobian = tuple[
 
 @njit(cache=True, nogil=True, inline="always")
 def _pole_slopes(
-    theta: float,
-    omega: float,
-    acceleration: float,
-    coupling: float,
-    gravity: float,
-    damping: float,
-    coulomb: float,
+    theta: float, omega: float, acceleration: float, model: Coefficients
 ) -> tuple[float, float, float, float]:
     """omegadot and its derivatives by theta, omega and the cart's acceleration."""
+    coupling, gravity, damping, coulomb, _, _ = model
     sine, cosine = math.sin(theta), math.cos(theta)
     ratio = omega / COULOMB_BLEND_RAD_S
     by_omega = -damping - (coulomb / COULOMB_BLEND_RAD_S if -1.0 < ratio < 1.0 else 0.0)
@@ -56,21 +52,8 @@ def _servo(error: float, time: float, tau: float, limit: float) -> tuple[float, 
 
 
 @njit(cache=True, nogil=True)
-def rig_step_jacobian(
-    p: float,
-    v: float,
-    theta: float,
-    omega: float,
-    u: float,
-    step: float,
-    coupling: float,
-    gravity: float,
-    damping: float,
-    coulomb: float,
-    tau: float,
-    limit: float,
-) -> StepWithJacobian:
-    """(p, v, theta, omega) after ``step`` seconds of a held u, and the step's derivative.
+def rig_step_jacobian(x: Four, u: float, step: float, model: Coefficients) -> StepWithJacobian:
+    """x = (p, v, theta, omega) after ``step`` seconds of a held u, and the step's derivative.
 
     The last eight numbers are, for the order (p, v, theta, omega), with new values in rows::
 
@@ -81,6 +64,8 @@ def rig_step_jacobian(
 
     as pv, vv, tv, tt, to, ov, ot, oo.
     """
+    p, v, theta, omega = x
+    tau, limit = model.tau, model.limit
     error = u - v
     half, sixth = 0.5 * step, step / 6.0
     a1, a1_v, _ = _servo(error, 0.0, tau, limit)
@@ -88,32 +73,26 @@ def rig_step_jacobian(
     a4, a4_v, clipped = _servo(error, step, tau, limit)
 
     # Tangents: suffix v, t, o for the derivative by the first v, theta, omega.
-    k1, by_t, by_o, by_a = _pole_slopes(theta, omega, a1, coupling, gravity, damping, coulomb)
+    k1, by_t, by_o, by_a = _pole_slopes(theta, omega, a1, model)
     k1v, k1t, k1o = by_a * a1_v, by_t, by_o
 
     o2 = omega + half * k1
     o2v, o2t, o2o = half * k1v, half * k1t, 1.0 + half * k1o
-    k2, by_t, by_o, by_a = _pole_slopes(
-        theta + half * omega, o2, a2, coupling, gravity, damping, coulomb
-    )
+    k2, by_t, by_o, by_a = _pole_slopes(theta + half * omega, o2, a2, model)
     k2v = by_o * o2v + by_a * a2_v
     k2t = by_t + by_o * o2t
     k2o = by_t * half + by_o * o2o
 
     o3 = omega + half * k2
     o3v, o3t, o3o = half * k2v, half * k2t, 1.0 + half * k2o
-    k3, by_t, by_o, by_a = _pole_slopes(
-        theta + half * o2, o3, a2, coupling, gravity, damping, coulomb
-    )
+    k3, by_t, by_o, by_a = _pole_slopes(theta + half * o2, o3, a2, model)
     k3v = by_t * half * o2v + by_o * o3v + by_a * a2_v
     k3t = by_t * (1.0 + half * o2t) + by_o * o3t
     k3o = by_t * half * o2o + by_o * o3o
 
     o4 = omega + step * k3
     o4v, o4t, o4o = step * k3v, step * k3t, 1.0 + step * k3o
-    k4, by_t, by_o, by_a = _pole_slopes(
-        theta + step * o3, o4, a4, coupling, gravity, damping, coulomb
-    )
+    k4, by_t, by_o, by_a = _pole_slopes(theta + step * o3, o4, a4, model)
     k4v = by_t * step * o3v + by_o * o4v + by_a * a4_v
     k4t = by_t * (1.0 + step * o3t) + by_o * o4t
     k4o = by_t * step * o3o + by_o * o4o

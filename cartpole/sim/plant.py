@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, V
-from cartpole.model.dynamics import rig_step
+from cartpole.model.dynamics import coefficients, rig_step
 from cartpole.sim import rough
 from cartpole.sim.trouble import Trouble
 from cartpole.sim.worn import Encoders
@@ -43,13 +43,12 @@ def _advance(
     stop_m: float,
 ) -> tuple[float, float, float, float]:
     """Advance ``state`` (4,) in place; from ``used`` on, ``noise`` holds 2 * steps normals."""
-    coupling, gravity, damping, coulomb, tau, limit = model
+    rig = coefficients(model)
+    coupling = rig.coupling
     root = math.sqrt(step_s)
     p, v, theta, omega = state
     for k in range(steps):
-        p, v, theta, omega = rig_step(
-            p, v, theta, omega, command, step_s, coupling, gravity, damping, coulomb, tau, limit
-        )
+        p, v, theta, omega = rig_step((p, v, theta, omega), command, step_s, rig)
         push = cart_noise * root * noise[used + 2 * k]
         v += push
         omega += -coupling * math.cos(theta) * push + pole_noise * root * noise[used + 2 * k + 1]
@@ -89,17 +88,7 @@ class Plant:
         phase = np.random.default_rng(np.random.SeedSequence([seed, 4])).uniform(0.0, 2.0 * math.pi)
         self._rough = rough.figures(sim, phase)
         self._drive = np.array([start[P], start[V], 0.0])
-        m = self.parameters
-        self._model = np.array(
-            [
-                m.coupling_1_m,
-                m.gravity_m_s2,
-                m.damping_1_s,
-                m.coulomb_rad_s2,
-                m.tau_s,
-                m.motor_acceleration_m_s2,
-            ]
-        )
+        self._model = np.array(self.parameters.coefficients)
 
     @property
     def t_ns(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
-from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
+from cartpole.model.dynamics import COULOMB_BLEND_RAD_S, coefficients
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Sim
@@ -81,7 +81,7 @@ def advance_rough(
     ``noise`` (2 * steps,) standard normals; ``model`` as in the plant; ``rough`` as ``figures``
     orders it. ``t_s`` is the time at the beginning: ripple and supply go with it.
     """
-    coupling, gravity, damping, coulomb, tau, limit = model
+    coupling, gravity, damping, coulomb, tau, limit = coefficients(model)
     (stiction, cogging, pitch, ripple, ripple_hz, ramp, sag, sag_period, phase, tilt,
      belt_omega, belt_damping, backlash) = rough  # fmt: skip
     root, h = math.sqrt(step_s), step_s / SUBSTEPS

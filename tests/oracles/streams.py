@@ -27,7 +27,7 @@ from cartpole.messages import (
     V,
 )
 from cartpole.model.dynamics import rig_step
-from cartpole.model.parameters import ModelParameters
+from cartpole.model.parameters import Coefficients, ModelParameters
 from cartpole.rules.model import true_model
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ def _plant(
     swing: bool,
     gains: FloatArray,
     limits: tuple[float, float],
-    par: tuple[float, float, float, float, float, float],
+    model: Coefficients,
     delay: int,
     tick: int,
 ) -> None:
     """Fill truth (n, 4) and the commands sent (n,) for white kicks (n, 2) [m/s, rad/s]."""
-    coupling, gravity, damping, coulomb, tau, limit = par
+    coupling, gravity = model.coupling, model.gravity
     u = 0.0
     for k in range(truth.shape[0] - 1):
         p, v, theta, omega = truth[k]
@@ -127,9 +127,7 @@ def _plant(
             u = max(-limits[0], min(limits[0], wish))
         sent[k] = u
         acts = sent[k - delay] if k >= delay else 0.0
-        p, v, theta, omega = rig_step(
-            p, v, theta, omega, acts, GRID_S, coupling, gravity, damping, coulomb, tau, limit
-        )
+        p, v, theta, omega = rig_step((p, v, theta, omega), acts, GRID_S, model)
         v += kicks[k, 0]
         omega += kicks[k, 1] - coupling * math.cos(theta) * kicks[k, 0]
         truth[k + 1, P], truth[k + 1, V] = p, v
@@ -150,14 +148,7 @@ def _simulate(
         config.rig.velocity_limit_m_s,
         config.rig.acceleration_limit_m_s2 * TICK_S,
     )
-    par = (
-        model.coupling_1_m,
-        model.gravity_m_s2,
-        model.damping_1_s,
-        model.coulomb_rad_s2,
-        model.tau_s,
-        model.motor_acceleration_m_s2,
-    )
+    par = model.coefficients
     _plant(
         truth,
         sent,
