@@ -25,9 +25,13 @@ import peer_solvers as peers
 from peer_solvers import FloatArray
 
 from cartpole.model.dynamics import pole_step
+from cartpole.model.parameters import ModelParameters
 
 TICKS = 400
 PLANT_STEP_S = 0.001
+PENDULUM = ModelParameters(
+    length_m=peers.LENGTH_M, gravity_m_s2=peers.GRAVITY, damping_1_s=peers.DAMPING
+).coefficients
 
 
 class Stepper(Protocol):
@@ -56,10 +60,7 @@ class Loop:
         self.cost += peers.STEP_S * float(peers.STATE_WEIGHTS @ off**2 + peers.INPUT_WEIGHT * a * a)
         p, v, theta, omega = self.state
         for _ in range(round(peers.STEP_S / PLANT_STEP_S)):
-            theta, omega = pole_step(
-                theta, omega, a, a, a, PLANT_STEP_S,
-                1.5 / peers.LENGTH_M, peers.GRAVITY, peers.DAMPING, 0.0,
-            )  # fmt: skip
+            theta, omega = pole_step(theta, omega, a, a, a, PLANT_STEP_S, PENDULUM)
             p += PLANT_STEP_S * v + 0.5 * PLANT_STEP_S**2 * a
             v += PLANT_STEP_S * a
         self.state = np.array([p, v, theta, omega])

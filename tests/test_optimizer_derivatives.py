@@ -10,6 +10,7 @@ import pytest
 
 from cartpole.model.derivatives import pole_step_derivatives, sine_cosine
 from cartpole.model.dynamics import pole_step
+from cartpole.model.parameters import Coefficients
 
 COUPLING, GRAVITY, DAMPING = 2.7, 9.81, 0.07
 Complex = npt.NDArray[np.complex128]
@@ -56,7 +57,10 @@ def test_step_and_its_derivatives(kind: str) -> None:
         def f(z: Complex, m: tuple[float, ...] = (scale, middle, end, h)) -> Complex:
             return reference_step(z, *m)
 
-        out = pole_step_derivatives(*y, scale, middle, end, h, COUPLING, GRAVITY, DAMPING, *weights)
+        pole = (COUPLING, GRAVITY, DAMPING)
+        first, second = weights.tolist()
+        theta, omega, e = y.tolist()
+        out = pole_step_derivatives(theta, omega, e, scale, middle, end, h, *pole, first, second)
         assert np.allclose(out[:2], f(y.astype(complex)).real, rtol=0, atol=1e-11)
         jacobian = complex_jacobian(f, y)
         assert np.allclose(out[2:8], jacobian.ravel(), rtol=1e-9, atol=1e-9)
@@ -78,7 +82,8 @@ def test_step_and_its_derivatives(kind: str) -> None:
 def test_the_same_step_as_the_plants() -> None:
     a = 3.0
     ours = pole_step_derivatives(0.4, -2.0, a, 1, 1, 1, 0.02, COUPLING, GRAVITY, DAMPING, 0, 0)
-    plant = pole_step(0.4, -2.0, a, a, a, 0.02, COUPLING, GRAVITY, DAMPING, 0.0)
+    pole = Coefficients(COUPLING, GRAVITY, DAMPING, coulomb=0.0, tau=0.05, limit=8.0)
+    plant = pole_step(0.4, -2.0, a, a, a, 0.02, pole)
     assert np.allclose(ours[:2], plant, rtol=0, atol=1e-13)
 
 

@@ -12,6 +12,7 @@ from cartpole.messages import Plan, PlanStatus
 from cartpole.model.dynamics import rig_step
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.bank.planner import Planner
+from cartpole.optimizer.penalty.planner import PenaltyPlanner
 from cartpole.optimizer.problem import PESSIMISM
 from cartpole.rules.model import model_of
 from cartpole.rules.optimizer import planner_rules
@@ -30,7 +31,9 @@ def advance(state: np.ndarray, u: float, period: float = 0.02) -> np.ndarray:
     return np.array([*x, u])
 
 
-def fly(planner: Planner, state: np.ndarray, ticks: int) -> tuple[np.ndarray, list[Plan]]:
+def fly(
+    planner: Planner | PenaltyPlanner, state: np.ndarray, ticks: int
+) -> tuple[np.ndarray, list[Plan]]:
     plans = []
     for tick in range(ticks):
         plans.append(planner.plan(state, REFERENCE, BUDGET, tick * PERIOD_NS))

@@ -66,7 +66,10 @@ def lagrangian(solver: Solver, z: np.ndarray) -> complex:
     """
     problem, n = solver.problem, solver.horizon
     velocity = problem.kind is InputKind.VELOCITY
-    r = lambda row: rows(solver.rows, row)[: n + 1]  # noqa: E731
+
+    def r(row: int) -> np.ndarray:
+        return np.asarray(rows(solver.rows, row)[: n + 1])
+
     x = np.zeros((n + 1, 4), complex)
     x[0] = [r(i)[0] for i in range(4)]
     x[1:] = z[: 4 * n].reshape(n, 4)
@@ -89,8 +92,10 @@ def lagrangian(solver: Solver, z: np.ndarray) -> complex:
         decay = np.exp(-h[k] / tau) if velocity else 0.0
         c2 = h[k] - tau * (1 - decay) if velocity else h[k] ** 2 / 2
         e1 = 1 - decay if velocity else h[k]
-        profile = (1 / tau, np.exp(-h[k] / 2 / tau), decay) if velocity else (1.0, 1.0, 1.0)
-        pole = reference_step(np.array([x[k, 2], x[k, 3], e]), *profile, h[k])
+        scale, middle, end = 1.0, 1.0, 1.0
+        if velocity:
+            scale, middle, end = 1 / tau, np.exp(-h[k] / 2 / tau), decay
+        pole = reference_step(np.array([x[k, 2], x[k, 3], e]), scale, middle, end, h[k])
         ahead = np.array([x[k, 0] + h[k] * x[k, 1] + c2 * e, x[k, 1] + e1 * e, *pole])
         multipliers = np.array(
             [r(rows_of.LP)[k + 1], r(rows_of.LV)[k + 1], r(rows_of.LTH)[k + 1],

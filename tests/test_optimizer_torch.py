@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.optimizer.problem import Problem, StageWeights, regulator
 from cartpole.rules.optimizer import planner_rules, problem_from_config
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
 USER_COST = Path(__file__).resolve().parent.parent / "examples" / "user_cost.py"
 N = 20

@@ -128,7 +128,8 @@ class StateFilter:
     def believe(self, model: ModelParameters) -> None:
         """Predict with this model; it holds for everything not yet worked in."""
         par = self._par
-        par[: at.COEFFICIENTS] = model.coefficients
+        for k, value in enumerate(model.coefficients):
+            par[k] = value
         par[at.GAIN] = model.gain
         self._delay_ns = round(model.delay_s * NANOSECONDS)
         # A command sent now acts later, yet must not push measurements out of the history.

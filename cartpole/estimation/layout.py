@@ -61,7 +61,7 @@ FIRST, END, DONE = range(3)
 MARKS = 3
 
 # Parameters: first the model's coefficients, in their order.
-COUPLING, COEFFICIENTS = 0, 6
+COUPLING = 0
 CART_POWER, POLE_POWER, OFFSET_POWER, GATE, REOPEN, HISTORY_NS, JITTER_S = range(6, 13)
 GAIN, MOST_RATE, MOST_SPEED = range(13, 16)
 PARAMETERS = 16
