@@ -20,11 +20,14 @@ from cartpole.config.schema import Encoder
 from cartpole.estimation.clock import BoardClock
 from cartpole.messages import NANOSECONDS, EncoderSample, Link, LinkEvent, LinkState
 from firmware_bridge.board_lines import CountsLine, Dialect, LineReader, PlainReader, lines_board
+from firmware_bridge.latch import MOST_PATIENCE_NS, LatchClock
 
 BITS_PER_BYTE = 11  # 8E1
 LONGEST_LINE = 160  # four 32-bit numbers, a clock and words; anything longer is not a line
 RESTARTED_AFTER = 3  # implausible lines in a row that agree with each other
 SILENT_AFTER_NS = 250_000_000  # no sample for this long: the board is gone, whatever the port says
+
+ACCELERATES_1_S = 3.0  # the drive's acceleration over three times its speed
 
 _MODULI = (1 << 16, 1 << 32)
 
@@ -98,50 +101,6 @@ class LineSplitter:
         self._rest = b""
 
 
-class LatchClock:
-    """When the counts were latched, from when they were asked for and when they came.
-
-    The board latches on receiving the request. The least round trip seen, less the configured least
-    time from latch to arrival, is how long a request takes to get there (at least its own time on
-    the wire, ``request_ns``); it is added to the time of asking, so that a late answer (USB frames,
-    a busy host) does not make the sample look young. An answer nobody asked for is taken as
-    ``latency_ns`` old.
-    """
-
-    def __init__(
-        self, latency_ns: int, request_ns: int = 0, window_ns: int = 10 * NANOSECONDS
-    ) -> None:
-        self._latency_ns = latency_ns
-        self._request_ns = request_ns
-        self._window_ns = window_ns
-        self._minimum_ns = -1
-        self._next_minimum_ns = -1
-        self._window_end_ns = -1
-
-    @property
-    def least_round_trip_ns(self) -> int:
-        """Least time from asking to the whole answer in the last one to two windows; -1: none."""
-        return self._minimum_ns
-
-    def latch_ns(self, asked_ns: int, arrival_ns: int) -> int:
-        """Time of the latch on the host's clock; never after ``arrival_ns`` or before asking."""
-        if asked_ns < 0 or asked_ns > arrival_ns:
-            return arrival_ns - self._latency_ns
-        self._observe(arrival_ns - asked_ns, arrival_ns)
-        outward = max(self._minimum_ns - self._latency_ns, self._request_ns)
-        return min(asked_ns + outward, arrival_ns)
-
-    def _observe(self, round_trip_ns: int, now_ns: int) -> None:
-        if now_ns >= self._window_end_ns:
-            self._minimum_ns = self._next_minimum_ns
-            self._next_minimum_ns = -1
-            self._window_end_ns = now_ns + self._window_ns
-        if self._next_minimum_ns < 0 or round_trip_ns < self._next_minimum_ns:
-            self._next_minimum_ns = round_trip_ns
-        if self._minimum_ns < 0 or round_trip_ns < self._minimum_ns:
-            self._minimum_ns = round_trip_ns
-
-
 class ArduinoAscii:
     """The board's driver without its port: tell it what was asked and what came.
 
@@ -167,8 +126,10 @@ class ArduinoAscii:
         self._plausible = plausible or Plausible()
         self._pressed = pressed  # what a pressed switch reads
         self._splitter = LineSplitter()
-        self._clock = LatchClock(latency_ns, request_ns)
+        noise = ACCELERATES_1_S * self._plausible.cart_counts_s
+        self._clock = LatchClock(latency_ns, request_ns, noise_counts_s2=noise)
         self._asked_ns = -1
+        self._given_up_ns = -1
         self._last: CountsLine | None = None
         self._last_t_ns = 0
         self._cart = 0
@@ -209,8 +170,15 @@ class ArduinoAscii:
         """Whether the board has answered sensibly and has not been silent since."""
         return self._up
 
+    @property
+    def patience_ns(self) -> int:
+        """How long to wait for an answer before asking again."""
+        return self._clock.patience_ns
+
     def asked(self, t_ns: int) -> None:
         """A request left at ``t_ns``; an earlier one without an answer is given up."""
+        if self._asked_ns >= 0:
+            self._given_up_ns = t_ns
         self._asked_ns = t_ns
 
     def silence(self, now_ns: int) -> list[LinkEvent]:
@@ -259,6 +227,9 @@ class ArduinoAscii:
     ) -> None:
         if self._asked_ns < 0:
             self.statistics.unasked += 1
+        if self._doubtful(line, arrival_ns):
+            self._asked_ns = -1
+            return
         latch_ns = self._latch_ns(line, arrival_ns)
         self._asked_ns = -1
         self.statistics.least_round_trip_ns = self._clock.least_round_trip_ns
@@ -272,12 +243,23 @@ class ArduinoAscii:
                 return
             self._cart += steps[0]
             self._pole += steps[1]
+            self._clock.learn(self._cart)
         if not self._up:
             self._up = True
             out.append(
                 LinkEvent(arrival_ns, Link.ENCODER, LinkState.UP, "the encoder board answers")
             )
         self._emit(line, latch_ns, arrival_ns, out)
+
+    def _doubtful(self, line: CountsLine, arrival_ns: int) -> bool:
+        """Whether an answer may be a late one to a question that was given up: of what time, then?
+
+        The first since is, and so is any that comes soon and unasked; a board's own stamp tells.
+        """
+        soon = arrival_ns - self._given_up_ns < MOST_PATIENCE_NS
+        if line.stamp_us >= 0 or self._given_up_ns < 0 or not soon:
+            return False
+        return self._asked_ns in (-1, self._given_up_ns)
 
     def _latch_ns(self, line: CountsLine, arrival_ns: int) -> int:
         """The board's own clock where it tells it, else question and answer."""

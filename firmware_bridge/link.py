@@ -17,8 +17,6 @@ from firmware_bridge.ports import READ_AT_MOST, Port
 from firmware_bridge.rules import LinkRules
 from firmware_bridge.sabertooth_text import SabertoothReplies, SabertoothReply
 
-ANSWER_NS = 50_000_000  # an answer later than this is given up and asked for again
-
 
 class EncoderLink(Keeper):
     """Asks the encoder board on a fixed grid of times; one question outstanding at most.
@@ -76,7 +74,9 @@ class EncoderLink(Keeper):
 
     def _next_question_ns(self) -> int:
         asked_ns = self.driver.waiting_since_ns
-        return self._due_ns if asked_ns < 0 else max(self._due_ns, asked_ns + ANSWER_NS)
+        if asked_ns < 0:
+            return self._due_ns
+        return max(self._due_ns, asked_ns + self.driver.patience_ns)
 
     def _ask(self) -> None:
         now_ns = self._clock()

@@ -153,6 +153,18 @@ class SerialPort:
         except (OSError, termios.error, ValueError) as error:
             raise _opening(self.path, error) from error
         self._set_low_latency()
+        if parity != "N":
+            self._check_parity()
+
+    def _check_parity(self) -> None:
+        # pyserial sends the parity bit but has the kernel not look at it: a byte that fails shall
+        # be read as 0, which no line of text contains.
+        try:
+            attributes = termios.tcgetattr(self._fd)
+            attributes[0] = (attributes[0] | termios.INPCK) & ~(termios.IGNPAR | termios.PARMRK)
+            termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+        except termios.error:
+            return
 
     def _set_low_latency(self) -> None:
         # USB adapters hold bytes back for up to 16 ms unless told; those that cannot, need not.

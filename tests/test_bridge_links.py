@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
@@ -140,6 +141,14 @@ class TestPort:
         assert port.read(1.0) == b"1\t2\t0\t0\r\n"
         assert port.read(0.0) == b""
         port.close()
+        port.close()
+
+    def test_a_byte_whose_parity_is_wrong_is_noticed(self, pair: tuple[int, str]) -> None:
+        port = SerialPort(pair[1], 115200, "E")
+        with open(pair[1], "rb", buffering=0) as far:
+            flags = termios.tcgetattr(far)[0]
+        assert flags & termios.INPCK
+        assert not flags & (termios.IGNPAR | termios.PARMRK)
         port.close()
 
     def test_a_bite_is_bounded(self, pair: tuple[int, str]) -> None:

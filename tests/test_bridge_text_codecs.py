@@ -16,12 +16,12 @@ from firmware_bridge.arduino_ascii import (
     LONGEST_LINE,
     SILENT_AFTER_NS,
     ArduinoAscii,
-    LatchClock,
     LineSplitter,
     Plausible,
     modular_step,
 )
 from firmware_bridge.board_lines import CountsLine, format_line, parse_line
+from firmware_bridge.latch import LatchClock
 from firmware_bridge.sabertooth_text import (
     FULL_SCALE,
     Quantity,
@@ -237,6 +237,46 @@ class TestLatchClock:
         for t_ns in range(0, 3_000_000_000, 100_000_000):
             clock.latch_ns(t_ns, t_ns + 700_000)
         assert clock.least_round_trip_ns == 700_000
+
+    @pytest.mark.parametrize("held", [0.0, 1.0])
+    def test_the_cart_tells_which_half_of_a_late_answer_was_held_back(self, held: float) -> None:
+        """Questions, or answers, that wait up to 8 ms: a cart that swings shows which."""
+        clock = LatchClock(latency_ns=1_600_000, request_ns=95_000)
+        rng, worst_ns = random.Random(1), 0
+        for k in range(400):
+            asked_ns, late_ns = 10_000_000 * k, rng.randrange(8_000_000) if k else 0
+            latched_ns = asked_ns + 95_000 + round(held * late_ns)
+            said_ns = clock.latch_ns(asked_ns, asked_ns + 1_695_000 + late_ns)
+            clock.learn(round(2000.0 * math.sin(10.0 * latched_ns * 1e-9)))
+            worst_ns = max(worst_ns, abs(said_ns - latched_ns)) if k > 100 else 0
+        assert worst_ns < 400_000
+
+    def test_answers_that_are_all_held_back_are_no_measure(self) -> None:
+        """A bridge whose bursts keep step with the questions: every answer comes 6 ms late."""
+        clock = LatchClock(latency_ns=1_600_000, request_ns=95_000)
+        said_ns = [clock.latch_ns(t_ns, t_ns + 7_695_000) - t_ns for t_ns in range(0, 10**9, 10**7)]
+        assert max(said_ns) <= 1_095_000
+
+    def test_patience_is_what_answers_took(self) -> None:
+        clock = LatchClock(latency_ns=1_600_000)
+        assert clock.patience_ns == 50_000_000  # nothing known
+        clock.latch_ns(0, 2_000_000)
+        assert clock.patience_ns == 15_000_000
+        clock.latch_ns(0, 12_000_000)
+        assert clock.patience_ns == 36_000_000
+
+
+def test_an_answer_after_a_lost_question_is_of_no_known_time() -> None:
+    """It may be the late one to the question before; the next one counts again."""
+    driver = ArduinoAscii(latency_ns=1_600_000, request_ns=95_000)
+    driver.asked(0)
+    assert samples(driver.feed(b"10\t0\t0\t0\r\n", 2_000_000))
+    driver.asked(5_000_000)
+    driver.asked(20_000_000)
+    assert not samples(driver.feed(b"11\t0\t0\t0\r\n", 22_000_000))
+    assert not samples(driver.feed(b"11\t0\t0\t0\r\n", 23_000_000))  # nobody asked
+    driver.asked(25_000_000)
+    assert samples(driver.feed(b"12\t0\t0\t0\r\n", 27_000_000))[0].t_ns == 25_400_000
 
 
 velocities = st.floats(-3.0, 3.0, allow_nan=False)

@@ -71,6 +71,12 @@ def test_shares_are_kept(wear: Wear, low: int, high: int) -> None:
         assert set(out) == {ord("x")}
 
 
+def test_a_parity_bit_notices_one_wrong_bit() -> None:
+    """No line of text holds a zero: what was spoilt is no digit of another value."""
+    _, out = through(Wear(corrupted=0.1, parity=True), Wear(), [b"x" * 100] * 100)
+    assert set(out) == {0, ord("x")}
+
+
 def test_bursts_hold_back_and_lose_nothing() -> None:
     writes = [bytes((k,)) for k in range(40)]
     board, out = through(Wear(burst_ns=16 * MS), Wear(burst_ns=16 * MS), writes)

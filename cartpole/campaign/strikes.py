@@ -293,6 +293,8 @@ S1, S0 = (End.BRAKED,), (End.OFF,)
 REFUSED = (End.REFUSED,)
 CAMERA = ("camera lost", "camera rejected")
 ENCODER = ("encoder lost", "encoder silent")
+# A count that stands may first look as one that jumped.
+SLIPPED, STUCK = ("pole encoder slipped",), ("pole encoder stuck", "pole encoder slipped")
 
 STRIKES: Mapping[str, Strike] = MappingProxyType({
     "camera unplugged": Strike(1, DEG, CAMERA, _both(
@@ -333,9 +335,9 @@ STRIKES: Mapping[str, Strike] = MappingProxyType({
     "pole hit": Strike(37, RUN, (), _once(_pole_hit)),
     "switch pressed 5 ms": Strike(38, S0, ("limit switch",), _once(_press)),
     "e-stop": Strike(41, S0, ("emergency stop",), _board(estop=True), _bridge),
-    "pole encoder slips": Strike(45, FLIES, CAMERA, _once(_pole_slips)),
-    "pole encoder sticks": Strike(45, (End.DEGRADED, End.BRAKED), CAMERA, _once(_pole_sticks)),
-    "camera pushed": Strike(46, DEG, CAMERA, _turned),
+    "pole encoder slips": Strike(45, FLIES, SLIPPED, _once(_pole_slips)),
+    "pole encoder sticks": Strike(45, (End.DEGRADED, End.BRAKED), STUCK, _once(_pole_sticks)),
+    "camera pushed": Strike(46, DEG, ("camera moved",), _turned),
     "switches read pressed": Strike(47, REFUSED, ("homing failed",), _set(switches=(True, True)),
         homed=False, from_start=True),
     "left switch stuck": Strike(47, REFUSED, ("homing failed",), _set(switches=(True, None)),

@@ -25,6 +25,8 @@ FRESH_NS = 100_000_000  # an older frame says nothing of the encoder as it is no
 FITS_SIGMAS = 5.0
 FITS_RAD = 0.05  # a frame this near to the encoder's angle shows this pole ...
 FITS_S = 0.01  # ... and shows it at about this time
+STAMPS_S = 0.004  # stamps of camera and counts may be apart by this: no word against a fast cart
+PLACED_BY = 5  # frames that tell where a camera stands that was pushed
 AGREES_M = 0.005  # counts that came back agree with the camera within this ...
 AGREES_RAD = 0.06
 AGREES_TIMES = 3  # ... so many times in a row
@@ -73,7 +75,8 @@ class ObserverMemory:
     sample: EncoderSample | None = None
     residual_m: float | None = None
     driven: bool = False
-    camera_off_m: float = 0.0  # where a camera that was pushed reads too much
+    camera_off_m: float = 0.0  # where a camera that was pushed reads too much ...
+    placed: int = PLACED_BY  # ... by so many frames
     guilty: tuple[int, int, int] = (0, 0, 0)  # times told, see ``StateFilter.culprits``
     residual_ns: int = -1
     misfits: int = 0  # frames in a row that show another angle than the encoder
@@ -156,9 +159,8 @@ class Observer:
         self._memory.guilty = tuple(map(max, found, told))  # type: ignore[assignment]
         if found[0] > told[0]:
             self._learner.rest()  # its zero is another
-        if found[2] > told[2] and self._memory.residual_m is not None:
-            self._memory.camera_off_m += self._memory.residual_m
-            self._memory.residual_m = None
+        if found[2] > told[2]:
+            self._memory.residual_m, self._memory.placed = None, 0
         return tuple(
             name for name, n, before in zip(CULPRITS, found, told, strict=True) if n > before
         )
@@ -171,6 +173,7 @@ class Observer:
         """The counts mean nothing until the next homing, nor does the estimate."""
         self.homed = None
         self._memory.guilty, self._memory.camera_off_m = (0, 0, 0), 0.0
+        self._memory.placed = PLACED_BY
         self._learner.rest()
         self._memory.doubted, self._memory.misfits = False, 0
         self._memory.residual_m, self._memory.residual_ns = None, -1
@@ -231,15 +234,22 @@ class Observer:
         memory = self._memory
         if memory.doubted or not self._filter.initialised:
             return
-        p, _, theta, omega = self._filter.predict(detection.t_ns)
+        p, v, theta, omega = self._filter.predict(detection.t_ns)
         off = math.remainder(detection.theta_rad - theta - self._filter.offset, 2.0 * math.pi)
         most = max(FITS_RAD, FITS_SIGMAS * detection.sigma_theta_rad) + FITS_S * abs(omega)
         if abs(off) > most:
             memory.misfits += 1
             return
         memory.misfits = 0
-        if detection.sigma_p_m < SURE_M:
-            memory.residual_m, memory.residual_ns = detection.p_m - p, detection.t_ns
+        if detection.sigma_p_m >= SURE_M:
+            return
+        apart_m = detection.p_m - p
+        if memory.placed < PLACED_BY:  # a mean over these frames
+            memory.placed += 1
+            memory.camera_off_m += apart_m / memory.placed
+            return
+        beyond_m = max(0.0, abs(apart_m) - STAMPS_S * abs(v))
+        memory.residual_m, memory.residual_ns = math.copysign(beyond_m, apart_m), detection.t_ns
 
     def take(self, measurement: Measurement) -> None:
         """Any measurement; those that say nothing of the state are passed over."""

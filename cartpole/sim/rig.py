@@ -24,7 +24,6 @@ from cartpole.sim.shutter import State
 from cartpole.sim.worn import worn_line
 from firmware_bridge.arduino_ascii import ArduinoAscii
 from firmware_bridge.board_lines import POLL
-from firmware_bridge.link import ANSWER_NS
 from firmware_bridge.sabertooth_text import SabertoothText
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ class VirtualRig:
                 self._tap(t_ns, "encoder", "in", heard)
             out.extend(self._encoder.feed(heard, t_ns))
         asked_ns = self._encoder.waiting_since_ns
-        again_ns = t_ns if asked_ns < 0 else asked_ns + ANSWER_NS
+        again_ns = t_ns if asked_ns < 0 else asked_ns + self._encoder.patience_ns
         self._next_poll_ns = max(self._due_ns, again_ns)
 
     def _expose(self, t_ns: int) -> None:

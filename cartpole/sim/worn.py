@@ -7,7 +7,7 @@ nothing about the others.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,11 +86,12 @@ class Wear:
     corrupted: float = 0.0
     writes_lost: float = 0.0
     burst_ns: int = 0  # what a USB bridge gathers before it passes on; 0: nothing
+    parity: bool = False  # a byte with one bit wrong is noticed, and arrives as 0
 
     @property
     def none(self) -> bool:
         """Whether the line is good."""
-        return self == Wear()
+        return replace(self, parity=False) == Wear()
 
 
 def answers_wear(sim: Sim) -> Wear:
@@ -129,7 +130,7 @@ class _Way:
     """One direction: spoils what passes, holds it back until the next burst."""
 
     def __init__(self, wear: Wear, rng: np.random.Generator) -> None:
-        self._burst_ns, self._rng = wear.burst_ns, rng
+        self._burst_ns, self._parity, self._rng = wear.burst_ns, wear.parity, rng
         shares = (wear.lost, wear.doubled, wear.corrupted)
         self._bytes = tuple(_Fate(share, rng) for share in shares)
         self._writes = _Fate(wear.writes_lost, rng)
@@ -169,7 +170,8 @@ class _Way:
             if fates[0]:
                 continue
             if fates[2]:
-                value ^= 1 << int(self._rng.integers(8))
+                bit = 1 << int(self._rng.integers(8))
+                value = 0 if self._parity else value ^ bit
             out += bytes((value,)) * (2 if fates[1] else 1)
         return bytes(out)
 
@@ -205,9 +207,11 @@ class WornLine:
 def worn_line(board: Board, sim: Sim, seed: int, number: int, *, commands: bool = False) -> Board:
     """``board`` behind the line that the settings describe; a good line is none at all.
 
-    ``commands`` tells the motor's line, on which whole commands are lost, too.
+    ``commands`` tells the motor's line, on which whole commands are lost, too; the encoder board's
+    has a parity bit.
     """
-    inward, outward = commands_wear(sim, commands), answers_wear(sim)
+    inward = replace(commands_wear(sim, commands), parity=not commands)
+    outward = replace(answers_wear(sim), parity=not commands)
     if inward.none and outward.none:
         return board
     return WornLine(board, inward, outward, (seed, number))
