@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import termios
+import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
