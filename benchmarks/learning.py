@@ -27,8 +27,8 @@ import torch
 from cartpole.config.schema import Config
 from cartpole.learning import Flaw, GradientError, MPCLayer
 from cartpole.learning.imitation import commands, imitate, make_solver
-from cartpole.learning.programs import compile_program
 from cartpole.messages import FloatArray
+from cartpole.model.programs import compile_program
 from cartpole.optimizer.adjoint.gradient import Adjoint, distance
 from cartpole.optimizer.adjoint.kernels import SCALAR_GRADIENTS, differentiate
 from cartpole.optimizer.compiled.solver import Guess, Solver

@@ -11,7 +11,7 @@ import pytest
 
 from cartpole.errors import UsageError
 from cartpole.learning.imitation import commands, imitate, make_solver
-from cartpole.learning.programs import compile_program
+from cartpole.model.programs import compile_program
 
 pytest.importorskip("sympy")
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "force_cart.py"

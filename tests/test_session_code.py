@@ -13,6 +13,7 @@ from cartpole.config.load import with_values
 from cartpole.config.schema import Config
 from cartpole.errors import UsageError
 from cartpole.messages import Request
+from cartpole.model.user import load_user_model
 from cartpole.rules.control import change
 from cartpole.session.code import code_named, code_told
 from cartpole.session.listing import describe
@@ -52,6 +53,35 @@ def test_recorded_code_is_refused_until_it_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     assert "CHANGED" in code_told(session, session.config)[0]
     assert describe(path).code == (f"{file}:cost",)
+
+
+def test_a_recorded_model_is_refused_and_flies_again_once_named(tmp_path: Path) -> None:
+    """The true controller: a model of one's own is code like a cost, and replays bit for bit."""
+    pytest.importorskip("sympy")
+    from cartpole.daemon.virtual import run_virtual
+    from cartpole.session.summary import SummaryBuilder
+
+    file, path = tmp_path / "model.py", tmp_path / "run.mcap"
+    mark = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    file.write_text(
+        f"{mark}def accelerations(x, u, q, m):\n"
+        "    vdot = 20 * (u - x[1])\n"
+        "    return vdot, -3 * (9.81 * m.sin(x[2]) + vdot * m.cos(x[2]))\n"
+    )
+    named = f"{file}:accelerations"
+    config = with_values(Config(), {"optimizer.user_model": named})
+    run_virtual(config, 0.6, SummaryBuilder(config, "abc", "def"), path, lambda _s: None)
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "ran").unlink()
+    load_user_model.cache_clear()
+    session = open_session(path)
+    with pytest.raises(UsageError, match=r"--set optimizer\.user_model"):
+        replay(session)
+    with pytest.raises(UsageError, match="names code"):
+        replay(session, allowed={KEY: named})
+    assert not (tmp_path / "ran").exists()
+    assert replay(session, allowed={"optimizer.user_model": named}).bitwise_equal
+    assert (tmp_path / "ran").exists()
 
 
 def test_code_that_comes_with_a_request_is_refused(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 
 from cartpole.errors import UsageError
-from cartpole.learning.programs import Program
 from cartpole.messages import FloatArray
+from cartpole.model.programs import Program
 
 SETTLED = 1e-11
 # A plan with a larger residual is none.

@@ -30,7 +30,6 @@ from cartpole.optimizer.compiled.directions import (
     new_multipliers,
 )
 from cartpole.optimizer.compiled.layout import *
-from cartpole.optimizer.compiled.riccati import forward
 
 BACKTRACKS = 12
 ARMIJO = 1e-4
@@ -48,17 +47,18 @@ Solve = Callable[[FloatArray, FloatArray, int, int, int], int]
 
 
 def make_step(parts: Any) -> Step:
-    """One Newton step from an evaluated iterate, over ``factorise`` and ``trial`` of ``parts``.
+    """One Newton step from an evaluated iterate, over three functions of ``parts``.
 
     ``factorise(ws, sc, n, kind) -> bool`` leaves gains and cost-to-go of the iterate's quadratic
-    model, ``trial(ws, sc, n, kind) -> (cost, sum |defect|)`` evaluates the trial point. ``parts``
-    is a module or an object: a compiled step keeps its place in the cache only over a module.
+    model, ``forward(ws, n, kind) -> bool`` the direction, ``trial(ws, sc, n, kind) -> (cost,
+    sum |defect|)`` evaluates the trial point. ``parts`` is a module or an object: a compiled step
+    keeps its place in the cache only over a module.
     """
 
     def step(ws: FloatArray, sc: FloatArray, n: int, kind: int) -> int:
         if not parts.factorise(ws, sc, n, kind):
             return FACTORISATION
-        if not forward(ws, n, kind):
+        if not parts.forward(ws, n, kind):
             return NOT_FINITE
         new_multipliers(ws, n, kind)
         primal, dual, slope = directions(ws, sc, n, kind)

@@ -101,9 +101,15 @@ def regulator(
     model: ModelParameters, weights: StageWeights, step_s: float
 ) -> tuple[FloatArray, FloatArray]:
     """(K (5,), P (5, 5)): gain w = -K x and cost-to-go x'P x / 2 of the regulator upright."""
+    return regulator_of(*linear_model(model, step_s), weights, step_s)
+
+
+def regulator_of(
+    a: FloatArray, b: FloatArray, weights: StageWeights, step_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """The same for a linear step a (5, 5), b (5,) of (p, v, theta - pi, omega, u)."""
     from scipy.linalg import solve_discrete_are
 
-    a, b = linear_model(model, step_s)
     q = (
         2.0
         * step_s
@@ -125,7 +131,8 @@ class PlannerRules:
     """What a rig's planner is made of; SI.
 
     ``horizon_steps`` is what the rig needs (a weak drive more than configured), ``candidates`` how
-    many plans are kept alive, ``user_cost`` a file.py:function for the torch backend or empty.
+    many plans are kept alive, ``user_cost`` a file.py:function for the torch backend or empty,
+    ``user_model`` one of accelerations in place of the rig's own.
     """
 
     backend: str
@@ -138,6 +145,7 @@ class PlannerRules:
     tolerance: float
     candidates: int
     user_cost: str = ""
+    user_model: str = ""
 
 
 def rig_problem(rules: PlannerRules) -> Problem:

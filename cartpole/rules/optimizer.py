@@ -37,6 +37,7 @@ def planner_rules(config: Config) -> PlannerRules:
         tolerance=optimizer.tolerance,
         candidates=optimizer.candidates,
         user_cost=optimizer.user_cost,
+        user_model=optimizer.user_model,
     )
 
 

@@ -26,6 +26,7 @@ def rig_rules(config: Config) -> RigRules:
         position_limit_m=rig.position_limit_m,
         velocity_limit_m_s=rig.velocity_limit_m_s,
         board_timeout_s=config.safety.board_timeout_s,
+        user_model=config.optimizer.user_model,
     )
 
 

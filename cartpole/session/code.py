@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     Named = Callable[[Config], str]
 
 # Settings that lead to code: their key, and how to read it.
-CODE: dict[str, Named] = {"optimizer.user_cost": lambda config: config.optimizer.user_cost or ""}
+CODE: dict[str, Named] = {
+    "optimizer.user_cost": lambda config: config.optimizer.user_cost,
+    "optimizer.user_model": lambda config: config.optimizer.user_model,
+}
 LARGEST_FILE = 4 << 20
 
 

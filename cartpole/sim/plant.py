@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from cartpole.errors import UsageError
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, FloatArray, P, V
 from cartpole.model.dynamics import coefficients, rig_step
 from cartpole.sim import rough
+from cartpole.sim.foreign import Foreign
 from cartpole.sim.trouble import Trouble
 from cartpole.sim.worn import Encoders
 
@@ -88,6 +90,11 @@ class Plant:
         phase = np.random.default_rng(np.random.SeedSequence([seed, 4])).uniform(0.0, 2.0 * math.pi)
         self._rough = rough.figures(sim, phase)
         self._drive = np.array([start[P], start[V], 0.0])
+        if rules.user_model and self._rough is not None:
+            raise UsageError("imperfections of sim are of the rig's own equations: none here")
+        self._foreign = None
+        if rules.user_model:
+            self._foreign = Foreign(rules.user_model, self.parameters.coupling_1_m)
         self._model = np.array(self.parameters.coefficients)
 
     @property
@@ -98,7 +105,7 @@ class Plant:
     @property
     def is_smooth(self) -> bool:
         """Whether drive, belt and track do only what the equations of motion say."""
-        return self._rough is None
+        return self._rough is None and self._foreign is None
 
     @property
     def state(self) -> tuple[float, float, float, float]:
@@ -125,7 +132,12 @@ class Plant:
             self._used = 0
         used, step_s = self._used, span / steps / NANOSECONDS
         self._used += 2 * steps
-        if self._rough is None:
+        if self._foreign is not None:
+            self._now = self._foreign.advance(
+                self._state, self._command, steps, step_s, self._normals, used, self._noise,
+                self._stop_m,
+            )  # fmt: skip
+        elif self._rough is None:
             self._now = _advance(
                 self._state, self._command, steps, step_s, self._normals, used, *self._noise,
                 self._model, self._stop_m,
@@ -165,7 +177,9 @@ class Plant:
             next_ns = min(t_ns + PEEK_NS, edges[0][0] if edges else end_ns)
             steps = -(-(next_ns - t_ns) // STEP_NS)
             step_s, quiet = (next_ns - t_ns) / steps / NANOSECONDS, np.zeros(2 * steps)
-            if self._rough is None:
+            if self._foreign is not None:
+                self._foreign.advance(state, command, steps, step_s, quiet, 0, (0.0, 0.0), 1e9)
+            elif self._rough is None:
                 _advance(state, command, steps, step_s, quiet, 0, 0.0, 0.0, self._model, 1e9)
             else:
                 rough.advance_rough(

@@ -25,6 +25,7 @@ class RigRules:
 
     ``tape_angle_rad``: what the camera sees beside the angle of the pole's mass, because it is
     turned or the pole bent. ``switch_m``: how far the switches are from the middle.
+    ``user_model``: a file.py:function of equations that the true rig follows instead, or empty.
     """
 
     true: Devices
@@ -36,3 +37,4 @@ class RigRules:
     position_limit_m: float
     velocity_limit_m_s: float
     board_timeout_s: float
+    user_model: str = ""

@@ -47,6 +47,11 @@ class Optimizer(Section):
     user_cost: str = Field(
         default="", max_length=300, description="file.py:function, a cost for the torch backend"
     )
+    user_model: str = Field(
+        default="",
+        max_length=300,
+        description="file.py:function, accelerations of cart and pole in place of the rig's own",
+    )
 
 
 class Estimator(Section):

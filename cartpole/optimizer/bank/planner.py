@@ -17,7 +17,14 @@ from cartpole.optimizer.bank.candidate import (
     upright_nearest,
 )
 from cartpole.optimizer.compiled.solver import Solver
-from cartpole.optimizer.problem import PESSIMISM, PlannerRules, believed, regulator, rig_problem
+from cartpole.optimizer.problem import (
+    PESSIMISM,
+    PlannerRules,
+    Problem,
+    believed,
+    regulator,
+    rig_problem,
+)
 from cartpole.recall import require
 
 # Barrier parameter of a running plan, as a share of the tolerance.
@@ -69,8 +76,7 @@ class Planner:
     ) -> None:
         """``plans`` of the bank, else as many as the rules say; each has its ``solver``."""
         plans = plans or max(3, rules.candidates)
-        self.problem = rig_problem(rules)
-        gain, _ = regulator(self.problem.model, self.problem.weights, rules.step_s)
+        self.problem, gain = self._problem(rules)
         time = self.problem.model.characteristic_time_s
         tolerance = rules.tolerance
         self._period_ns = round(rules.step_s * NANOSECONDS)
@@ -87,6 +93,11 @@ class Planner:
         self._times = np.concatenate(([0.0], np.cumsum(self.problem.steps_s)))[:-1]
         plans_kept = tuple(candidate.memory for candidate in self._bank)
         self.memory = PlannerMemory(plans_kept, rules.model, rules.model.length_m)
+
+    def _problem(self, rules: PlannerRules) -> tuple[Problem, FloatArray]:
+        """The rig's problem, and the gain of its regulator for first guesses."""
+        problem = rig_problem(rules)
+        return problem, regulator(problem.model, problem.weights, rules.step_s)[0]
 
     @property
     def _flown(self) -> Candidate | None:
@@ -105,8 +116,7 @@ class Planner:
 
     def update(self, rules: PlannerRules) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
-        problem = rig_problem(rules)
-        gain, _ = regulator(problem.model, problem.weights, rules.step_s)
+        problem, gain = self._problem(rules)
         self.problem = problem
         for candidate in self._bank:
             candidate.solver.update(problem, gain)

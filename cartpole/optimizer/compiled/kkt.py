@@ -9,7 +9,7 @@ from numba import njit
 from cartpole.messages import FloatArray
 from cartpole.optimizer.compiled.directions import largest
 from cartpole.optimizer.compiled.layout import *
-from cartpole.optimizer.compiled.riccati import backward
+from cartpole.optimizer.compiled.riccati import backward, forward
 from cartpole.optimizer.compiled.stages import (
     EXACT,
     assemble,
@@ -19,6 +19,8 @@ from cartpole.optimizer.compiled.stages import (
 )
 from cartpole.optimizer.compiled.terminal import terminal_gradient
 from cartpole.optimizer.compiled.view import stage
+
+__all__ = ["factorise", "forward", "measure", "start", "trial"]  # what an iteration is made of
 
 
 @njit(inline="always", error_model="numpy")

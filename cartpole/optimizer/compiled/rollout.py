@@ -80,6 +80,60 @@ def wish(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def begin(ws: FloatArray, n: int, x0: FloatArray) -> None:
+    """The first state; no multipliers."""
+    x = stage(ws, 0)
+    for row in range(4):
+        x[row, 0] = x0[row]
+    for row in range(LP, LE + 1):
+        for k in range(n + 1):
+            x[row, k] = 0.0
+    for row in range(ZPL, ZWU + 1):
+        for k in range(n + 1):
+            x[row, k] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def choose(
+    ws: FloatArray,
+    sc: FloatArray,
+    kind: int,
+    k: int,
+    u: float,
+    kick: float,
+    kicking: bool,
+    strength: float,
+) -> float:
+    """The guess's command for stage k, from the state there and the command u before it.
+
+    The cart keeps inside the track unless it cannot stop in time.
+    """
+    x = stage(ws, 0)
+    velocity = kind == VELOCITY
+    rate = SHARE * (sc[BASE_W] if velocity else sc[BASE_U])
+    top = SHARE * (sc[BASE_U] if velocity else min(sc[BASE_G], 0.5 * rate))
+    end = SHARE * sc[BASE_P]
+    tau = sc[TAU]
+    h = x[H, k]
+    p = x[P, k]
+    v = x[V, k]
+    want = kick * top if kicking else wish(ws, sc, kind, k, u, strength, top)
+    # Speeds from which the cart still stops before the end of the track.
+    high = math.sqrt(1.2 * rate * max(end - p - tau * max(v, 0.0), 0.0))
+    low = -math.sqrt(1.2 * rate * max(end + p + tau * min(v, 0.0), 0.0))
+    want = max(-top, min(top, max(low, min(high, want))))
+    now = u if velocity else v
+    slew = max(-rate, min(rate, (want - now) / h))
+    if velocity:
+        u = now + h * slew
+        x[W, k] = slew
+        x[U, k] = u
+    else:
+        x[U, k] = slew
+    return u
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def guess(
     ws: FloatArray,
     sc: FloatArray,
@@ -93,42 +147,14 @@ def guess(
     """A motion from x0 (p, v, theta, omega, u): kick, pump, catch; on the dynamics.
 
     ``kick`` (sign and share of the speed limit) is the speed wanted for the first ``kick_s``
-    seconds, ``strength`` scales the pumping. The cart keeps inside the track unless it cannot stop
-    in time.
+    seconds, ``strength`` scales the pumping.
     """
+    begin(ws, n, x0)
     x = stage(ws, 0)
-    for row in range(4):
-        x[row, 0] = x0[row]
-    for row in range(LP, LE + 1):
-        for k in range(n + 1):
-            x[row, k] = 0.0
-    for row in range(ZPL, ZWU + 1):
-        for k in range(n + 1):
-            x[row, k] = 0.0
-    velocity = kind == VELOCITY
-    rate = SHARE * (sc[BASE_W] if velocity else sc[BASE_U])
-    top = SHARE * (sc[BASE_U] if velocity else min(sc[BASE_G], 0.5 * rate))
-    end = SHARE * sc[BASE_P]
-    tau = sc[TAU]
     u = x0[4]
     time = 0.0
     for k in range(n):
-        h = x[H, k]
-        p = x[P, k]
-        v = x[V, k]
-        want = kick * top if time < kick_s else wish(ws, sc, kind, k, u, strength, top)
-        # Speeds from which the cart still stops before the end of the track.
-        high = math.sqrt(1.2 * rate * max(end - p - tau * max(v, 0.0), 0.0))
-        low = -math.sqrt(1.2 * rate * max(end + p + tau * min(v, 0.0), 0.0))
-        want = max(-top, min(top, max(low, min(high, want))))
-        now = u if velocity else v
-        slew = max(-rate, min(rate, (want - now) / h))
-        if velocity:
-            u = now + h * slew
-            x[W, k] = slew
-            x[U, k] = u
-        else:
-            x[U, k] = slew
+        u = choose(ws, sc, kind, k, u, kick, time < kick_s, strength)
         cart_rollout(ws, kind, k)
         pole_rollout(ws, sc, kind, k)
-        time += h
+        time += x[H, k]

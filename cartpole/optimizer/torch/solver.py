@@ -16,13 +16,14 @@ from cartpole.errors import UsageError
 from cartpole.messages import FloatArray, PlanStatus
 from cartpole.optimizer.compiled.kkt import residuals
 from cartpole.optimizer.compiled.layout import *
+from cartpole.optimizer.compiled.riccati import forward
 from cartpole.optimizer.compiled.solver import Solver
 from cartpole.optimizer.compiled.stages import assemble, cost_and_defect
 from cartpole.optimizer.compiled.warm import enter, shift
 from cartpole.optimizer.compiled.workspace import rows
+from cartpole.optimizer.dense import cart_steps, dense_backward
 from cartpole.optimizer.iteration import NOT_FINITE, make_newton, make_step
 from cartpole.optimizer.problem import InputKind, Problem
-from cartpole.optimizer.torch.dense import dense_backward
 from cartpole.optimizer.torch.program import Program, TorchModel, UserModel, convex, in_y
 
 # Rows that the dynamics' derivatives fill.
@@ -34,6 +35,7 @@ class TorchParts:
 
     def __init__(self, model: TorchModel) -> None:
         self.model = model
+        self.forward = forward
         self.step = make_step(self)
 
     def start(self, ws: FloatArray, sc: FloatArray, n: int, kind: int) -> bool:
@@ -65,10 +67,12 @@ class TorchParts:
             rows(ws, QP + column)[:n] += self.gradient[:, column]
         exact = self.hessian.copy()
         exact[:, 2:5, 2:5] += self.curvature
-        if dense_backward(ws, n, exact, self.last_hessian, self.last_gradient):
+        steps, defects = np.zeros((n, 5, 5)), np.zeros((n, 5))
+        cart_steps(ws, n, steps, defects)
+        if dense_backward(ws, n, steps, defects, exact, self.last_hessian, self.last_gradient):
             return True
         stages, last = convex(self.hessian), convex(self.last_hessian)
-        return bool(dense_backward(ws, n, stages, last, self.last_gradient))
+        return bool(dense_backward(ws, n, steps, defects, stages, last, self.last_gradient))
 
     def measure(self, ws: FloatArray, sc: FloatArray, n: int, kind: int) -> None:
         """Note the KKT residuals, their stationarity with the cost's gradient from PyTorch."""

@@ -1,7 +1,7 @@
 """The same Newton direction as the compiled recursion for costs whose Hessian has no known zeros.
 
-Cost, dynamics and their derivatives come from outside; limits (rows Q*) and the cart's dynamics are
-those of the workspace. Everything is in y = (p, v, theta, omega, e), e = u - v, and the rate w.
+Cost, dynamics and their derivatives come from outside; limits (rows Q*) are those of the workspace.
+Everything is in y = (p, v, theta, omega, e), e = u - v, and the rate w.
 """
 
 from __future__ import annotations
@@ -41,30 +41,40 @@ def add_limits(ws: FloatArray, k: int, hessian: FloatArray) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def step_matrix(ws: FloatArray, k: int, a: FloatArray) -> None:
-    """(5, 5) Jacobian of a step with respect to y after its input."""
+def cart_steps(ws: FloatArray, n: int, a: FloatArray, c: FloatArray) -> None:
+    """Jacobians (n, 5, 5) and defects (n, 5) of steps whose cart is the servo's."""
     x = stage(ws, 0)
-    a[0, 0] = a[1, 1] = 1.0
-    a[0, 1] = x[H, k]
-    a[0, 4] = x[C2, k]
-    a[1, 4] = x[E1, k]
-    a[2, 2] = x[F11, k]
-    a[2, 3] = x[F12, k]
-    a[2, 4] = x[G1, k]
-    a[3, 2] = x[F21, k]
-    a[3, 3] = x[F22, k]
-    a[3, 4] = x[G2, k]
-    a[4, 4] = x[D, k]
+    for k in range(n):
+        a[k, 0, 0] = a[k, 1, 1] = 1.0
+        a[k, 0, 1] = x[H, k]
+        a[k, 0, 4] = x[C2, k]
+        a[k, 1, 4] = x[E1, k]
+        a[k, 2, 2] = x[F11, k]
+        a[k, 2, 3] = x[F12, k]
+        a[k, 2, 4] = x[G1, k]
+        a[k, 3, 2] = x[F21, k]
+        a[k, 3, 3] = x[F22, k]
+        a[k, 3, 4] = x[G2, k]
+        a[k, 4, 4] = x[D, k]
+        c[k, 2] = x[CTH, k]
+        c[k, 3] = x[COM, k]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def dense_backward(
-    ws: FloatArray, n: int, hessian: FloatArray, last: FloatArray, last_gradient: FloatArray
+    ws: FloatArray,
+    n: int,
+    steps: FloatArray,
+    defects: FloatArray,
+    hessian: FloatArray,
+    last: FloatArray,
+    last_gradient: FloatArray,
 ) -> bool:
     """Cost-to-go and gains of every stage; False if an input's curvature is not positive.
 
-    ``hessian`` (n, 6, 6) over (y, w) of cost and dynamics; ``last`` (5, 5) and ``last_gradient``
-    (5,) of the terminal cost. Gradients of the stages are in the rows QP ... QW, limits included.
+    ``steps`` (n, 5, 5) by y after its input, ``defects`` (n, 5); ``hessian`` (n, 6, 6) over (y, w)
+    of cost and dynamics; ``last`` (5, 5) and ``last_gradient`` (5,) of the terminal cost. Gradients
+    of the stages are in the rows QP ... QW, limits included.
     """
     x = stage(ws, 0)
     p = last.copy()
@@ -73,7 +83,6 @@ def dense_backward(
     s[0] += x[QP, n]
     s[1] += x[QV, n]
     store(ws, n, p, s)
-    a = np.zeros((5, 5))
     pa = np.zeros((5, 5))
     m = np.zeros((5, 5))
     q = np.zeros(5)
@@ -81,10 +90,11 @@ def dense_backward(
     for i in range(n):
         k = n - 1 - i
         h = x[H, k]
-        step_matrix(ws, k, a)
+        a = steps[k]
         for r in range(5):
-            t[r] = s[r] + p[r, 2] * x[CTH, k] + p[r, 3] * x[COM, k]
+            t[r] = s[r]
             for c in range(5):
+                t[r] += p[r, c] * defects[k, c]
                 total = 0.0
                 for j in range(5):
                     total += p[r, j] * a[j, c]
@@ -121,3 +131,29 @@ def dense_backward(
             p[4, r] = p[r, 4]
         store(ws, k, p, s)
     return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def dense_forward(ws: FloatArray, n: int, steps: FloatArray, defects: FloatArray) -> bool:
+    """As ``riccati.forward`` over any steps: the direction; False if it is not finite."""
+    x = stage(ws, 0)
+    y = np.zeros(5)
+    ahead = np.zeros(5)
+    for k in range(n + 1):
+        for r in range(4):
+            x[DP + r, k] = y[r]
+        x[RATIO, k] = y[4]
+        if k == n:
+            break
+        step = x[KF, k]
+        for r in range(5):
+            step += x[K0 + r, k] * y[r]
+        x[DW, k] = step
+        y[4] += x[H, k] * step
+        x[DU, k] = y[1] + y[4]
+        for r in range(5):
+            ahead[r] = defects[k, r]
+            for j in range(5):
+                ahead[r] += steps[k, r, j] * y[j]
+        y[:] = ahead
+    return bool(np.isfinite(y).all())

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from cartpole.errors import UsageError
 from cartpole.kernel_cache import use_kernel_cache
 
 Dynamics = Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Any], Sequence[Any]]
@@ -55,7 +56,7 @@ def compile_program(
     one = sympy.Matrix([paid])
     gradient = one.jacobian(z)
     text = [
-        '"""Made by cartpole.learning.programs from a user\'s dynamics and cost."""',
+        '"""Made by cartpole.model.programs from a user\'s dynamics and cost."""',
         "import math",
         "from numba import njit",
         _function("step", names[:3], (("f", ahead),)),
@@ -74,6 +75,48 @@ def compile_program(
         _function("cost_expand", names[:2], (("g", gradient.T), ("h", gradient.jacobian(z)))),
     ]
     return Program(states, inputs, parameters, _load("\n".join(text) + "\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Compiled accelerations, the functions of the module ``parts``; x = (p, v, theta, omega).
+
+    ``rates(x, u, q, f (2,))``: (vdot, omegadot); ``slopes(x, u, q, f, fz (2, 5))`` with their
+    derivatives by (x, u); ``bends(x, u, q, l (2,), h (5, 5))``: second derivatives of l . rates.
+    """
+
+    parameters: int
+    parts: ModuleType
+
+
+def compile_flow(accelerations: Dynamics, parameters: int) -> Flow:
+    """Trace (vdot, omegadot) = ``accelerations(x, u, q, m)`` with x of four and u one number."""
+    import sympy
+
+    x = sympy.symbols("x0:4", real=True)
+    u = sympy.symbols("u0:1", real=True)
+    q = sympy.symbols(f"q0:{parameters}", real=True)
+    lam = sympy.symbols("l0:2", real=True)
+    z = (*x, *u)
+    rates = sympy.Matrix(list(accelerations(x, u[0], q, sympy)))
+    if rates.shape != (2, 1):
+        raise UsageError(
+            f"accelerations are two, of the cart and of the pole, not {rates.shape[0]}"
+        )
+    strange = rates.free_symbols - {*x, *u, *q}
+    if strange:
+        raise UsageError(f"accelerations of something unknown: {sorted(map(str, strange))}")
+    slope = sympy.Matrix([lam[0] * rates[0] + lam[1] * rates[1]]).jacobian(z)
+    names = (("x", x), ("u", u), ("q", q))
+    text = [
+        '"""Made by cartpole.model.programs from a user\'s accelerations."""',
+        "import math",
+        "from numba import njit",
+        _function("rates", names, (("f", rates),)),
+        _function("slopes", names, (("f", rates), ("fz", rates.jacobian(z)))),
+        _function("bends", (*names, ("l", lam)), (("h", slope.jacobian(z)),)),
+    ]
+    return Flow(parameters, _load("\n".join(text) + "\n"))
 
 
 def _load(text: str) -> ModuleType:
