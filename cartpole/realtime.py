@@ -46,6 +46,12 @@ def enter(service: Service) -> list[str]:
     return refused
 
 
+def release() -> None:
+    """Give memory and priority back once the rig is at rest: what follows may draw."""
+    ctypes.CDLL(None).munlockall()
+    leave()
+
+
 def take_priority(priority: int, thread: int = 0) -> None:
     """SCHED_FIFO for a thread (0: the calling one); raises OSError where it is not allowed."""
     os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))

@@ -15,6 +15,7 @@ from cartpole.cli import init
 from cartpole.cli.common import load, writable_folder
 from cartpole.config.load import load_config
 from cartpole.errors import UsageError
+from cartpole.first_settings import BOARDS
 from cartpole.shipped import FOLDERS, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,7 @@ def test_without_settings_the_simulated_rig_is_meant() -> None:
     assert load(None, []) == load_config(ROOT / "config" / "sim.yaml")
 
 
-@pytest.mark.parametrize("board", init.BOARDS)
+@pytest.mark.parametrize("board", BOARDS)
 def test_init_writes_good_commented_settings(board: str, tmp_path: Path) -> None:
     file = tmp_path / "new" / "my-rig.yaml"
     done = cartpole("init", str(file), "--board", board, folder=tmp_path)

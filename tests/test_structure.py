@@ -45,6 +45,8 @@ FLOORS = {
     "cartpole.dashboard": 10,
     "cartpole.daemon": 11,
     "cartpole.service": 12,
+    "cartpole.first_start": 12,
+    "cartpole.first_settings": 12,
     "cartpole.timing": 12,
     "cartpole.cli": 13,
     "cartpole.__main__": 14,

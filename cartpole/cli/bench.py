@@ -23,13 +23,11 @@ def register(app: typer.Typer) -> None:
         json_path: JsonOption = None,
     ) -> None:
         from cartpole.cli.progress import announce_compilation
-        from cartpole.kernel_cache import mark_warm
         from cartpole.timing import newton_figures, tick_figures
 
         announce_compilation()
         settings = load(config, override)
         figures: dict[str, Any] = newton_figures(repeats) | tick_figures(settings, duration)
-        mark_warm()
         write_json(json_path, figures)
         _tell(figures)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.errors import CartpoleError
     from cartpole.session.columns import Layout
-    from cartpole.session.writer import SessionWriter
 
 WARNING = (
     "The cart and the pole will move fast. Put the cart in the middle, let the pole hang still, "
@@ -172,6 +171,7 @@ def _fit_sessions(
 
 def _move(what: str, settings: Config, seed: int, real_time: bool, yes: bool, found: Found) -> None:
     """Lead the rig of these settings through its motions, and record them."""
+    from calibration.kept import part_recording
     from calibration.run import WITH_PICTURES, calibrate_rig, parts_of
     from calibration.simulated import SimulatedLead, pinned
     from cartpole.cli.progress import announce_compilation, progress
@@ -187,7 +187,7 @@ def _move(what: str, settings: Config, seed: int, real_time: bool, yes: bool, fo
         typer.echo(WARNING)
         if not yes:
             typer.confirm("Is all of this so?", abort=True)
-    keep = partial(_recording, datetime.now(), real_time) if settings.session.record else None
+    keep = partial(part_recording, datetime.now(), real_time) if settings.session.record else None
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(progress(f"calibrate {what}", len(parts)))
         teller = Teller(bar, parts, settings)
@@ -224,30 +224,6 @@ class Teller:
         """So many parts are done."""
         self._done, self._before_s, self._last_s = int(done), 0.0, 0.0
         self._bar(done)
-
-
-def _recording(started: datetime, live: bool, config: Config, part: str) -> SessionWriter:
-    """A part's own recording, in the folder of sessions; never removed to make room."""
-    from calibration.run import PARTS
-    from cartpole.errors import SessionError
-    from cartpole.session.provenance import provenance
-    from cartpole.session.resume import MADE_BY
-    from cartpole.session.writer import SessionWriter
-
-    frames = config.session.model_copy(update={"frames": "all", "frame_every": 1})
-    config = config.model_copy(update={"session": frames})
-    folder = Path(config.session.folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SessionError(f"cannot record to {folder}: {error.strerror}") from None
-    stem, count = f"calibrate-{part}-{started:%Y%m%d-%H%M%S}", 1
-    path = folder / f"{stem}.mcap"
-    while path.exists():
-        count += 1
-        path = folder / f"{stem}-{count}.mcap"
-    made_by = {MADE_BY: f"calibrate {part if part in PARTS else 'camera'}"}
-    return SessionWriter(path, config, {**provenance(config), **made_by}, live=live)
 
 
 def _show(result: CalibrationResult) -> None:

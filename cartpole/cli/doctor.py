@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,20 +58,6 @@ def doctor(
     raise SystemExit(0 if results["ok"] else 1)
 
 
-@contextmanager
-def _links(config: Config) -> Iterator[RigLinks]:
-    """The rig's started links; of a simulated rig if the settings name one. Closed afterwards."""
-    from cartpole import devices
-
-    with ExitStack() as stack:
-        rig = devices.simulated_rig(devices.blind(config), stack)
-        if rig is not None:
-            rig.start()
-        links = devices.rig_links(config, rig, stack)
-        links.start()
-        yield links
-
-
 def board(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -89,11 +73,11 @@ def board(
     """Show the boards: version, loop time, counters, switches; move a little if asked to."""
     if hear:
         _listen(load(config, overrides), json_file)
-    from cartpole.doctor.devices import answers, board_line, listen
+    from cartpole.doctor.devices import answers, board_line, listen, opened_links
     from cartpole.doctor.machine import figures
 
     settings = load(config, overrides)
-    with _links(settings) as links:
+    with opened_links(settings) as links:
         heard = listen(links, settings, seconds)
         checks = answers(settings, heard, links)
         _show(checks)
@@ -200,34 +184,13 @@ def camera(
 def _watch_camera(config: Config, folder: Path, seconds: float, json_file: Path | None) -> None:
     from dataclasses import asdict
 
+    from cartpole.doctor.picture import watch_camera
     from cartpole.errors import UsageError
-    from cartpole.kernel_cache import use_kernel_cache
 
-    if config.camera.source == "none":
-        raise UsageError("camera.source is none: there is nothing to look at")
     if not 0.1 <= seconds <= 600.0:
         raise UsageError(f"--seconds {seconds:g} must be from 0.1 to 600")
-    use_kernel_cache()
-    from cartpole import devices
-    from cartpole.vision.alignment import watch
-    from cartpole.vision.sources import make_source
-    from cartpole.vision.tracker import Tracker
-    from cartpole.vision.warm_up import warm_up
-
-    tracker = Tracker(config.camera)
-    warm_up(tracker, config.camera)
-    with ExitStack() as stack:
-        rig = devices.simulated_rig(config, stack)
-        if rig is not None:
-            rig.start()
-        source = make_source(config.camera, rig.ring if rig else None)
-        try:
-            typer.echo(f"camera     {source.open()}")
-            report = watch(source, tracker, config.camera, folder, seconds)
-        except OSError as error:
-            raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from None
-        finally:
-            source.close()
+    device, report = watch_camera(config, folder, seconds)
+    typer.echo(f"camera     {device}")
     typer.echo(f"pictures   {report.frames}, {report.rate_hz:.1f} a second, {report.gaps} lost")
     seen = ", ".join(f"{name} {count}" for name, count in sorted(report.found.items()))
     typer.echo(f"tracker    {seen or 'nothing'}")

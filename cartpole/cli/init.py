@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-BOARDS = ("sim", "text", "bridge")
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the questions found out; lengths in metres."""
-
-    board: str
-    motor_port: str
-    encoder_port: str
-    track_m: float
-    pole_m: float
-    camera: str
-
-
-def settings_text(answers: Answers) -> str:
-    """The shipped file nearest to the answers, with them written in and comments kept."""
-    from cartpole.config.edit import edited
-    from cartpole.config.load import loads_config
-    from cartpole.shipped import shipped
-
-    name = {"sim": "sim.yaml", "text": "rig.yaml", "bridge": "rig-bridge.yaml"}[answers.board]
-    values: dict[str, object] = {
-        "rig.track_length_m": answers.track_m,
-        "rig.position_limit_m": round(max(0.5 * answers.track_m - 0.08, 0.05), 3),
-        "pole.length_m": answers.pole_m,
-        "camera.tape_end_m": round(answers.pole_m - 0.02, 3),
-    }
-    if answers.board != "sim":
-        values["motor.port"] = answers.motor_port
-        if answers.board == "text":
-            values["encoder.port"] = answers.encoder_port
-        if answers.camera == "none":
-            values["camera.source"] = "none"
-        else:
-            values["camera.device"] = answers.camera
-    text = edited(shipped("config", name).read_text(), values, name)
-    loads_config(text, "the answers")
-    return text
+if TYPE_CHECKING:
+    from cartpole.first_settings import Answers
 
 
 def ask() -> Answers:
     """Talk to a person at the terminal; empty answers take what stands in brackets."""
     from rich.prompt import FloatPrompt, Prompt
+
+    from cartpole.first_settings import BOARDS, Answers
 
     print("sim: no rig yet. text: an Arduino that answers lines, and a Sabertooth. bridge: our own")
     print("firmware on an ATmega328P (`cartpole flash` puts it there).")
@@ -86,6 +50,7 @@ def init(
     """Ask a few questions and write a commented settings file."""
     from cartpole.cli.common import writable_folder
     from cartpole.errors import UsageError
+    from cartpole.first_settings import BOARDS, Answers, settings_text
 
     if file.exists() and not force:
         raise UsageError(f"{file} exists: name another file, or say --force")

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-_COMPILE = """
-from cartpole.kernel_cache import mark_warm, use_kernel_cache
-use_kernel_cache()
-from cartpole.config.schema import Config
-from cartpole.daemon.assembly import warm_up
-warm_up(Config())
-mark_warm()
-"""
+QUIET_LINE_S = 5.0  # between two lines where no bar can be drawn
 
 
 def announce_compilation() -> None:
-    """On a first start say so, and compile in a process of its own.
-
-    The process that compiles runs other copies of some kernels than those that read them from the
-    cache, and they round differently: a session recorded there would not replay bit for bit.
-    """
+    """On a first start compile everything, and say how it goes, whoever looks."""
     from cartpole.kernel_cache import is_warm
 
-    if not is_warm():
-        print(
-            "compiling the kernels once for this machine (a minute or two); "
-            "later starts take a second",
-            file=sys.stderr,
-        )
-        subprocess.run([sys.executable, "-c", _COMPILE], check=False)
+    if is_warm():
+        return
+    from cartpole.first_start import compile_all
+
+    text = "compiling once for this machine; later starts take a second or two"
+    if sys.stderr.isatty():
+        with progress(text, 1.0) as advance:
+            compile_all(lambda done, total, now: advance(done / total, f"{text}: {now}"))
+        return
+    print(f"{text} ...", file=sys.stderr)
+    said = time.monotonic()
+
+    def tell(done: int, total: int, now: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= QUIET_LINE_S:
+            said = time.monotonic()
+            print(f"{now}: {done} of {total}", file=sys.stderr)
+
+    compile_all(tell)
 
 
 class Advance(Protocol):

@@ -91,7 +91,6 @@ def _simulate(
     import tempfile
 
     from cartpole.cli.progress import announce_compilation, progress
-    from cartpole.kernel_cache import mark_warm
     from cartpole.session.provenance import git_revision
 
     announce_compilation()
@@ -108,7 +107,6 @@ def _simulate(
             kept = record
         with progress("simulating", duration_s) as advance:
             run_virtual(config, duration_s, summary, kept, advance)
-        mark_warm()
         if video is not None and kept is not None:
             from cartpole.session.video import write_video
 

@@ -23,7 +23,6 @@ from cartpole.daemon.reload import SettingsWatch
 from cartpole.daemon.requests import Desk
 from cartpole.daemon.settings import SettingsKeeper
 from cartpole.daemon.status_line import StatusLine
-from cartpole.kernel_cache import mark_warm
 from cartpole.messages import TickRecord, TickTiming
 from cartpole.remote.socket import ControlSocket, free_path
 from cartpole.session.provenance import git_revision
@@ -89,7 +88,6 @@ def assemble(
             rig.wait_ready()
         if camera is not None:
             camera.wait_ready(devices.CAMERA_READY_S)
-        mark_warm()
         if config.dashboard.enabled:
             # Before real-time priority is taken, which a child would inherit.
             from cartpole.dashboard.process import PageProcess
@@ -99,6 +97,7 @@ def assemble(
         git = git_revision()
         recorder = Recorder(config, record, git)
         stack.callback(recorder.close)
+        stack.callback(realtime.release)  # after the links' close, which sends zero
         links = devices.rig_links(config, rig, stack, recorder.put_raw)
         for line in realtime.enter(config.service):
             print(f"real time: {line}", file=sys.stderr)

@@ -6,10 +6,12 @@ import contextlib
 import grp
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cartpole import devices
 from cartpole.doctor.listening import printable
 from cartpole.doctor.machine import Check, Level
 from cartpole.errors import CartpoleError, DeviceBusy
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
 ANSWER_S = 4.0  # an Arduino that is reset by opening its port needs two
 SLOW_ROUND_TRIP_S = 0.008
 STOP_DAEMON = "stop the daemon: cartpole service stop"
+
+
+@contextlib.contextmanager
+def opened_links(config: Config) -> Iterator[RigLinks]:
+    """The rig's started links; of a simulated rig if the settings name one. Closed afterwards."""
+    with contextlib.ExitStack() as stack:
+        rig = devices.simulated_rig(devices.blind(config), stack)
+        if rig is not None:
+            rig.start()
+        links = devices.rig_links(config, rig, stack)
+        links.start()
+        yield links
 
 
 def rig_checks(config: Config) -> list[Check]:

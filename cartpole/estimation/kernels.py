@@ -367,6 +367,14 @@ def _camera(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _copy(table: Floats | Whole, source: int, target: int) -> None:
+    """A row into another. As a loop: what numba compiles for the sake of a slice's error message
+    takes longer than the filter."""
+    for k in range(table.shape[1]):
+        table[target, k] = table[source, k]
+
+
+@njit(cache=True, nogil=True)
 def fold(
     when: Whole, what: Floats, known: Floats, stamps: Whole, marks: Whole, par: Floats, t_ns: int
 ) -> None:
@@ -377,8 +385,8 @@ def fold(
         if when[slot, 0] > t_ns:
             break
         row, stamp, reading = known[slot], stamps[slot], what[slot]
-        row[:] = known[last]
-        stamp[:] = stamps[last]
+        _copy(known, last, slot)
+        _copy(stamps, last, slot)
         propagate(row, stamp, when[slot, 0], par)
         kind = when[slot, 1]
         if kind == at.COMMAND:
@@ -438,8 +446,8 @@ def insert(
     if place <= marks[at.FIRST]:
         return at.TOO_OLD
     for i in range(marks[at.END], place, -1):
-        when[i & mask] = when[(i - 1) & mask]
-        what[i & mask] = what[(i - 1) & mask]
+        _copy(when, (i - 1) & mask, i & mask)
+        _copy(what, (i - 1) & mask, i & mask)
     slot = place & mask
     when[slot, 0], when[slot, 1] = t_ns, kind
     what[slot, 0], what[slot, 1] = first, second
@@ -459,6 +467,6 @@ def look(
     place = marks[at.DONE]
     while place > marks[at.FIRST] and when[place & mask, 0] > t_ns:
         place -= 1  # asked about the past
-    known[scratch] = known[place & mask]
-    stamps[scratch] = stamps[place & mask]
+    _copy(known, place & mask, scratch)
+    _copy(stamps, place & mask, scratch)
     propagate(known[scratch], stamps[scratch], t_ns, par)

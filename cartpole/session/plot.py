@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cartpole.messages import NANOSECONDS, Mode
+import numpy as np
+
+from cartpole.messages import NANOSECONDS, FloatArray, Mode
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
     from cartpole.messages import TickRecord
     from cartpole.session.replay import ReplayResult
 
+BEFORE = 0.12  # of the width, at most, for homing
 MODE_COLOURS = {
     Mode.DISARMED: "#d9d9d9",
     Mode.HOMING: "#cfe3f5",
@@ -49,13 +52,11 @@ def _columns(records: Iterable[TickRecord]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
         name: [] for name in ("t", "mode", "p", "v", "theta", "u", "target", "steps", "kkt")
     }
-    start_ns: int | None = None
     for record in records:
-        start_ns = record.input.now_ns if start_ns is None else start_ns
         state = record.estimate.state if record.estimate is not None else (math.nan,) * 4
         plan = record.plan
         row = {
-            "t": (record.input.now_ns - start_ns) / NANOSECONDS,
+            "t": record.input.now_ns / NANOSECONDS,
             "mode": record.mode,
             "p": state[0],
             "v": state[1],
@@ -67,7 +68,39 @@ def _columns(records: Iterable[TickRecord]) -> dict[str, list[Any]]:
         }
         for name, value in row.items():
             columns[name].append(value)
+    zero = _zero(columns)
+    columns["t"] = [time_s - zero for time_s in columns["t"]]
     return columns
+
+
+def _zero(columns: dict[str, list[Any]]) -> float:
+    """Time is counted from the first swing-up, as in the summary; else from the first tick."""
+    times, modes = columns["t"], columns["mode"]
+    if Mode.SWING_UP in modes:
+        return float(times[modes.index(Mode.SWING_UP)])
+    return float(times[0]) if times else 0.0
+
+
+def _narrow_before_zero(axis: Any, t: list[float]) -> None:
+    """Give what came before the swing-up (homing) at most ``BEFORE`` of the width."""
+    before, after = -t[0], t[-1]
+    if before <= 0.0 or after <= 0.0:
+        return
+    slope = min(1.0, BEFORE / (1.0 - BEFORE) * after / before)
+
+    def narrowed(x: FloatArray) -> FloatArray:
+        return np.where(x < 0.0, x * slope, x)
+
+    def widened(x: FloatArray) -> FloatArray:
+        return np.where(x < 0.0, x / slope, x)
+
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_xscale("function", functions=(narrowed, widened))
+    axis.set_xlim(t[0], t[-1])
+    steps = (float(step) for step in MaxNLocator(8).tick_values(0.0, after))
+    axis.set_xticks([t[0], *(step for step in steps if 0.0 <= step <= after)])
+    axis.xaxis.set_major_formatter(lambda x, _place: f"{x:.3g}")
 
 
 def _draw(columns: dict[str, list[Any]], config: Config | None, output: Path) -> None:
@@ -89,7 +122,9 @@ def _draw(columns: dict[str, list[Any]], config: Config | None, output: Path) ->
         _limits(speed, config.rig.velocity_limit_m_s)
     solver.step(t, columns["steps"], where="post", color="#5b3a8e", linewidth=0.8)
     solver.set_ylabel("Newton steps")
-    solver.set_xlabel("time [s]")
+    solver.set_xlabel("time from the swing-up [s]" if t and t[0] < 0.0 else "time [s]")
+    if t:
+        _narrow_before_zero(solver, t)
     for axis in (position, speed):
         axis.legend(loc="upper right", fontsize=7, frameon=False)
     _mode_bands(axes, columns)
