@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from cartpole.kernel_cache import is_warm, mark_warm, use_kernel_cache
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
 
-# What each process compiles: about as much work in each, and hardly a kernel in both.
+# What each process compiles (below): about as much work in each, and hardly a kernel in both.
 PARTS = ("plans", "senses")
 POLL_S = 0.25
 BUDGET = 20  # Newton steps of the plan that compiles the optimizer
@@ -47,24 +48,29 @@ def compile_all(tell: Tell) -> None:
     with _alone(folder, lambda: tell(_done(folder), total, "another process compiles")):
         if is_warm():
             return
-        running = [
-            subprocess.Popen(
-                [sys.executable, "-m", "cartpole.first_start", part], stderr=subprocess.PIPE
-            )
-            for part in PARTS
-        ]
-        try:
-            while any(process.poll() is None for process in running):
-                tell(_done(folder), total, "compiling")
-                time.sleep(POLL_S)
-            for process in running:
-                if process.returncode != 0:
-                    raise CartpoleError(f"compiling failed: {_last_line(process)}")
-        finally:
-            for process in running:
-                process.kill()
-                process.communicate()
+        _run_parts(lambda: tell(_done(folder), total, "compiling"))
         mark_warm()
+
+
+def _run_parts(waiting: Callable[[], None]) -> None:
+    with contextlib.ExitStack() as stack:
+        running = []
+        for part in PARTS:
+            said = stack.enter_context(tempfile.TemporaryFile())
+            command = [sys.executable, "-m", "cartpole.first_start", part]
+            process = stack.enter_context(subprocess.Popen(command, stderr=said))
+            stack.callback(process.kill)
+            running.append((process, said))
+        while any(process.poll() is None for process, _ in running):
+            waiting()
+            time.sleep(POLL_S)
+        for process, said in running:
+            if process.returncode != 0:
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                raise CartpoleError(
+                    f"compiling failed: {lines[-1] if lines else process.returncode}"
+                )
 
 
 def kernel_count() -> int:
@@ -82,10 +88,7 @@ def compile_part(part: str) -> None:
     use_kernel_cache()
     from cartpole.config.schema import Config
 
-    if part == "plans":
-        _plans(Config())
-    else:
-        _senses(Config())
+    {"plans": _plans, "senses": _senses}[part](Config())
 
 
 def _plans(config: Config) -> None:
@@ -122,11 +125,6 @@ def _senses(config: Config) -> None:
 
 def _done(folder: Path) -> int:
     return sum(1 for _ in folder.glob("*/*.nbi"))
-
-
-def _last_line(process: subprocess.Popen[bytes]) -> str:
-    lines = process.communicate()[1].decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {process.returncode}"
 
 
 @contextlib.contextmanager
