@@ -108,8 +108,9 @@ def _senses(config: Config) -> None:
     """The learner, the camera's tracker, the drawn picture."""
     from cartpole.estimation.learner import Learner
     from cartpole.rules.estimation import learner_rules
-    from cartpole.sim.camera import Shot
+    from cartpole.rules.sim import rig_rules
     from cartpole.sim.eye import Eye
+    from cartpole.sim.shutter import Shot
     from cartpole.vision.ring import FrameRing
     from cartpole.vision.tracker import Tracker
     from cartpole.vision.warm_up import warm_up
@@ -119,7 +120,8 @@ def _senses(config: Config) -> None:
     warm_up(Tracker(camera), camera)
     ring = FrameRing(camera.height_px, camera.width_px, 2)
     with contextlib.closing(ring):
-        ring.write(Eye(config, 0).draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False)))
+        hanging = Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False)
+        ring.write(Eye(rig_rules(config), 0).draw(hanging))
         ring.newest()
 
 
