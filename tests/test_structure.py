@@ -68,6 +68,8 @@ KNOW_SETTINGS = (
     "cartpole.service",
     "cartpole.timing",
     "cartpole.cli",
+    "cartpole.first_settings",
+    "cartpole.first_start",
 )
 # What knows the whole tree; a section of it may be part of a room's rules.
 WHOLE_TREE = {"cartpole.config.schema.Config", "cartpole.config.load", "cartpole.config.edit"}
