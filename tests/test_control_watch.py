@@ -375,6 +375,23 @@ def trace(response: Callable[[float, float], float], seconds: float = 1.0) -> bo
     return False
 
 
+def test_one_wrong_count_is_no_dead_drive() -> None:
+    """A digit lost on a wire without a check sum, in any tick of a swing-up: a fork of each."""
+    flight = Flight()
+    flight.up(0.1)
+    for _ in range(90):
+        twin = flight.core.fork()
+        record = flight.tick()
+        found = record.input.measurements
+        last = [one for one in found if isinstance(one, EncoderSample)][-1]
+        others = [one for one in found if one is not last]
+        for off in (-400, 400):
+            wrong = dataclasses.replace(last, cart_counts=last.cart_counts + off)
+            spoilt = dataclasses.replace(record.input, measurements=(*others, wrong))
+            faults = twin.fork().tick(spoilt).faults
+            assert "velocity stuck" not in {fault.name for fault in faults}
+
+
 def test_slow_drives_are_not_stuck_and_dead_ones_are() -> None:
     assert not trace(lambda v, u: v + (u - v) * (1.0 - math.exp(-0.02 / 0.15)))  # three times tau
     assert not trace(lambda v, u: v + math.copysign(min(0.06, abs(u - v)), u - v))  # 3 m/s^2

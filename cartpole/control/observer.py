@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cartpole.estimation.filter import StateFilter
 from cartpole.estimation.learner import Finding, Learner, LearnerMemory, LearnerRules
 from cartpole.estimation.records import FilterMemory, FilterRules
+from cartpole.estimation.stamps import StampMemory, StampRules
 from cartpole.messages import (
     OMEGA,
     Detection,
@@ -45,6 +46,7 @@ class ObserverRules:
 
     filter: FilterRules
     learner: LearnerRules
+    stamps: StampRules
     upright_offset_rad: float
     offset_sigma_rad: float
     pole_zero_sigma_rad: float
@@ -73,6 +75,7 @@ class ObserverMemory:
     learner: LearnerMemory
     homed: HomingResult | None = None
     sample: EncoderSample | None = None
+    stamps: StampMemory = field(default_factory=StampMemory)
     residual_m: float | None = None
     driven: bool = False
     camera_off_m: float = 0.0  # where a camera that was pushed reads too much ...
@@ -183,8 +186,14 @@ class Observer:
 
     def _take_encoder(self, sample: EncoderSample) -> None:
         """Counts of both encoders."""
-        self._memory.sample = sample
         encoder, zero = self._rules, self.homed
+        self._memory.sample = sample
+        self._memory.stamps.take(
+            sample.t_ns, sample.cart_counts / encoder.cart_counts_per_m, encoder.stamps
+        )
+        jitter_s = self._memory.stamps.jitter_s
+        self._filter.stamps_jitter(jitter_s)
+        self._learner.stamps_jitter(jitter_s)
         if zero is None:
             cart = encoder.cart_sign * sample.cart_counts / encoder.cart_counts_per_m
             self._learn_cart(sample.t_ns, cart)

@@ -29,6 +29,7 @@ REFUSED_IN_A_ROW = 2
 REJECTED_IN_A_ROW = 5
 MOVED_COUNTS = 3
 COARSE_M_S = 0.03  # a count in a tick may be this much
+ONE_COUNT_SHARE = 0.3  # of the speed limit: further off is one wrong count, which no filter takes
 DISAGREE_M = 0.005
 DISAGREE_S = 0.2
 ALONE_S = 1.0  # the camera alone may carry the estimate so long
@@ -380,8 +381,9 @@ class Watch:
         if looked.estimate is None:
             memory.drive = DriveMemory()
             return []
-        seen = self._counted_speed(looked.doubted)
-        seen = looked.estimate.state[1] if seen is None else seen
+        seen, believed = self._counted_speed(looked.doubted), looked.estimate.state[1]
+        if seen is None or abs(seen - believed) > ONE_COUNT_SHARE * rules.velocity_limit_m_s:
+            seen = believed
         memory.drive = follow(memory.drive, rules, looked.command_m_s, seen)
         if not stuck(memory.drive, rules):
             return []

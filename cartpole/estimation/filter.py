@@ -43,7 +43,7 @@ CERTAIN_NS = 60_000_000  # after so long no late measurement changes who was to 
 
 # A delay error is called out when it is both certain and large.
 DELAY_SIGMAS = 5.0
-DELAY_SUSPECT_S = 0.001
+DELAY_SUSPECT_S = 0.002
 
 Four = tuple[float, float, float, float]
 UNKNOWN: Four = (math.inf, math.inf, math.inf, math.inf)
@@ -135,6 +135,10 @@ class StateFilter:
         # A command sent now acts later, yet must not push measurements out of the history.
         history_s = self._rules.noise.history_s + model.delay_s
         par[at.HISTORY_NS] = self._history_ns = round(history_s * NANOSECONDS)
+
+    def stamps_jitter(self, seen_s: float) -> None:
+        """What the counts' stamps are off by, as seen; the settings' is the least."""
+        self._par[at.JITTER_S] = max(seen_s, self._rules.noise.encoder_jitter_s)
 
     def reset(self, t_ns: int, state: Four, sigma: Four) -> None:
         """Start from a known state (p, v, theta, omega); commands in flight stay."""
@@ -294,6 +298,7 @@ class StateFilter:
         weight = float(row[at.WEIGHT])
         error = float(row[at.SCORE]) / weight if weight > 0.0 else 0.0
         sigma = weight**-0.5 if weight > 0.0 else math.inf
+        least_s = DELAY_SUSPECT_S + float(self._par[at.JITTER_S])  # the counts are the measure
         return Consistency(
             nis_camera=float(row[at.NIS + at.CAMERA_THETA]),
             nis_encoder=float(row[at.NIS + at.ENCODER_THETA]),
@@ -301,7 +306,7 @@ class StateFilter:
             refused_encoder=float(row[at.REFUSED + at.ENCODER_THETA]),
             camera_delay_error_s=error,
             camera_delay_sigma_s=sigma,
-            camera_delay_suspect=abs(error) > max(DELAY_SUSPECT_S, DELAY_SIGMAS * sigma),
+            camera_delay_suspect=abs(error) > max(least_s, DELAY_SIGMAS * sigma),
         )
 
     @staticmethod

@@ -22,6 +22,7 @@ GAP_NS = NANOSECONDS // 5  # after this long without a reading the fast states s
 FIRST_SPEED_M_S = 0.5
 FIRST_RATE_RAD_S = 5.0
 COMMANDS_KEPT = 64
+LEAST_JITTER_S = 5e-5  # of a stamp
 
 DOUBT = 1.0  # deviations within which the settings are believed
 # How far the parameters may go: logarithms of coupling, lag and gain about the settings, then
@@ -162,6 +163,10 @@ class Learner:
         self._memory.cart = self._memory.pole = False
         self._memory.marks[kernels.NEXT] = self._memory.marks[kernels.COUNT]
 
+    def stamps_jitter(self, seen_s: float) -> None:
+        """What the counts' stamps are off by, as seen."""
+        self._table[kernels.JITTER] = max(seen_s, LEAST_JITTER_S)
+
     def add_cart(self, t_ns: int, p_m: float, sigma_m: float = 0.0) -> None:
         """Where the cart is, from any zero; without a sigma rounded to a count."""
         if not self._at(t_ns):
@@ -300,9 +305,10 @@ def _table(rules: LearnerRules) -> FloatArray:
     table[kernels.WANDER : kernels.LOW - 1] = np.square(rules.wander)
     middle = np.log((model.coupling_1_m, model.tau_s, model.gain))
     table[kernels.LOW : kernels.HIGH] = (*(middle - FARTHEST), 0.0, 0.0, 0.0, -1.0)
-    table[kernels.HIGH : kernels.RULES] = (
+    table[kernels.HIGH : kernels.JITTER] = (
         *(middle + FARTHEST), LONGEST_DELAY_S, MOST_DAMPING_1_S, MOST_COULOMB_RAD_S2, 1.0,
     )  # fmt: skip
+    table[kernels.JITTER] = LEAST_JITTER_S
     return table
 
 

@@ -33,7 +33,8 @@ GRAVITY, LIMIT, CART_POWER, POLE_POWER = range(4)
 WANDER = 4
 LOW = WANDER + STATES - FIRST
 HIGH = LOW + STATES - FIRST
-RULES = HIGH + STATES - FIRST
+JITTER = HIGH + STATES - FIRST  # of the stamps [s]
+RULES = JITTER + 1
 
 # Marks: time of the state [ns], the next command to act, commands so far, refusals in a row by
 # channel.
@@ -45,7 +46,6 @@ NUDGE = 1e-4  # step of the differences by a parameter
 NUDGE_FRICTION = 1e-3
 GATE = 6.0
 EDGE = 0.1  # softness of an encoder's edge, as in the state filter
-JITTER_S = 5e-5
 BELIEVE_AFTER = 8  # refusals in a row after which the state, not the reading, is wrong
 LOST_ZERO_RAD = 0.3
 TURN = 2.0 * math.pi
@@ -223,7 +223,7 @@ def read(
     if not cart:
         turns = TURN * math.floor(miss / TURN + 0.5)
         miss -= turns
-    jitter = x[rate] * JITTER_S
+    jitter = x[rate] * rules[JITTER]
     variance += jitter * jitter + (EDGE * half) ** 2
     expected = cov[i, i] + variance
     if also >= 0:

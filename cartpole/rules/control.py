@@ -17,6 +17,7 @@ from cartpole.control.reference import TargetRules
 from cartpole.control.rules import CoreRules
 from cartpole.control.swing import Scales
 from cartpole.control.watch import WatchRules
+from cartpole.estimation.stamps import StampRules
 from cartpole.messages import Request, RequestKind, Settings
 from cartpole.rules.estimation import filter_rules, learner_rules
 from cartpole.rules.model import model_of
@@ -69,6 +70,11 @@ def observer_rules(config: Config) -> ObserverRules:
     return ObserverRules(
         filter=filter_rules(config),
         learner=learner_rules(config),
+        stamps=StampRules(
+            1.0 / encoder.cart_counts_per_m,
+            config.motor.acceleration_m_s2,
+            config.rig.velocity_limit_m_s,
+        ),
         upright_offset_rad=config.pole.upright_offset_rad,
         offset_sigma_rad=config.estimator.offset_sigma_rad,
         pole_zero_sigma_rad=config.estimator.pole_zero_sigma_rad,
