@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cartpole.config.schema import Config, Sim
-from cartpole.messages import NANOSECONDS, Detection, Mode, Request
+from cartpole.messages import NANOSECONDS, Detection, EncoderSample, LinkEvent, Mode, Request
 from cartpole.sim.rig import VirtualRig
 from cartpole.sim.run import START_NS, VirtualRun
 from cartpole.sim.shutter import Shot
@@ -82,6 +82,34 @@ def test_a_stuck_encoder_is_named_and_the_camera_flies() -> None:
     assert named["pole encoder stuck"] < 0.4
     assert not {"camera moved", "camera lost"} & set(named)
     assert error_mrad < 10.0
+    assert mode is Mode.BALANCE
+
+
+def test_an_encoder_that_sticks_in_mid_swing_is_named_and_no_camera_is_blamed() -> None:
+    """The pole leaves its count within a frame, as a knock of the camera would."""
+    for at_s in (1.9, 2.1, 2.3):
+        named, _, mode = flight(0, pole_stick_s=60.0, encoder_upset_at_s=at_s)
+        assert named["pole encoder stuck"] - (at_s - AT_S) < 0.4
+        assert not {"camera moved", "pole encoder slipped", "state stale"} & set(named)
+        assert mode in (Mode.BALANCE, Mode.SWING_UP, Mode.LQR_FALLBACK)
+
+
+def test_a_reflection_is_not_the_pole_when_the_encoder_misses_samples() -> None:
+    """Frames refused for seconds must not be believed in the tick in which a count is late."""
+
+    def shine(rig: VirtualRig) -> None:
+        rig.trouble.reflection_rad = 1.5
+        feed, calls = rig._encoder.feed, [0]
+
+        def missing(data: bytes, t_ns: int) -> list[EncoderSample | LinkEvent]:
+            calls[0] += 1
+            return feed(data, t_ns) if calls[0] % 100 >= 4 else []
+
+        rig._encoder.feed = missing  # type: ignore[method-assign]
+
+    named, error_mrad, mode = flight(1, shine)
+    assert not SENSORS & set(named)
+    assert error_mrad < 5.0
     assert mode is Mode.BALANCE
 
 

@@ -240,7 +240,7 @@ class StateFilter:
             return self.estimate(now_ns)
         encoder_age_ns = _age(now_ns, accepted[at.ENCODER_P], accepted[at.ENCODER_THETA])
         camera_channels = [accepted[at.CAMERA_THETA]]
-        if not 0 <= encoder_age_ns <= at.FRESH_NS:
+        if not 0 <= _age(now_ns, accepted[at.ENCODER_P]) <= at.FRESH_NS:
             # The camera's position counts only while no cart encoder speaks.
             camera_channels.append(accepted[at.CAMERA_P])
         return Estimate(

@@ -70,11 +70,30 @@ def _vouched(row: Floats, stamp: Whole) -> bool:
 def _stuck(row: Floats, stamp: Whole) -> bool:
     """Whether the count stands while the camera sees the pole go: then the camera was not moved.
 
-    A push of the camera is there at once, in one frame; a pole leaves its count by and by.
+    A push of the camera is there at once, in one frame, and then nothing moves on; a pole leaves
+    its count by and by, or goes on leaving it.
     """
     still = stamp[at.TIME] - stamp[at.COUNT_SINCE] >= at.STILL_NS
-    still = still and row[at.FIRST_SHARE + at.CAMERA_THETA] < at.CREEP
-    return bool(still and abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.SEEN])) > at.STILL_RAD)
+    if row[at.IN_A_ROW + at.CAMERA_THETA] == 0.0:  # it fits, and the count does not
+        gone = abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.SEEN]))
+        return bool(still and gone > at.STILL_RAD)
+    crept = row[at.FIRST_SHARE + at.CAMERA_THETA] < at.CREEP
+    by_and_by = crept and abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.SEEN])) > at.STILL_RAD
+    onward = abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.REFUSED_FROM])) > at.STILL_RAD
+    return bool(still and (by_and_by or onward))
+
+
+@njit(cache=True, nogil=True)
+def _take_back(row: Floats, stamp: Whole) -> None:
+    """The count is guilty: a camera that was accused of late stands as it stood."""
+    since = stamp[at.GUILTY_AT + at.MOVED]
+    if since < 0 or stamp[at.TIME] - since > at.AGAIN_NS:
+        return
+    row[at.X + at.OFFSET] = row[at.MOVED_FROM]
+    for j in range(at.STATES):
+        row[at.COV + at.STATES * at.OFFSET + j] = 0.0
+        row[at.COV + at.STATES * j + at.OFFSET] = 0.0
+    row[at.COV + (at.STATES + 1) * at.OFFSET] = row[at.MOVED_FROM + 1]
 
 
 @njit(cache=True, nogil=True)
@@ -95,11 +114,14 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
     square = innovation * innovation
     if channel == at.CAMERA_THETA and _trusted(row, stamp, at.ENCODER_THETA):
         if not _stuck(row, stamp):
-            row[at.COV + (at.STATES + 1) * at.OFFSET] += square
             if abs(innovation) >= at.LEAST_PUSH_RAD:
+                row[at.MOVED_FROM] = row[at.X + at.OFFSET]
+                row[at.MOVED_FROM + 1] = row[at.COV + (at.STATES + 1) * at.OFFSET]
                 _blame(row, stamp, at.MOVED)
+            row[at.COV + (at.STATES + 1) * at.OFFSET] += square
             return
         _blame(row, stamp, at.STUCK)
+        _take_back(row, stamp)
         stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
     elif (
         channel == at.ENCODER_THETA
@@ -107,10 +129,12 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
         and _vouched(row, stamp)
     ):
         again = stamp[at.GUILTY_AT + at.SLIPPED]
-        if again >= 0 and stamp[at.TIME] - again < at.AGAIN_NS:
+        stuck = _stuck(row, stamp)
+        if stuck or (again >= 0 and stamp[at.TIME] - again < at.AGAIN_NS):
             _blame(row, stamp, at.STUCK)
             stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
-        _blame(row, stamp, at.SLIPPED)
+        if not stuck:
+            _blame(row, stamp, at.SLIPPED)
         row[at.COV + (at.STATES + 1) * at.ZERO] += square
         return
     place, rate = (P, V) if channel in (at.ENCODER_P, at.CAMERA_P) else (THETA, OMEGA)
@@ -156,6 +180,8 @@ def _compare(
         row[at.AGREED + channel] = 0.0
         stamp[at.FIRST_REFUSED + channel] = stamp[at.TIME]
         row[at.FIRST_SHARE + channel] = abs(miss) / bound
+        if channel == at.CAMERA_THETA:
+            row[at.REFUSED_FROM] = row[at.LAST_THETA]
     elif abs(far) <= bound + most * span:
         row[at.AGREED + channel] += 1.0
     else:
@@ -180,7 +206,16 @@ def _gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, pa
     refused = row[at.IN_A_ROW + channel]
     far = channel == at.CAMERA_THETA and abs(_to_nearest_turn(miss)) > at.MOST_PUSH_RAD
     if far and _trusted(row, stamp, at.ENCODER_THETA) and not _stuck(row, stamp):
-        row[at.REJECTED] += 1.0  # another object, such as a reflection
+        # Another object, such as a reflection: however long it shone, it says nothing more when
+        # the encoder misses a sample.
+        row[at.REJECTED] += 1.0
+        row[at.IN_A_ROW + channel], row[at.AGREED + channel] = 1.0, 0.0
+        return False
+    if stamp[at.TIME] - stamp[at.FIRST_REFUSED + channel] < at.STILL_NS and (
+        (channel == at.CAMERA_THETA and _trusted(row, stamp, at.ENCODER_THETA))
+        or (channel == at.ENCODER_THETA and _vouched(row, stamp))
+    ):  # before that nobody can tell a count that sticks
+        row[at.REJECTED] += 1.0
         return False
     agreed = row[at.AGREED + channel] >= at.AGREE or refused >= at.PATIENCE * par[at.REOPEN]
     if refused >= par[at.REOPEN] and agreed:
@@ -285,13 +320,20 @@ def _count(
     _update(row, stamp, channel, i, also, shift, share, expected, 0.0)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _still_stuck(stamp: Whole) -> bool:
+    """Whether the pole's count is the one for which it was found stuck."""
+    found = stamp[at.GUILTY_AT + at.STUCK]
+    return bool(0 <= stamp[at.COUNT_SINCE] <= found)
+
+
 @njit(cache=True, nogil=True)
 def _encoder(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     """Cart and pole counts: two devices, two gates."""
     if math.isfinite(reading[3]):
         _note_count(row, stamp, reading[1])
     for k in range(2):
-        distrusted = k == 1 and stamp[at.TIME] < stamp[at.DISTRUST]
+        distrusted = k == 1 and (stamp[at.TIME] < stamp[at.DISTRUST] or _still_stuck(stamp))
         if math.isfinite(reading[2 + k]) and not distrusted:
             half, variance = 0.0, reading[2 + k]
             if variance < 0.0:

@@ -40,7 +40,9 @@ CULPRITS = STRANGE + CHANNELS  # how often each was found guilty (SLIPPED, STUCK
 COUNT = CULPRITS + 3  # the pole's last count as an angle, and the camera's reading when it came
 SEEN = COUNT + 1
 FIRST_SHARE = SEEN + 1  # by channel: the first refused innovation in a row, over its bound
-FLOATS = FIRST_SHARE + CHANNELS
+REFUSED_FROM = FIRST_SHARE + CHANNELS  # the camera's reading at the first of its refusals in a row
+MOVED_FROM = REFUSED_FROM + 1  # the camera's offset before it was said to be moved, its variance
+FLOATS = MOVED_FROM + 2
 
 # Snapshot, integers: times [ns], -1 never.
 TIME = 0

@@ -54,6 +54,7 @@ class Snapshot:
     kept: tuple[tuple[float, int], ...] = ((0.0, -1),) * at.CHANNELS  # a refusal, when
     agreed: tuple[int, ...] = (0,) * at.CHANNELS
     strange: tuple[int, ...] = (0,) * at.CHANNELS
+    first_ns: tuple[int, ...] = (-1,) * at.CHANNELS  # of the refusals in a row
 
 
 @dataclass
@@ -208,7 +209,7 @@ class ReferenceFilter:
         known = replace(known, in_a_row=tuple(counts))
         after = self.config.estimator.reopen_after
         agreed = known.agreed[channel] >= at.AGREE or counts[channel] >= at.PATIENCE * after
-        if counts[channel] < after or not agreed:
+        if self._early(known, channel) or counts[channel] < after or not agreed:
             return replace(known, rejected=known.rejected + 1), False
         cov = known.cov.copy()
         if channel == at.CAMERA_THETA and _trusted(known, at.ENCODER_THETA):
@@ -222,6 +223,16 @@ class ReferenceFilter:
             cov[rate, rate] += (min(speed, self._most_rate()) if rate == OMEGA else speed) ** 2
         return replace(known, cov=cov), True
 
+    @staticmethod
+    def _early(known: Snapshot, channel: int) -> bool:
+        """Whether one sensor disagrees with the other for too short a time to say which sticks."""
+        first_ns, seen_ns = known.first_ns[channel], known.accepted_ns[at.CAMERA_THETA]
+        vouched = known.in_a_row[at.CAMERA_THETA] == 0 and seen_ns - first_ns >= at.VOUCH_NS
+        alone = (channel == at.CAMERA_THETA and _trusted(known, at.ENCODER_THETA)) or (
+            channel == at.ENCODER_THETA and vouched
+        )
+        return alone and known.t_ns - first_ns < at.STILL_NS
+
     def _most_rate(self) -> float:
         return most_rate_rad_s(self.model, self.config.rig.velocity_limit_m_s)
 
@@ -233,7 +244,9 @@ class ReferenceFilter:
         near = abs(far) <= bound + most * (known.t_ns - when_ns) * 1e-9
         agreed, strange, kept = list(known.agreed), list(known.strange), list(known.kept)
         if known.in_a_row[channel] == 0:
-            agreed[channel] = 0
+            first = list(known.first_ns)
+            first[channel], agreed[channel] = known.t_ns, 0
+            known = replace(known, first_ns=tuple(first))
         elif near:
             agreed[channel] += 1
         else:
