@@ -101,9 +101,9 @@ def test_a_reflection_is_not_the_pole_when_the_encoder_misses_samples() -> None:
         rig.trouble.reflection_rad = 1.5
         feed, calls = rig._encoder.feed, [0]
 
-        def missing(data: bytes, t_ns: int) -> list[EncoderSample | LinkEvent]:
+        def missing(data: bytes, arrival_ns: int) -> list[EncoderSample | LinkEvent]:
             calls[0] += 1
-            return feed(data, t_ns) if calls[0] % 100 >= 4 else []
+            return feed(data, arrival_ns) if calls[0] % 100 >= 4 else []
 
         rig._encoder.feed = missing  # type: ignore[method-assign]
 
