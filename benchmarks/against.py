@@ -11,6 +11,7 @@ medians over the repetitions of ours over theirs. ``not learning`` is this build
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import itertools
@@ -96,6 +97,14 @@ def parts() -> dict[str, float]:
     return {name: 1e-3 * total / count for name, total in sums.items()}
 
 
+def _first(*names: str) -> Any:
+    """The first of some modules that a tree has: older trees have other rooms."""
+    for name in names[:-1]:
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return importlib.import_module(names[-1])
+
+
 def newton() -> dict[str, float]:
     """A Newton step at N = 100, the overhead of the call taken off [us]."""
     import numpy as np
@@ -103,12 +112,8 @@ def newton() -> dict[str, float]:
     from cartpole.config.schema import Config, Optimizer
 
     problem_module = importlib.import_module("cartpole.optimizer.problem")
-    try:
-        solver_module = importlib.import_module("cartpole.optimizer.compiled.solver")
-        rules = importlib.import_module("cartpole.rules.optimizer")
-    except ImportError:  # a tree from before these rooms
-        solver_module = importlib.import_module("cartpole.optimizer.solver")
-        rules = problem_module
+    rules = _first("cartpole.rules.optimizer", "cartpole.optimizer.problem")
+    solver_module = _first("cartpole.optimizer.compiled.solver", "cartpole.optimizer.solver")
     problem = rules.problem_from_config(Config(optimizer=Optimizer(horizon_steps=100)))
     gain = problem_module.regulator(problem.model, problem.weights, 0.02)[0]
     solver = solver_module.Solver(problem, gain=gain, mu=1e-6, tolerance=0.0)

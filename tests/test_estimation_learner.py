@@ -69,9 +69,9 @@ class Bench:
 
 def test_finds_every_parameter_and_knows_how_sure_it_is() -> None:
     bench = Bench(TRUTH)
-    before = bench.learner.sigma
+    before = np.array(bench.learner.sigma)
     bench.run(3.0)
-    found, after = bench.learner.model, bench.learner.sigma
+    found, after = bench.learner.model, np.array(bench.learner.sigma)
     assert found.length_m == pytest.approx(TRUTH.length_m, rel=0.01)
     assert found.tau_s == pytest.approx(TRUTH.tau_s, rel=0.06)
     assert found.gain == pytest.approx(TRUTH.gain, abs=0.01)

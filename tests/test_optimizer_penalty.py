@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cartpole.config.schema import Config, Optimizer
-from cartpole.messages import PlanStatus
+from cartpole.messages import PlanStatus, U
+from cartpole.model.dynamics import rig_step
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.penalty.planner import PenaltyPlanner
 from cartpole.optimizer.penalty.solver import RHO, STEPS_PER_TICK, PenaltySolver
+from cartpole.optimizer.problem import PESSIMISM
+from cartpole.rules.model import model_of
 from cartpole.rules.optimizer import planner_rules, problem_from_config
 
 NEAR_UPRIGHT = np.array([0.05, 0.0, np.pi - 0.15, 0.0, 0.0])
@@ -90,6 +95,21 @@ def test_penalty_alone_leaves_a_defect_that_multipliers_remove() -> None:
         solver.lift()
     assert RHO == 100.0
     assert solver.defect < 0.1 * first
+
+
+def test_plans_are_for_the_model_that_is_handed_in() -> None:
+    planner = make_planner(planner_rules(config()))
+    reference = np.zeros(planner.problem.horizon + 1)
+    learned = replace(model_of(config()), length_m=0.65, tau_s=0.09, gain=0.8)
+    plan = planner.plan(NEAR_UPRIGHT, reference, 200, 0, learned)
+    flown, x = replace(learned, length_m=PESSIMISM * 0.65), plan.states[0]
+    for k in range(20):
+        u = float(plan.states[k + 1, U])
+        x = np.array([*rig_step(tuple(x[:U]), u, 0.02, flown.coefficients), u])
+    assert x[:U] == pytest.approx(plan.states[20, :U], abs=0.02)
+    # Its commands are speeds of the cart: 0.8 of what the wire may carry.
+    lying = planner.plan(np.zeros(5), reference, 60, 10**12, learned)
+    assert np.abs(lying.states[1:, U]).max() <= 0.8 * config().rig.velocity_limit_m_s
 
 
 def test_budget_and_nonsense() -> None:

@@ -43,8 +43,10 @@ def within(limits: GovernorLimits, homed: HomingResult | None) -> GovernorLimits
 
 def for_model(limits: GovernorLimits, model: ModelParameters) -> GovernorLimits:
     """The limits for a drive that was found slower, or stronger, than the settings say."""
-    lag_s = max(limits.lag_s, LAG_FACTOR * model.tau_s)
-    return replace(limits, lag_s=lag_s, gain=max(1.0, model.gain))
+    lag_s, gain = max(limits.lag_s, LAG_FACTOR * model.tau_s), max(1.0, model.gain)
+    if lag_s == limits.lag_s and gain == limits.gain:
+        return limits
+    return replace(limits, lag_s=lag_s, gain=gain)
 
 
 def narrowed(limits: GovernorLimits, by_m: float) -> GovernorLimits:

@@ -53,11 +53,6 @@ class WatchRules:
     cart_counts_per_m: float = 0.0  # signed
     switch_active: str = "high"
 
-    @property
-    def stale_ns(self) -> int:
-        """How old the newest measurement may be."""
-        return round(self.stale_s * NANOSECONDS)
-
 
 @dataclass(frozen=True, slots=True)
 class Down:
@@ -125,6 +120,10 @@ class Watch:
 
     def __init__(self, rules: WatchRules, memory: WatchMemory) -> None:
         self._rules, self._memory = rules, memory
+        self._period_ns = rules.period_s * NANOSECONDS
+        self._stale_ns = round(rules.stale_s * NANOSECONDS)
+        # Older than this the newest measurement is beyond a hole that is braked through.
+        self._lost_ns = self._stale_ns + round(HOLE_TICKS * self._period_ns)
 
     def expect_limits(self, now_ns: int) -> None:
         """The drive's board keeps limits of its own: no arming before it says it has the new."""
@@ -134,10 +133,10 @@ class Watch:
     def unbelievable(self, measurement: Measurement, now_ns: int) -> str:
         """Why a reading must not be used at all; "" if it may."""
         memory = self._memory
-        if not isinstance(measurement, EncoderSample | Detection):
+        if not isinstance(measurement, (EncoderSample, Detection)):
             return ""
         ahead_ns = max(measurement.t_ns, measurement.arrival_ns) - now_ns
-        if ahead_ns > self._rules.period_s * NANOSECONDS:
+        if ahead_ns > self._period_ns:
             return f"a reading from {ahead_ns / 1e6:.0f} ms in the future is not used"
         if isinstance(measurement, EncoderSample):
             memory.counts = (measurement.cart_counts, measurement.pole_counts)
@@ -255,7 +254,7 @@ class Watch:
         memory = self._memory
         before, memory.last_tick_ns = memory.last_tick_ns, now_ns
         gap_ns = now_ns - before
-        if before < 0 or gap_ns <= GAP_PERIODS * self._rules.period_s * NANOSECONDS:
+        if before < 0 or gap_ns <= GAP_PERIODS * self._period_ns:
             return []
         memory.gap_ns, memory.gap_end_ns = gap_ns, now_ns
         if gap_ns <= LATE_TICK_S * NANOSECONDS:
@@ -263,19 +262,18 @@ class Watch:
         return [("tick late", f"no tick for {gap_ns / 1e6:.0f} ms")]
 
     def _stale(self, newest_ns: int, now_ns: int) -> bool:
-        return newest_ns < 0 or now_ns - newest_ns > self._rules.stale_ns
+        return newest_ns < 0 or now_ns - newest_ns > self._stale_ns
 
     def _lost(self, newest_ns: int, now_ns: int) -> bool:
         """Stale beyond a hole that is braked through."""
-        hole_ns = round(HOLE_TICKS * self._rules.period_s * NANOSECONDS)
-        return newest_ns < 0 or now_ns - newest_ns > self._rules.stale_ns + hole_ns
+        return newest_ns < 0 or now_ns - newest_ns > self._lost_ns
 
     def blind(self, now_ns: int, estimate: Estimate | None) -> bool:
         """Whether nothing accepted is young enough to fly by (I4): the cart is braked meanwhile."""
         if estimate is None:
             return self._rules.has_encoder and self._stale(self._memory.newest_encoder_ns, now_ns)
-        ages = [age for age in (estimate.camera_age_ns, estimate.encoder_age_ns) if age >= 0]
-        return not ages or min(ages) > self._rules.stale_ns
+        age_ns = _youngest_ns(estimate)
+        return age_ns < 0 or age_ns > self._stale_ns
 
     def _ages(self, now_ns: int, looked: Looked) -> list[FaultName]:
         memory, rules = self._memory, self._rules
@@ -287,21 +285,13 @@ class Watch:
         elif rules.has_camera and self._lost(memory.newest_camera_ns, now_ns):
             faults.append(self._host(memory.newest_camera_ns, now_ns) or ("state stale", ""))
         heard = camera or not self._stale(memory.newest_encoder_ns, now_ns)
-        if estimate is not None and heard and self._refused_too_long(estimate):
+        if estimate is not None and heard and _youngest_ns(estimate) > self._lost_ns:
             faults.append(("state stale", "measurements arrive and are refused"))
         if rules.has_camera and rules.has_encoder and not camera:
             faults.append(("camera lost", ""))
         elif looked.camera_misfits >= REJECTED_IN_A_ROW:
             faults.append(("camera rejected", f"{looked.camera_misfits} in a row"))
         return faults
-
-    @property
-    def _hole_ns(self) -> int:
-        return round(HOLE_TICKS * self._rules.period_s * NANOSECONDS)
-
-    def _refused_too_long(self, estimate: Estimate) -> bool:
-        ages = [age for age in (estimate.camera_age_ns, estimate.encoder_age_ns) if age >= 0]
-        return bool(ages) and min(ages) > self._rules.stale_ns + self._hole_ns
 
     def _encoder_age(self, now_ns: int, camera: bool, doubted: bool) -> list[FaultName]:
         memory = self._memory
@@ -320,7 +310,7 @@ class Watch:
     def _host(self, newest_ns: int, now_ns: int) -> FaultName | None:
         """The host as the cause, if it did not run itself or did not run a reader."""
         memory = self._memory
-        since_ns = max(newest_ns, now_ns - 3 * self._rules.stale_ns)
+        since_ns = max(newest_ns, now_ns - 3 * self._stale_ns)
         if memory.gap_end_ns > since_ns:
             return "tick late", f"the host stood still for {memory.gap_ns / 1e6:.0f} ms"
         if memory.starved_ns > since_ns:
@@ -444,3 +434,11 @@ class Watch:
         if memory.board is not None and memory.board.fault_code:
             reasons.append(f"the board has latched fault {memory.board.fault_code}")
         return reasons
+
+
+def _youngest_ns(estimate: Estimate) -> int:
+    """Age of the newest measurement that the filter took; -1 if it took none."""
+    camera_ns, encoder_ns = estimate.camera_age_ns, estimate.encoder_age_ns
+    if camera_ns < 0 or encoder_ns < 0:
+        return max(camera_ns, encoder_ns)
+    return min(camera_ns, encoder_ns)

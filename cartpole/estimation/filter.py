@@ -287,8 +287,14 @@ class StateFilter:
         Of the newest CERTAIN_NS nothing is told: a late measurement may still clear it up.
         """
         row, stamp = self._look(now_ns)
-        sure = stamp[at.GUILTY_AT : at.GUILTY_AT + 3] <= now_ns - CERTAIN_NS
-        slipped, stuck, moved = (int(n) for n in np.where(sure, row[at.CULPRITS : at.COUNT], 0.0))
+        slipped, stuck, moved = (
+            int(times) if since_ns <= now_ns - CERTAIN_NS else 0
+            for times, since_ns in zip(
+                row[at.CULPRITS : at.COUNT].tolist(),
+                stamp[at.GUILTY_AT : at.GUILTY_AT + 3].tolist(),
+                strict=True,
+            )
+        )
         return slipped, stuck, moved
 
     def consistency(self) -> Consistency:

@@ -9,7 +9,7 @@ force: filter, plan, fall-back and governor predict with it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class Learner:
     def __init__(self, rules: LearnerRules, memory: LearnerMemory) -> None:
         self._rules, self._memory = rules, memory
         self._table = _table(rules)
-        self._said = _parameters(rules.prior)
+        self._said = _parameters(rules.prior).tolist()
 
     @staticmethod
     def fresh(rules: LearnerRules) -> LearnerMemory:
@@ -130,26 +130,28 @@ class Learner:
         by 1 - (DOUBT s / d)^2 (the positive part of James and Stein's estimator, 1961), so that
         true settings are not disturbed by the noise of learning.
         """
-        said, seen, sigma = self._said, self._memory.state[kernels.FIRST : kernels.ZERO], self.sigma
-        off = seen - said
-        doubt = np.square(DOUBT * sigma) / np.maximum(np.square(off), 1e-300)
-        c, tau, gain, delay, damping, coulomb = (said + off * np.maximum(0.0, 1.0 - doubt)).tolist()
-        return replace(
-            self._rules.prior,
+        prior, seen = self._rules.prior, self._memory.state[kernels.FIRST : kernels.ZERO].tolist()
+        values = []
+        for said, one, sigma in zip(self._said, seen, self.sigma, strict=True):
+            off, doubt = one - said, DOUBT * sigma
+            values.append(said + off * max(0.0, 1.0 - doubt * doubt / max(off * off, 1e-300)))
+        c, tau, gain, delay, damping, coulomb = values
+        return ModelParameters(
             length_m=1.5 / math.exp(c),
-            tau_s=math.exp(tau),
-            gain=math.exp(gain),
-            delay_s=delay,
             damping_1_s=damping,
             coulomb_rad_s2=coulomb,
+            tau_s=math.exp(tau),
+            motor_acceleration_m_s2=prior.motor_acceleration_m_s2,
+            delay_s=delay,
+            gravity_m_s2=prior.gravity_m_s2,
+            gain=math.exp(gain),
         )
 
     @property
-    def sigma(self) -> FloatArray:
+    def sigma(self) -> list[float]:
         """(6,) deviations: logarithms of length, lag and gain, delay [s], both frictions."""
-        places = np.arange(kernels.FIRST, kernels.ZERO)
-        found: FloatArray = np.sqrt(np.maximum(self._memory.covariance[places, places], 0.0))
-        return found
+        variances = self._memory.covariance.diagonal()[kernels.FIRST : kernels.ZERO].tolist()
+        return [math.sqrt(max(variance, 0.0)) for variance in variances]
 
     def add_command(self, t_ns: int, velocity_m_s: float) -> None:
         """A command [m/s] went out to a drive that is on."""
@@ -211,7 +213,7 @@ class Learner:
         told, found = list(self._memory.told), []
         for k, (said, seen) in enumerate(pairs):
             off = abs(math.log(seen / said)) if k < 3 else abs(seen - said)
-            sure = float(sigma[k])
+            sure = sigma[k]
             if told[k] or off < max(WORTH[k], SURE_SIGMAS * sure) or sure > SETTLED[k]:
                 continue
             told[k] = True

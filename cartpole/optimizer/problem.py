@@ -162,6 +162,13 @@ def rig_problem(rules: PlannerRules) -> Problem:
     )
 
 
+def for_model(problem: Problem, model: ModelParameters) -> Problem:
+    """The problem of a rig as it is known by now; its commands are the cart's own speeds."""
+    limits, gain = problem.limits, model.gain
+    limits = replace(limits, command=gain * limits.command, rate=gain * limits.rate)
+    return replace(problem, model=believed(model), limits=limits)
+
+
 def believed(model: ModelParameters) -> ModelParameters:
     """The model that plans are made with: a pole harder to swing than this one."""
     return replace(model, length_m=PESSIMISM * model.length_m)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from cartpole.optimizer.problem import (
     PESSIMISM,
     PlannerRules,
     Problem,
-    believed,
+    for_model,
     regulator,
     rig_problem,
 )
@@ -200,9 +200,7 @@ class Planner:
         if model == self.memory.told:
             return
         self.memory.told = model
-        limits, gain = self.problem.limits, model.gain
-        limits = replace(limits, command=gain * limits.command, rate=gain * limits.rate)
-        problem = replace(self.problem, model=believed(model), limits=limits)
+        problem = for_model(self.problem, model)
         for candidate in self._bank:
             candidate.solver.update(problem)
 

@@ -9,7 +9,7 @@ from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.candidate import upright_above, upright_nearest
 from cartpole.optimizer.compiled.solver import FEASIBLE_DEFECT, Guess, Solver
 from cartpole.optimizer.penalty.solver import STEPS_PER_TICK, PenaltySolver
-from cartpole.optimizer.problem import PlannerRules, regulator, rig_problem
+from cartpole.optimizer.problem import PlannerRules, for_model, regulator, rig_problem
 
 # Closer than this to upright no kick is needed.
 NEAR_RAD = 0.5
@@ -23,6 +23,7 @@ class PenaltyPlanner:
     def __init__(self, rules: PlannerRules) -> None:
         self.problem = rig_problem(rules)
         self._solver = PenaltySolver(self.problem)
+        self._told = rules.model
         self._tolerance = rules.tolerance
         self._period_ns = round(rules.step_s * NANOSECONDS)
         self._gain = regulator(self.problem.model, self.problem.weights, rules.step_s)[0]
@@ -40,6 +41,13 @@ class PenaltyPlanner:
         """See ``Planner``."""
         self.problem = rig_problem(rules)
         self._solver.update(self.problem)
+        self._told = rules.model
+
+    def believe(self, model: ModelParameters) -> None:
+        """See ``Planner``."""
+        if model != self._told:
+            self._told = model
+            self._solver.update(for_model(self.problem, model))
 
     def prepare(self) -> None:
         """See ``Planner``."""
@@ -53,14 +61,15 @@ class PenaltyPlanner:
         reference: FloatArray,
         newton_budget: int,
         start_ns: int,
-        _model: ModelParameters | None = None,
+        model: ModelParameters | None = None,
     ) -> Plan:
-        """See ``Planner``; at most STEPS_PER_TICK Newton steps once there is a plan, for the
-        settings' model."""
+        """See ``Planner``; at most STEPS_PER_TICK Newton steps once there is a plan."""
         solver = self._solver
         if not (np.isfinite(state).all() and np.isfinite(reference).all()):
             self.reset()
             return self._record(PlanStatus.NOT_FINITE, np.nan_to_num(state), start_ns, 0)
+        if model is not None:
+            self.believe(model)
         solver.reference = reference.copy()
         shifts = round((start_ns - self._last_ns) / self._period_ns)
         if self._bad > PATIENCE or not 0 <= shifts <= self.problem.horizon // 2:
@@ -92,7 +101,7 @@ class PenaltyPlanner:
         near = abs(theta - upright_nearest(theta)) < NEAR_RAD
         target = upright_nearest(theta) if near else upright_above(theta)
         kick_s = 0.0 if near else self.problem.model.characteristic_time_s
-        rollout = Solver(self.problem, gain=self._gain)
+        rollout = Solver(self._solver.problem, gain=self._gain)
         rollout.start(state, Guess(0.0 if near else 1.0, kick_s, 1.0, target))
         self._solver.start(state, rollout.solution().states, target)
         self._alive = True
@@ -107,7 +116,7 @@ class PenaltyPlanner:
         return PlanStatus.FEASIBLE if solver.defect <= FEASIBLE_DEFECT else PlanStatus.BUDGET
 
     def _record(self, status: PlanStatus, state: FloatArray, start_ns: int, used: int) -> Plan:
-        solver, limits = self._solver, self.problem.limits
+        solver, limits = self._solver, self._solver.problem.limits
         states = np.vstack((state, solver.y))
         # The barrier is soft, the command is not.
         states[1:, U] = np.clip(states[1:, U], -limits.command, limits.command)
