@@ -9,11 +9,12 @@ import typer
 from support.sessions import write_session
 from typer.testing import CliRunner
 
-from cartpole.cli import exchange, replay, report, sessions
+from cartpole.cli import calibrate, exchange, replay, report, sessions, simulate
+from cartpole.cli import run as run_command
 from cartpole.cli.common import write_json
 from cartpole.config.load import load_config
 from cartpole.errors import CartpoleError, SessionError, UsageError
-from cartpole.session.outputs import begins_with, written
+from cartpole.session.outputs import PNG, begins_with, planned, written
 from cartpole.shown import shown
 
 
@@ -26,8 +27,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: str | Path) -> str:
     app = typer.Typer()
-    for module in (sessions, exchange, replay, report):
+    for module in (sessions, exchange, replay, report, run_command, simulate):
         module.register(app)
+    app.command()(calibrate.calibrate)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if isinstance(result.exception, CartpoleError):
         raise result.exception
@@ -70,6 +72,69 @@ def test_what_others_made_stays_unless_forced(recording: Path, tmp_path: Path) -
         run(*words, other)  # its own may be written again
         assert other.read_text() != "a letter"
         other.unlink()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--record", "{}"),
+        ("simulate", "--record", "{}"),
+        ("simulate", "--video", "{}"),
+        ("simulate", "--plot", "{}"),
+        ("simulate", "--json", "{}"),
+        ("run", "--json", "{}"),
+        ("replay", "{}", "--plot", "{}"),
+        ("replay", "{}", "--plot", "new.png", "--json", "{}"),
+        ("calibrate", "pole", "--session", "{}", "--plot", "{}"),
+    ],
+)
+def test_a_recording_is_refused_as_output_before_anything_begins(
+    recording: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object) -> None:
+        raise AssertionError("the command began")
+
+    for module in (run_command, simulate, calibrate):
+        monkeypatch.setattr(module, "load", begun)
+    before = recording.read_bytes()
+    with pytest.raises(UsageError, match=r"already|what is read"):
+        run(*(word.format(recording) for word in words))
+    assert recording.read_bytes() == before
+
+
+def test_a_planned_output_takes_the_place_of_its_like_only(tmp_path: Path) -> None:
+    old, more = tmp_path / "run.mcap", tmp_path / "run-part2.mcap"
+    old.write_bytes(b"a recording")
+    more.write_bytes(b"its continuation")
+    with pytest.raises(UsageError, match="--force"):
+        planned(recording=old)
+    old.rename(tmp_path / "kept")
+    with pytest.raises(UsageError, match=r"run-part2.mcap is there"):
+        planned(recording=old)  # the old continuation would be read as the new one's
+    planned(recording=old, force=True)
+    assert not more.exists()
+    picture = tmp_path / "x.png"
+    picture.write_bytes(PNG)
+    planned(picture=picture)
+    with pytest.raises(UsageError, match="two outputs"):
+        planned(picture=picture, film=tmp_path / "y" / ".." / "x.png")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("rig: {}")
+    with pytest.raises(UsageError, match="what is read"):
+        planned(recording=settings, inputs=[settings], force=True)
+
+
+def test_a_run_is_not_recorded_over_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    words = ("simulate", "--duration", "0.1", "--set", "sim.homed=true", "--record", path)
+    run(*words)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="--force"):
+        run(*words)
+    assert path.read_bytes() == before
+    run(*words, "--set", "sim.seed=2", "--force", "--plot", tmp_path / "x.png")
+    assert path.read_bytes() != before
+    assert (tmp_path / "x.png").read_bytes().startswith(PNG)
 
 
 def test_folders_are_made_and_failures_leave_nothing(recording: Path, tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def calibrate(
     """Find the rig's numbers from --session, or by moving the rig (simulated: virtual time)."""
     from cartpole.errors import UsageError
     from cartpole.session.columns import choose
+    from cartpole.session.outputs import planned
 
+    planned(picture=plot, figures=json_file, inputs=[config, *(session or [])])
     if write and config is None:
         raise UsageError("--write needs --config FILE: the settings that the numbers go into")
     settings = load(config, overrides)
@@ -115,11 +117,13 @@ def _tell(found: Found, config: Path | None, json_file: Path | None, plot: Path 
     write_json(json_file, merged(results))
     if plot is not None:
         from calibration.plot import plot_residuals
+        from cartpole.session.outputs import PDF, PNG, begins_with, written
 
-        plot_residuals(results, plot)
-        for result in results:
-            if result.draw is not None:
-                result.draw(plot.with_name(f"{plot.stem}-light{plot.suffix}"))
+        with written(plot, ours=begins_with(PNG, PDF), force=None) as beside:
+            plot_residuals(results, beside)
+            for result in results:
+                if result.draw is not None:
+                    result.draw(beside.with_name(f"{plot.stem}-light{plot.suffix}"))
     values = {key: value for result in results for key, value in result.settings().items()}
     if values and config is not None:
         from cartpole.config.edit import write_values

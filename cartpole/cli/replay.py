@@ -64,19 +64,20 @@ def register(app: typer.Typer) -> None:
         json_path: JsonOption = None,
     ) -> None:
         from cartpole.errors import UsageError
+        from cartpole.session.outputs import planned, written
 
         if source not in ("inputs", "raw"):
             raise UsageError(f"--from {source}: inputs or raw")
+        planned(picture=plot, figures=json_path, inputs=[session, config])
         change = settings_change(config, override)
         kind: Literal["inputs", "raw"] = "raw" if source == "raw" else "inputs"
         series = plot is not None
         named = named_code(config, override)
         result, speed = _replay(session, change, kind, from_time, to_time, realtime, series, named)
         if plot is not None:
-            from cartpole.session.outputs import PNG, begins_with, written
             from cartpole.session.plot import plot_replay
 
-            with written(plot, inputs=[session], ours=begins_with(PNG)) as beside:
+            with written(plot, force=True) as beside:
                 plot_replay(result, beside)
         write_json(json_path, {**result.figures(), "times_real_time": speed})
         _tell(result, speed)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
+from cartpole.cli.common import (
+    ConfigOption,
+    ForceOption,
+    JsonOption,
+    SetOption,
+    load,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -37,7 +44,11 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--commands", help="the page's buttons and sliders work")
         ] = False,
         json_path: JsonOption = None,
+        force: ForceOption = False,
     ) -> None:
+        from cartpole.session.outputs import planned
+
+        planned(recording=record, figures=json_path, inputs=[config], force=force)
         overrides = list(override or [])
         if dashboard:
             overrides.append("dashboard.enabled=true")

@@ -73,33 +73,11 @@ def _sessions(folder: Path, json_path: Path | None, quick: bool) -> None:
     if not folder.is_dir():
         raise SessionError(f"no folder {folder}: name one, as in `cartpole sessions FOLDER`")
     entries = list_sessions(folder, quick)
-    figures: list[dict[str, Any]] = []
     for entry in entries:
-        seconds = entry.summary["duration_s"] if entry.summary is not None else 0.0
-        state = "" if entry.whole else f"  ({entry.damage or 'cut off'})"
-        code = "".join(f"  runs {named}" for named in entry.code)
-        megabytes = entry.size_bytes / 1e6
-        print(
-            shown(
-                f"{entry.name:32} {entry.created[:40]:25} {seconds:8.1f} s {megabytes:8.1f} MB  "
-                f"{entry.outcome}{state}{code}"
-            )
-        )
-        figures.append(
-            {
-                "name": entry.name,
-                "created": entry.created,
-                "size_bytes": entry.size_bytes,
-                "whole": entry.whole,
-                "damage": entry.damage,
-                "code": list(entry.code),
-                "outcome": entry.outcome,
-                "summary": entry.summary,
-            }
-        )
+        print(shown(entry.line()))
     if not entries:
         print(f"no recordings in {folder}")
-    write_json(json_path, {"sessions": figures})
+    write_json(json_path, {"sessions": [entry.figures() for entry in entries]})
 
 
 def _diff(first: Path, second: Path, json_path: Path | None) -> None:

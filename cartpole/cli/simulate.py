@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cartpole.cli.common import ConfigOption, JsonOption, SetOption, load, write_json
+from cartpole.cli.common import (
+    ConfigOption,
+    ForceOption,
+    JsonOption,
+    SetOption,
+    load,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -70,7 +77,14 @@ def register(app: typer.Typer) -> None:
         video: Annotated[Path | None, typer.Option(help="write a video (MP4)")] = None,
         plot: Annotated[Path | None, typer.Option(help="write a plot (PNG)")] = None,
         json_path: JsonOption = None,
+        force: ForceOption = False,
     ) -> None:
+        from cartpole.session.outputs import planned
+
+        read = [config]
+        planned(
+            recording=record, film=video, picture=plot, figures=json_path, inputs=read, force=force
+        )
         overrides = [*(override or []), *plant_overrides(plant)]
         if seed is not None:
             overrides.append(f"sim.seed={seed}")
@@ -96,6 +110,7 @@ def _simulate(
     announce_compilation()
     from cartpole.config.load import config_sha256
     from cartpole.daemon.virtual import run_virtual
+    from cartpole.session.outputs import written
     from cartpole.session.summary import SummaryBuilder
 
     summary = SummaryBuilder(config, git_revision(), config_sha256(config))
@@ -110,11 +125,13 @@ def _simulate(
         if video is not None and kept is not None:
             from cartpole.session.video import write_video
 
-            write_video(kept, video)
+            with written(video, force=True) as beside:
+                write_video(kept, beside)
         if plot is not None and kept is not None:
             from cartpole.session.plot import plot_session
 
-            plot_session(kept, plot)
+            with written(plot, force=True) as beside:
+                plot_session(kept, beside)
     figures = summary.result(session=str(record) if record is not None else None)
     write_json(json_path, figures)
     _tell(figures, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,20 @@ class Entry:
         if self.summary["upright_at_s"] is not None:
             return f"upright after {self.summary['upright_at_s']:.2f} s"
         return "never upright" if self.summary["swing_ups"] else "no swing-up"
+
+    def line(self) -> str:
+        """For a list: name, date, length, size, outcome, and what is wrong or to be known."""
+        seconds = self.summary["duration_s"] if self.summary is not None else 0.0
+        state = "" if self.whole else f"  ({self.damage or 'cut off'})"
+        code = "".join(f"  runs {named}" for named in self.code)
+        return (
+            f"{self.name:32} {self.created[:40]:25} {seconds:8.1f} s "
+            f"{self.size_bytes / 1e6:8.1f} MB  {self.outcome}{state}{code}"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {**asdict(self), "code": list(self.code), "outcome": self.outcome}
 
 
 def list_sessions(where: Path, quick: bool = False) -> list[Entry]:
