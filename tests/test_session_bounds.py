@@ -73,6 +73,7 @@ def rewritten(
         {"chunked": False},
         {"chunked": False, "by_time": True},
         {"reverse_halves": True, "chunk": 4000},
+        {"reverse_halves": True, "chunk": 30_000},
         {"twice": True},
         {"twice": True, "by_time": True},
         {"without": "/timing"},

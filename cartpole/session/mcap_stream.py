@@ -44,12 +44,19 @@ def messages(
     noted = found.contents if contents is None else contents
     with open_stream(found.path) as stream:
         names = _Names(found, skip)
-        for k in _order(found, stream):
+        order = _order(found, stream)
+        as_written = order == list(range(len(order)))
+        for k in order:
             offset, length = found.offsets[k], found.lengths[k]
             if found.chunked[k]:
-                yield from _of_chunk(stream, offset, length, names, noted)
+                inside = _of_chunk(stream, offset, length, names, noted)
+                yield from inside if as_written else sorted(inside, key=_publish_time)
             else:
                 yield from _of_bare(stream, offset, length, names, noted)
+
+
+def _publish_time(message: Message) -> int:
+    return message[2]
 
 
 class _BrokenBlock(SessionError):
@@ -173,7 +180,7 @@ def _order(found: Scan, stream: IO[bytes]) -> list[int]:
     if ends == sorted(ends):
         return list(range(len(found.offsets)))
     # Times in a chunk's head have no checksum: the ticks themselves decide. A chunk of two pieces
-    # comes with its earlier tick, which others may wait for; the later one can wait itself.
+    # comes with its earlier ticks, for which others wait; its later ones can wait themselves.
     earliest: list[int] = []
     silent = Contents()
     for k, (offset, length) in enumerate(zip(found.offsets, found.lengths, strict=True)):

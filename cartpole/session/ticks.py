@@ -128,7 +128,7 @@ class Assembler:
             if self._open[t_ns].whole() or now_ns is None:
                 self._close(t_ns)
         self._touched = {now_ns} if now_ns is not None else set()
-        while len(self._open) > MOST_WAITING or self._bytes > MOST_WAITING_BYTES:
+        while self._waits_too_much():
             if len(self._open) <= 1 and not self._ready:
                 break
             if not self._ready or (self._open and min(self._open) <= self._ready[0][0]):
@@ -137,7 +137,15 @@ class Assembler:
                 yield from self._give()
         earliest = min(self._open, default=None)
         while self._ready and (earliest is None or self._ready[0][0] < earliest):
+            # What is missing before it may stand further back in the file.
+            gap = self._next is not None and self._ready[0][1] > self._next
+            if gap and now_ns is not None:
+                return
             yield from self._give()
+
+    def _waits_too_much(self) -> bool:
+        waiting = max(len(self._open), len(self._ready))
+        return waiting > MOST_WAITING or self._bytes > MOST_WAITING_BYTES
 
     def _close(self, t_ns: int) -> None:
         gathered = self._open.pop(t_ns)
