@@ -17,7 +17,7 @@ PURE := $(addprefix tests/test_,$(addsuffix .py,structure config_load config_edi
   session_replay vision_geometry))
 
 .PHONY: help setup run test quick lint types unit format test-long test-drivers bench page-hour rehearsal \
-  golden lock campaign mutants install clean
+  golden lock campaign mutants fuzz kills install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, for 20 s"
@@ -31,6 +31,8 @@ help:
 	@echo "make test-long     the long campaigns behind docs/results.md"
 	@echo "make campaign      random rigs that lie and break, held against the truth (RUNS=1000)"
 	@echo "make mutants       does every test notice what it is there for?"
+	@echo "make fuzz          10,000 mutated recordings, tables and settings"
+	@echo "make kills         what a killed daemon, or a power cut, leaves of a recording"
 	@echo "make rehearsal     calibrate the simulated rig by the clock, as a real one"
 	@echo "make page-hour     an hour with the live page open"
 	@echo "make install       install the systemd service on this machine (asks before it acts)"
@@ -119,6 +121,16 @@ golden: setup
 # One change at a time to code that guards the rig; each is noticed by the test that its line names.
 mutants: setup
 	$(BIN)/python tests/mutants/run.py
+
+# Mutated files: a result or one line, and nothing is called whole that is not.
+fuzz: setup
+	mkdir -p build
+	$(BIN)/python tests/fuzz/run.py --cases $(or $(CASES),10000) --json build/fuzz.json
+
+# What can be read of a recording when its daemon was killed, or its machine lost its power.
+kills: setup
+	mkdir -p build
+	$(BIN)/python tests/kills/run.py --kills 200 --cuts 200 --json build/kills.json
 
 # Random rigs that lie and break. Cut off, it goes on where it was.
 campaign: setup

@@ -103,11 +103,12 @@ def encode_tick(record: TickRecord, whole_plan: bool) -> list[Line]:
     for measurement in given.measurements:
         topic = MEASUREMENT_TOPICS[type(measurement)]
         lines.append((topic, measurement.t_ns, encode(measurement)))
-    for request in given.requests:
+    for place, request in enumerate(given.requests):
         told = request.settings
         config = None if told is None else config_of(told).model_dump(mode="json")
         line = RequestLine(request.kind, request.value, request.reference, config)
-        lines.append(("/request", now_ns, encode(line)))
+        # Each a nanosecond later: their order is known wherever they stand in a file.
+        lines.append(("/request", now_ns + place, encode(line)))
     if record.estimate is not None:
         lines.append(("/estimate", record.estimate.t_ns, encode(record.estimate)))
     if record.plan is not None:

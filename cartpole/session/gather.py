@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -41,7 +42,7 @@ class Gathered:
 
     def __init__(self) -> None:
         self.measurements: list[Measurement] = []
-        self.requests: list[Request] = []
+        self.requests: list[tuple[int, Request]] = []  # with their log times
         self.faults: list[Fault] = []
         self.decoded: dict[str, Any] = {}
         self.exact: dict[str, bytes] = {}
@@ -50,7 +51,7 @@ class Gathered:
         self.count = 0
         self.bytes = self.LEAST
 
-    def take(self, topic: str, data: bytes, unread: frozenset[str]) -> None:
+    def take(self, topic: str, log_time: int, data: bytes, unread: frozenset[str]) -> None:
         """A message of the tick; SessionError if it does not fit. ``unread`` are not decoded."""
         self.count += 1
         if len(data) > LARGEST_MESSAGE or self.count > MOST_IN_A_TICK:
@@ -65,7 +66,7 @@ class Gathered:
             if self.line is None:
                 self.line = DECODE[topic](data)
         elif topic == "/request":
-            self.requests.append(_request(DECODE[topic](data)))
+            self.requests.append((log_time, _request(DECODE[topic](data))))
         elif topic == "/fault":
             self.faults.append(DECODE[topic](data))
         else:
@@ -101,13 +102,18 @@ class Gathered:
         if lacking:
             return None, lacking
         measurements = _once(self.measurements, line.measurements)
-        requests = _once(self.requests, line.requests)
+        requests = _once(sorted(self.requests, key=itemgetter(0)), line.requests)
         faults = _once(self.faults, line.faults)
         if measurements is None or requests is None or faults is None:
             return None, "more messages than were written"
         if line.order is not None or disordered:
             measurements = in_order(measurements, line.order or ())
-        given = TickInput(line.now_ns, tuple(measurements), tuple(requests), line.newton_budget)
+        given = TickInput(
+            line.now_ns,
+            tuple(measurements),
+            tuple([one for _, one in requests]),
+            line.newton_budget,
+        )
         return RecordedTick(line, given, tuple(faults), self.exact, self.decoded), ""
 
 

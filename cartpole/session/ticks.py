@@ -85,7 +85,7 @@ class Assembler:
 
     def ticks(self, source: Iterable[Message]) -> Iterator[RecordedTick]:
         """The whole ticks of a recording, their indices growing."""
-        for topic, _, now_ns, data in source:
+        for topic, log_time, now_ns, data in source:
             if topic == "/state":
                 self._take_state(data)
                 continue
@@ -95,7 +95,7 @@ class Assembler:
                 self._turn_to(now_ns)
             gathered = self._gathered
             try:
-                gathered.take(topic, data, self._unread)
+                gathered.take(topic, log_time, data, self._unread)
             except SessionError as error:
                 gathered.count -= 1
                 self._account.left_out[f"messages that do not fit ({error})"[:200]] += 1
