@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
 from cartpole.config.schema import Camera, Config
 from cartpole.control.core import ControlCore
 from cartpole.daemon.daemon import Daemon, Devices, Listener
+from cartpole.daemon.recorder import Recorder
 from cartpole.messages import (
     Answer,
     Command,
@@ -29,6 +32,7 @@ from cartpole.messages import (
     TickRecord,
     TickTiming,
 )
+from cartpole.session import writer as session_writer
 from firmware_bridge.rig_links import Figures, RigLinks
 from firmware_bridge.rules import LinkRules
 
@@ -234,3 +238,22 @@ def test_what_no_tick_took_is_withdrawn_but_a_stop_never_is() -> None:
     loop.join(20.0)
     asked = [request.kind for record in counting.records for request in record.input.requests]
     assert asked == [RequestKind.STOP]
+
+
+def test_a_removed_folder_is_told_and_the_run_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_writer, "SYNC_S", 0.05)
+    (tmp_path / "folder").mkdir()
+    recorder = Recorder(CONFIG, tmp_path / "folder" / "run.mcap", "")
+    counting = Counting(150)
+    daemon = daemon_of(StillLinks(), recorder, counting)
+    counting.daemon = daemon
+    told: list[tuple[str, str]] = []
+    recorder.attach(daemon, lambda name, line: told.append((name, line)))
+    shutil.rmtree(tmp_path / "folder")
+    daemon.run(None)
+    recorder.close()
+    assert len(counting.records) == 150
+    assert [name for name, line in told if "run.mcap ended early" in line] == ["recordings"]
+    assert not [path for path in recorder.paths if path.exists()]

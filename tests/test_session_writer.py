@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -58,8 +60,9 @@ def check_against(schema: dict[str, Any], value: Any) -> None:
         for name, inner in value.items():
             check_against(schema["properties"][name], inner)
     if kind == "array":
-        for inner in value:
-            check_against(schema["items"], inner)
+        places = schema.get("prefixItems") or [schema["items"]] * len(value)
+        for place, inner in zip(places, value, strict=True):
+            check_against(place, inner)
 
 
 def test_every_channel_reads_plainly_and_fits_its_schema(tmp_path: Path) -> None:
@@ -125,6 +128,52 @@ def test_a_full_disk_ends_the_recording_not_the_run(tmp_path: Path) -> None:
     writer.put_tick(core.tick(tick_of(99)))  # harmless, and counted
     assert writer.status().dropped == status.dropped + 1
     writer.close()
+
+
+def wait_for(found: Callable[[], object], seconds: float = 20.0) -> object:
+    end_s = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    return answer
+
+
+def test_a_removed_folder_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux goes on writing into a file that nobody will ever see."""
+    monkeypatch.setattr(writer_module, "SYNC_S", 0.05)
+    path = tmp_path / "folder" / "run.mcap"
+    path.parent.mkdir()
+    writer = SessionWriter(path, Config())
+    writer.put_tick(FakeCore(Config(), None).tick(tick_of(0)))
+    assert not writer.status().error
+    shutil.rmtree(path.parent)
+    assert "removed" in str(wait_for(lambda: writer.status().error))
+    assert not writer.status().recording
+    (line,) = writer.notices()
+    assert line.startswith("run.mcap ended early: its file, or the whole folder, was removed")
+    writer.put_tick(FakeCore(Config(), None).tick(tick_of(1)))
+    assert writer.status().dropped == 1
+    writer.close()
+    assert not path.parent.exists()
+
+
+def test_a_moved_file_is_told_once_and_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "SYNC_S", 0.02)
+    writer = SessionWriter(tmp_path / "run.mcap", Config())
+    core = FakeCore(Config(), None)
+    writer.put_tick(core.tick(tick_of(0)))
+    (tmp_path / "run.mcap").rename(tmp_path / "moved.mcap")
+    wait_for(lambda: writer._moved)
+    time.sleep(0.2)
+    writer.put_tick(core.tick(tick_of(1)))
+    writer.close()
+    (line,) = writer.notices()
+    assert "moved, or its disk unmounted?" in line
+    session = open_session(tmp_path / "moved.mcap")
+    assert sum(1 for _ in session.ticks()) == 2
+    assert session.whole
 
 
 def test_a_full_queue_drops_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,8 @@ def _schema(hint: Any) -> JSON:
             properties["data"] = {"type": "string", "contentEncoding": "base64"}
         return {"type": "object", "properties": properties}
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple and arguments[-1] is not Ellipsis and len(set(arguments)) > 1:
+        return {"type": "array", "prefixItems": [_schema(one) for one in arguments]}
     if origin is tuple:
         return {"type": "array", "items": _schema(arguments[0])}
     if origin is np.ndarray:

@@ -267,6 +267,9 @@ def _reader(hint: Any) -> Reader:
     if origin is np.ndarray:
         wanted: np.dtype[Any] = np.dtype(get_args(arguments[1])[0])
         return lambda value: unpack_array(value, wanted)
+    if origin is tuple and len(set(arguments)) > 1 and arguments[-1] is not Ellipsis:
+        readers = [_reader(one) for one in arguments]
+        return lambda value: _places(value, readers)
     if origin is tuple:
         inner, accepted = _reader(arguments[0]), _PLAIN.get(arguments[0], frozenset())
         length = None if arguments[-1] is Ellipsis else len(arguments)
@@ -317,6 +320,12 @@ def _sequence(
     if accepted.issuperset(map(type, value)):
         return tuple(value)
     return tuple([inner(item) for item in value])
+
+
+def _places(value: Any, readers: list[Reader]) -> tuple[Any, ...]:
+    if type(value) is not list or len(value) != len(readers):
+        raise TypeError
+    return tuple([read(item) for read, item in zip(readers, value, strict=True)])
 
 
 def trajectory_arrays(line: Trajectory) -> tuple[FloatArray, FloatArray, FloatArray]:

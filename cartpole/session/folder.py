@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,21 @@ def new_path(folder: Path, now: datetime) -> Path:
         count += 1
         path = folder / f"{stem}-{count}{SUFFIX}"
     return path
+
+
+def is_there(path: Path, handle: int) -> bool:
+    """Whether an open file is still the one at ``path``: it may have been moved meanwhile.
+
+    OSError if it was removed: what is written goes nowhere.
+    """
+    mine = os.fstat(handle)
+    if mine.st_nlink == 0:
+        raise OSError("its file, or the whole folder, was removed while it was written")
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
 
 def part_path(first: Path, number: int) -> Path:

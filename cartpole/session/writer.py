@@ -94,6 +94,7 @@ class SessionWriter:
         self._dropped = 0
         self._bytes = self._bytes_before = 0
         self._error = ""
+        self._moved = False  # told that the file is no longer where it was begun
         self._flight = FlightRecorder()
         self._known_faults: set[tuple[int, str]] = set()
         self._serial = 0
@@ -393,19 +394,32 @@ class SessionWriter:
             finished.close()
 
     def _fail(self, why: str) -> None:
-        self._error = why
+        self._end_early(why)
         self._queue.clear()
         self._pictures.clear()
         # Leave a file that ends with its last whole chunk.
         with contextlib.suppress(OSError, ValueError):
             os.truncate(self._path, self._good_bytes)
 
+    def _end_early(self, why: str) -> None:
+        if not self._error:
+            self._error = why
+            self._notices.append(f"{self._path.name} ended early: {why}")
+
     def _sync(self) -> None:
         while not self._closing and not self._error:
             time.sleep(SYNC_S)
             try:
                 os.fdatasync(self._stream.fileno())
+                self._look_for_file()
             except ValueError:  # closed just now
                 continue
             except OSError as error:
-                self._error = error.strerror or str(error)
+                self._end_early(error.strerror or str(error))
+
+    def _look_for_file(self) -> None:
+        path = self._path
+        there = folders.is_there(path, self._stream.fileno())
+        if not there and path == self._path and not self._moved:
+            self._moved = True
+            self._notices.append(f"{path} is written, but not there: moved, or its disk unmounted?")
