@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import fresh_kernels  # noqa: F401  before numba is imported
 import numpy as np
+from oracles.axis import detect_angle
 from oracles.streams import CommandSent, Sensors, Stream, make_stream
 from vision_scenes import ReferenceCamera, random_reflections, steady_motion
 
@@ -30,7 +31,6 @@ from cartpole.config.schema import Camera, Config
 from cartpole.estimation.filter import StateFilter
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
 from cartpole.rules.estimation import filter_rules
-from cartpole.vision.axis import detect_angle
 from cartpole.vision.tracker import Tracker
 
 SCALE = 116.0 / 0.45  # px/m: the tape's 0.45 m are 116 px

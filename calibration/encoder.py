@@ -79,15 +79,6 @@ def calibrate_encoder(recording: Recording, config: Config) -> CalibrationResult
     return CalibrationResult(estimates, 1.0, refused, tuple(notes))
 
 
-def went_right(recording: Recording) -> bool:
-    """Whether the first switch that the cart reached, told to go left, was the right one."""
-    counts = recording.counts
-    if counts is None:
-        return False
-    firsts = [np.flatnonzero(one) for one in (counts.limit_low, counts.limit_high)]
-    return len(firsts[0]) == 0 and len(firsts[1]) > 0
-
-
 def known_so_far(recording: Recording, config: Config) -> dict[str, float]:
     """Settings to move by, from a sweep or more; empty if the pole did not answer."""
     counts = recording.counts

@@ -49,7 +49,6 @@ STILL_RAD = 0.15  # swings less than this from side to side: nearly still
 LARGEST_RAD = 2.0  # from side to side; beyond this the middle of a swing is not where it hangs
 CALMING_S, WAITING_S = 20.0, 12.0  # for a pole to come to rest by the cart, by itself
 WEAK_M_S2, SLOW_S = 5.0, 0.08  # how little a drive may brake, and how slowly it may follow
-CLEAR_M = 0.03  # kept from the switches
 NEAR_SHARE = 0.02  # of the way to a switch: a board that counts from zero again is so near zero
 NO_SAMPLE_NS = 10**12
 READY_TICKS = 5

@@ -73,7 +73,6 @@ class AsciiStatistics:
     garbled: int = 0
     implausible: int = 0
     restarts: int = 0
-    unasked: int = 0
     least_round_trip_ns: int = 0
 
 
@@ -225,8 +224,6 @@ class ArduinoAscii:
     def _accept(
         self, line: CountsLine, arrival_ns: int, out: list[EncoderSample | LinkEvent]
     ) -> None:
-        if self._asked_ns < 0:
-            self.statistics.unasked += 1
         if self._doubtful(line, arrival_ns):
             self._asked_ns = -1
             return

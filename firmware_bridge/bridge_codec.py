@@ -301,10 +301,6 @@ class BridgeCodec:
             flags |= CommandFlag.CLEAR
         return self._command(command.sequence, command.velocity_m_s, flags)
 
-    def encode_clear_fault(self) -> bytes:
-        """Clears what the board latched, if its cause is gone; leaves the drive off."""
-        return self._command(self._sent_sequence + 1, 0.0, CommandFlag.CLEAR)
-
     def encode_stop(self) -> bytes:
         """The last frame before the port closes: ramp to zero, then drive off."""
         return self._command(self._sent_sequence + 1, 0.0, CommandFlag.ENABLE | CommandFlag.RELEASE)

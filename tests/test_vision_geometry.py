@@ -36,12 +36,6 @@ def test_up_in_the_rig_is_up_in_the_picture() -> None:
     assert geometry.scale_px_m() == pytest.approx(180.0, rel=0.01)
 
 
-def test_lines_are_read_from_top_to_bottom() -> None:
-    geometry = CameraGeometry.from_camera(Camera(readout_s=0.006))
-    assert geometry.line_delay_s(0.0) == pytest.approx(-0.003)
-    assert geometry.line_delay_s(239.0) == pytest.approx(0.003)
-
-
 def test_a_flat_homography_is_refused() -> None:
     camera = Camera(homography=(1.0, 2.0, 0.0, 2.0, 4.0, 0.0, 0.0, 0.0, 1.0))
     with pytest.raises(ValueError, match="homography"):

@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from oracles.axis import detect_angle
 
 from cartpole.config.schema import Camera
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
 from cartpole.sim.render import Renderer
-from cartpole.vision.axis import detect_angle
 from cartpole.vision.overlay import draw_overlay
 from cartpole.vision.tracker import Tracker
 

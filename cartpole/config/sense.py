@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 # No USB vendor has the id 0000; a port is a path or usb:VID:PID[:SERIAL], four hex digits each.
 _PORT = re.compile(r"sim|/.+|usb:(?!0000)[0-9a-f]{4}:[0-9a-f]{4}(:.+)?", re.IGNORECASE)
 FULL_SCALE_UNITS = 2047  # of the text driver
-MOST_SMEAR = 0.5  # exposure as a share of the time between two frames
 READ_BITS = 11 * 40  # a line of the text board with its question, on the wire
 
 

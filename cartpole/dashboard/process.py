@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from cartpole.dashboard.setup import PageSetup, page_setup
@@ -45,12 +44,7 @@ class PageProcess:
         print(f"page: {self.setup.url}", file=sys.stderr)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             if self._file.read_text(encoding="utf-8").strip() == self.setup.url:
                 self._file.unlink()

@@ -34,11 +34,6 @@ class BoardClock:
         self._last_us: int | None = None
         self._doubted = 0
 
-    @property
-    def drift(self) -> float:
-        """By how much the host's clock gains on the board's (1e-6: a microsecond a second)."""
-        return self._slope
-
     def observe(self, board_us: int, arrival_ns: int) -> int:
         """Host time [ns] of the latch stamped ``board_us``, whose frame arrived at ``arrival_ns``.
 

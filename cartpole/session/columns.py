@@ -15,7 +15,6 @@ from types import MappingProxyType
 from cartpole.errors import UsageError
 
 TIME, ANGLE, POSITION, COMMAND = "time", "angle", "position", "command"
-NEEDED = (TIME, ANGLE, POSITION)
 
 # What one of the unit is in seconds, radians, metres, metres per second.
 UNITS: Mapping[str, Mapping[str, float]] = {

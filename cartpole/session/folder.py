@@ -7,27 +7,10 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from cartpole.errors import SessionError
-
 SUFFIX = ".mcap"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _OWN_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?(-part\d+)?\.mcap")
 _PART = re.compile(r"(?P<stem>.*)-part(?P<number>\d+)")
-
-
-def session_path(folder: Path, name: str) -> Path:
-    """The recording called ``name`` in ``folder``; raises SessionError if it could lead elsewhere.
-
-    Letters, digits, ``_``, ``-`` and ``.`` only, no leading dot, and no symbolic links.
-    """
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise SessionError(
-            f"{name!r} is no session name: letters, digits, '_', '-' and '.' only, at most 100"
-        )
-    path = folder / (name if name.endswith(SUFFIX) else name + SUFFIX)
-    if path.is_symlink() or not path.is_file():
-        raise SessionError(f"no session {path.name} in {folder}")
-    return path
 
 
 def new_path(folder: Path, now: datetime) -> Path:

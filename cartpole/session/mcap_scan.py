@@ -73,7 +73,6 @@ class Contents:
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     whole: bool = False  # the end mark was reached
     damages: list[Damage] = field(default_factory=list)
-    lost_bytes: int = 0
     _noted: set[int] = field(default_factory=set)
     _attached: int = 0
     _texts: int = 0
@@ -84,7 +83,6 @@ class Contents:
         if offset in self._noted or len(self._noted) > MOST_REGIONS:
             return
         self._noted.add(offset)
-        self.lost_bytes += length
         if len(self.damages) < MOST_DAMAGES:
             self.damages.append(Damage(offset, length, why))
 

@@ -75,7 +75,6 @@ class Assembler:
         self._ready: list[tuple[int, int, RecordedTick]] = []
         self._states: dict[int, bytes] = {}
         self._bytes = 0
-        self._latest_line = -1
         self._gone: dict[int, None] = {}
         self._next: int | None = None
         self._at = -1

@@ -86,7 +86,6 @@ class CameraGeometry:
 
     width_px: int
     height_px: int
-    readout_s: float
     vector: FloatArray
 
     @classmethod
@@ -104,7 +103,7 @@ class CameraGeometry:
         vector[FOCAL], vector[K1] = camera.focal_px, camera.lens_k1
         vector[TO_PIXEL : TO_PIXEL + 9] = homography.ravel()
         vector[TO_RIG : TO_RIG + 9] = np.linalg.inv(homography).ravel()
-        return cls(camera.width_px, camera.height_px, camera.readout_s, vector)
+        return cls(camera.width_px, camera.height_px, vector)
 
     def project(self, x_m: float, y_m: float) -> tuple[float, float]:
         """Rig plane [m] to picture (column, row) [px]."""
@@ -121,7 +120,3 @@ class CameraGeometry:
         x0, y0 = self.project(-0.05, -0.05)
         x1, y1 = self.project(0.05, 0.05)
         return math.hypot(x1 - x0, y1 - y0) / (0.1 * math.sqrt(2.0))
-
-    def line_delay_s(self, row_px: float) -> float:
-        """Mid-exposure time of a row after that of the middle line."""
-        return self.readout_s * (row_px / max(1, self.height_px - 1) - 0.5)

@@ -8,7 +8,6 @@ import os
 import select
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError
@@ -135,11 +134,6 @@ class CameraProcess:
         with contextlib.suppress(wire.Closed):  # poll reports it
             wire.send(self._channel, word, *fields)
 
-    def latest_frame(self) -> Frame | None:
-        """A copy of the newest picture."""
-        found = self.pictures.newest()
-        return None if found is None else found[1]
-
     def frames_since(self, sequence: int) -> list[Frame]:
         """Copies of the pictures still held that came after ``sequence``, oldest first."""
         return self.pictures.since(sequence)
@@ -177,10 +171,5 @@ class CameraProcess:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
