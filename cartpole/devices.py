@@ -67,6 +67,7 @@ def camera_process(
         rig.ring if rig is not None else None,
         priority=max(config.service.priority - HELPERS_BELOW, 0),
         avoid_cpu=config.service.cpu,
+        lock_memory=config.service.lock_memory,
     )
     stack.callback(camera.close)
     return camera

@@ -39,11 +39,17 @@ def enter(service: Service) -> list[str]:
             take_priority(service.priority)
         except OSError as error:
             refused.append(f"SCHED_FIFO {service.priority}: {error.strerror}")
-    if service.lock_memory:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0:
-            refused.append(f"mlockall: {os.strerror(ctypes.get_errno())}")
+    if service.lock_memory and (why := lock_memory()):
+        refused.append(f"mlockall: {why}")
     return refused
+
+
+def lock_memory() -> str:
+    """What this process has touched, and will, stays in memory; returns why not, if so."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0:
+        return os.strerror(ctypes.get_errno())
+    return ""
 
 
 def release() -> None:

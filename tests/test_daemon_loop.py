@@ -257,3 +257,13 @@ def test_a_removed_folder_is_told_and_the_run_ends_well(
     assert len(counting.records) == 150
     assert [name for name, line in told if "run.mcap ended early" in line] == ["recordings"]
     assert not [path for path in recorder.paths if path.exists()]
+
+
+def test_that_the_machine_held_the_rig_up_is_a_measurement_of_the_tick() -> None:
+    """Recorded like any other, so that a replay blames the machine, too."""
+    counting = Counting(3)
+    held = LinkEvent(1, Link.ENCODER, LinkState.STARVED, "not run for 70 ms")
+    devices = Devices(StillLinks(), held_up=lambda _now_ns: held)
+    counting.daemon = daemon = Daemon(CONFIG, devices, (counting,))
+    daemon.run(None)
+    assert held in counting.records[0].input.measurements

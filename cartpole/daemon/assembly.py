@@ -114,7 +114,8 @@ def assemble(
             stack.enter_context(PictureTap(camera.pictures, recorder))
         truth = rig.truth if rig is not None else None
         push = rig.push if rig is not None else None
-        daemon = Daemon(config, Devices(links, camera, truth, push), tuple(listeners))
+        held_up = rig.held_up if rig is not None else None
+        daemon = Daemon(config, Devices(links, camera, truth, push, held_up), tuple(listeners))
         stack.enter_context(StatusLine(daemon, events_only=headless))
         settings = SettingsKeeper(
             config_path, overrides or [], lambda: daemon.config, daemon.ask, lambda: daemon.mode

@@ -73,6 +73,7 @@ class Devices:
     camera: CameraProcess | None = None
     truth: Callable[[int], State] | None = None
     push: Callable[[float, float], None] | None = None  # cart [m/s], pole [rad/s]: simulated only
+    held_up: Callable[[int], LinkEvent | None] | None = None  # does the machine run the rig?
 
 
 class Daemon:
@@ -284,6 +285,9 @@ class Daemon:
     def _measurements(self) -> tuple[Measurement, ...]:
         found: list[Measurement] = [*self._devices.links.poll(), *self._lost]
         self._lost.clear()
+        held = self._devices.held_up(time.monotonic_ns()) if self._devices.held_up else None
+        if held is not None:
+            found.append(held)
         if self._devices.camera is not None:
             seen = self._devices.camera.poll()
             found.extend(seen)

@@ -8,6 +8,7 @@ a few orders (pull a plug, push the pole), for tests.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,8 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cartpole import realtime
 from cartpole.errors import DeviceError
-from cartpole.messages import NANOSECONDS
+from cartpole.messages import NANOSECONDS, LinkEvent
+from cartpole.sim.heartbeat import Heartbeat, Listening
 from cartpole.sim.shutter import Shot, State
 from cartpole.vision.ring import FrameRing
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from cartpole.sim.rules import RigRules
 
 LONGEST_WAIT_S = 0.002
+ABOVE = 10  # the control loop's priority
 START_TIMEOUT_S = 180.0  # the first start compiles kernels
 ENCODER, MOTOR = "encoder", "motor"
 
@@ -54,8 +58,9 @@ class SimulatedRig:
             FrameRing(camera.height_px, camera.width_px) if camera.source == "sim" else None
         )
         context = multiprocessing.get_context("spawn")
-        # Generation (odd while written), time, p, v, theta, omega.
-        self._truth: Any = context.RawArray("d", 6)
+        # Generation (odd while written), time, p, v, theta, omega; held up until, and for how long.
+        self._truth: Any = context.RawArray("d", 8)
+        self._listening = Listening()
         self._orders, theirs = context.Pipe()
         setup = RigSetup(config, seed, str(folder), os.getpid())
         self._process = context.Process(
@@ -78,11 +83,17 @@ class SimulatedRig:
         """(p, v, theta, omega) at ``t_ns``, led on from a truth a few milliseconds old."""
         for _ in range(100):
             generation = self._truth[0]
-            _, then_s, p, v, theta, omega = self._truth[:]
+            _, then_s, p, v, theta, omega = self._truth[:6]
             if generation == self._truth[0] and int(generation) % 2 == 0:
                 break
         ahead = min(max(t_ns / NANOSECONDS - then_s, -0.05), 0.05)
         return p + v * ahead, v, theta + omega * ahead, omega
+
+    def held_up(self, now_ns: int) -> LinkEvent | None:
+        """News of the machine not running the rig; ``None``: it runs, or that was told."""
+        beat_s, until_s, for_s = self._truth[1], self._truth[6], self._truth[7]
+        shown = (round(value * NANOSECONDS) for value in (beat_s, until_s, for_s))
+        return self._listening.held_up(now_ns, *shown)
 
     def order(self, word: str, *values: float | str) -> None:
         """``unplug``/``plug`` with a port's name or "camera"; ``push`` with m/s and rad/s."""
@@ -110,14 +121,18 @@ def run(setup: RigSetup, ring: FrameRing | None, truth: Any, orders: Connection)
     from cartpole.kernel_cache import use_kernel_cache
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
     use_kernel_cache()
     world = _World(setup, ring, truth)
     # Real hardware is not starved by a busy host: where allowed, neither is this. Only once all is
     # imported and compiled, which at this priority would starve everybody else.
-    priority = setup.config.service.priority
-    if priority > 0:
+    service = setup.config.service
+    if service.priority > 0:
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(min(priority + 10, 99)))
+            realtime.take_priority(min(service.priority + ABOVE, 99))
+    if service.lock_memory:
+        realtime.lock_memory()
+    realtime.freeze_garbage()
     orders.send("ready")
     try:
         while os.getppid() == setup.parent:
@@ -154,12 +169,14 @@ class _World:
             self._eye.draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))  # compile now
             # Only now: else the first pictures would be those missed while compiling.
             self._shutter = Shutter(rules, seed, time.monotonic_ns())
+        self._heart = Heartbeat(time.monotonic_ns())
         self.plant.advance(time.monotonic_ns())
 
     def step(self) -> None:
         """Wait for bytes or the next thing due; then bring everything up to now."""
         self._server.serve_once(self._wait_s())
         now_ns = time.monotonic_ns()
+        self._heart.beat(now_ns)
         self._take_pictures(now_ns)
         self._show_truth(now_ns)
 
@@ -195,6 +212,8 @@ class _World:
         self._truth[0] = self._generation
         self._truth[1] = self.plant.t_ns / NANOSECONDS
         self._truth[2:6] = state
+        self._truth[6] = self._heart.held_until_ns / NANOSECONDS
+        self._truth[7] = self._heart.held_ns / NANOSECONDS
         self._generation += 1
         self._truth[0] = self._generation
 

@@ -51,6 +51,7 @@ class CameraProcess:
         tracker: TrackerFactory = default_tracker,
         priority: int = 0,
         avoid_cpu: int = -1,
+        lock_memory: bool = False,
         pictures: int = 64,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -58,7 +59,7 @@ class CameraProcess:
         self.statistics = CaptureStatistics()
         self._clock_ns = clock_ns
         self._setup = WorkerSetup(
-            camera, os.getpid(), self.pictures, rig, tracker, priority, avoid_cpu
+            camera, os.getpid(), self.pictures, rig, tracker, priority, avoid_cpu, lock_memory
         )
         self._process: multiprocessing.process.BaseProcess | None = None
         self._ready = False

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from cartpole import realtime
 from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost, DeviceNotFound
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, Link, LinkEvent, LinkState
@@ -79,6 +80,7 @@ class WorkerSetup:
     tracker: TrackerFactory
     priority: int = 0
     avoid_cpu: int = -1
+    lock_memory: bool = False
 
 
 def run(setup: WorkerSetup, channel: socket.socket) -> None:
@@ -89,11 +91,14 @@ def run(setup: WorkerSetup, channel: socket.socket) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_TERM_GRACE_S))
     threading.Thread(target=_end_with_parent, args=(channel, setup.parent), daemon=True).start()
     channel.setblocking(False)
+    gc.disable()
     _take_scheduling(0, setup.avoid_cpu)
     try:
         worker = _Worker(setup, channel)
         # Only now: importing and compiling at this priority would starve the rest of the machine.
         _take_scheduling(setup.priority, setup.avoid_cpu)
+        if setup.lock_memory:
+            realtime.lock_memory()
     except Exception as error:
         wire.send(channel, Word.FAILED, f"{type(error).__name__}: {error}")
         raise
@@ -154,6 +159,7 @@ class _Worker:
         ring.close()
         gc.collect()
         gc.freeze()
+        gc.enable()
         return tracker
 
     def loop(self) -> None:
