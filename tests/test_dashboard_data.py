@@ -11,7 +11,8 @@ import pytest
 from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import PLANS, SAMPLES, WINDOW_S, History
 from cartpole.dashboard.look import MODE_COLOURS
-from cartpole.dashboard.page import is_recording, recording_text
+from cartpole.dashboard.sliders import STEPS, Scale, unit_of
+from cartpole.dashboard.words import is_recording, recording_text
 from cartpole.messages import Mode
 from cartpole.remote.operator import Operator
 
@@ -86,10 +87,8 @@ def test_without_commands_only_looking_and_stopping_are_asked(tmp_path: Path) ->
     ],
 )
 def test_sliders_stay_inside_the_bounds(field: dict[str, Any]) -> None:
-    from cartpole.dashboard.page import SLIDER_STEPS, Scale
-
     scale = Scale.of(field, None)
-    values = [scale.at(step) for step in range(SLIDER_STEPS + 1)]
+    values = [scale.at(step) for step in range(STEPS + 1)]
     assert values == sorted(values)
     assert field["low"] <= values[0] <= values[-1] <= field["high"]
     assert scale.at(scale.position(field["value"])) == pytest.approx(
@@ -123,3 +122,23 @@ def test_every_mode_has_a_colour_of_its_own() -> None:
     assert {mode.value for mode in Mode} <= MODE_COLOURS.keys()
     driven = [MODE_COLOURS[mode.value] for mode in Mode]
     assert len(set(driven)) == len(driven)
+
+
+def test_a_slider_says_its_unit() -> None:
+    wanted = {
+        "controller.target_m": "m",
+        "rig.velocity_limit_m_s": "m/s",
+        "rig.acceleration_limit_m_s2": "m/s²",
+        "estimator.pole_noise_rad_s": "rad/s",
+        "controller.weights.angle": "",
+    }
+    assert {key: unit_of(key) for key in wanted} == wanted
+    assert Scale.text(0.123456, "m/s") == "0.1235 m/s"
+    assert Scale.text(2.0) == "2"
+
+
+def test_all_plots_have_one_time_axis_and_steps_are_not_drawn_with_milliseconds() -> None:
+    shown = [options(chart)["xAxis"] for chart in charts(0.4, 1.0)]
+    assert {(axis["min"], axis["max"]) for axis in shown} == {(-WINDOW_S, 2.0)}
+    (steps,) = [chart for chart in charts(0.4, 1.0) if "steps" in chart.title.lower()]
+    assert [line.name for line in steps.lines] == ["steps"]

@@ -10,8 +10,9 @@ from typing import Any
 from cartpole.dashboard.feed import PLANS, WINDOW_S, Status
 
 AHEAD_S = 2.0
-INK, FAINT, GRID = "#c9d1db", "#7d8896", "#2b323d"
-BLUE, ORANGE, GREEN, RED = "#58a6ff", "#f0a04b", "#56d39b", "#ff6b6b"
+# Of a brightness that reads on a dark page and on a light one.
+INK, FAINT, GRID = "#7f8b9a", "#7d8896", "rgba(128, 140, 155, .25)"
+BLUE, ORANGE, GREEN, RED = "#3f8df0", "#e08a2e", "#2fae74", "#e5534b"
 
 Points = list[list[float | None]]  # None: the curve is broken here
 Get = Callable[[Status], float | None]
@@ -102,18 +103,16 @@ def charts(position_limit_m: float, velocity_limit_m_s: float) -> tuple[Chart, .
         ),
         Chart("Pole speed", "rad/s", (Line("pole", ORANGE, _state("omega_rad_s")),)),
         Chart(
-            "Solver",
+            "Newton steps of a tick",
             "",
-            (
-                Line("Newton steps", BLUE, _part("solver", "newton_steps"), step=True),
-                Line("time, ms", GREEN, _part("timing", "solver_us", 1e-3)),
-            ),
+            (Line("steps", BLUE, _part("solver", "newton_steps"), step=True),),
             low=0,
         ),
         Chart(
-            "Tick",
+            "Time of a tick",
             "ms",
             (
+                Line("solver", GREEN, _part("timing", "solver_us", 1e-3)),
                 Line("compute", BLUE, _part("timing", "compute_us", 1e-3)),
                 Line("late", RED, _part("timing", "late_us", 1e-3)),
             ),
@@ -154,7 +153,7 @@ def options(chart: Chart) -> dict[str, Any]:
         "xAxis": {
             "type": "value",
             "min": -WINDOW_S,
-            "max": AHEAD_S if chart.plan else 0,
+            "max": AHEAD_S,  # the same time axis in all plots, those without a plan too
             "interval": 2,
             "axisLabel": {**label, ":formatter": "value => value + ' s'"},
             "axisLine": {"show": False, "onZero": False},
@@ -168,6 +167,8 @@ def options(chart: Chart) -> dict[str, Any]:
             "scale": True,
             "splitNumber": 4,
             "interval": chart.every,
+            "axisLine": {"show": True, "lineStyle": {"color": FAINT, "opacity": 0.6}},  # now
+            "axisTick": {"show": False},
             "axisLabel": {
                 **label,
                 ":formatter": "value => +value.toFixed(2)",

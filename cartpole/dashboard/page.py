@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,15 @@ from nicegui import run, ui
 from starlette.requests import Request
 
 from cartpole.control.reference import ROOM_SHARE
+from cartpole.dashboard.browser import BROWSER, RIG
 from cartpole.dashboard.charts import charts, options, series
 from cartpole.dashboard.feed import Feed, Status
-from cartpole.dashboard.look import BROWSER, CSS, MODE_COLOURS, STOP_COLOUR
+from cartpole.dashboard.look import CSS, MODE_COLOURS, STOP_COLOUR
 from cartpole.dashboard.picture import Pictures
 from cartpole.dashboard.possible import impossible
 from cartpole.dashboard.setup import PageSetup
+from cartpole.dashboard.sliders import STEPS, Scale, unit_of
+from cartpole.dashboard.words import is_recording, recording_text, values
 from cartpole.remote.operator import Operator
 
 if TYPE_CHECKING:
@@ -26,8 +29,7 @@ if TYPE_CHECKING:
 
 SHOW_EVERY_S = 0.12
 DRAWN_WITHIN_S = 5.0
-DECADES = 2.0  # a logarithmic slider reaches this far to both sides
-SLIDER_STEPS = 200
+TOLD_S = 8.0  # what an action led to is shown for so long
 PUSH_RAD_S = 1.5  # a push that a balanced pole of half a metre bears
 COMMANDS_OFF = "off: run with --commands, or set dashboard.commands: true"
 WORDS = {"arm": "Arm", "swing-up": "Swing up", "home": "Home", "disarm": "Disarm", "reset": "Reset"}
@@ -60,16 +62,19 @@ class Page:
         self._last_picture = -1
         self._drawing = False
         self._side = -1.0
+        self._told_until_s = 0.0
 
     def build(self) -> None:
         """Everything, top to bottom."""
         ui.add_css(CSS)
-        ui.add_head_html(f"<script>{BROWSER}</script>")
+        ui.add_head_html(f"<script>{BROWSER}{RIG}</script>")
         ui.on("cartpole_stop", self._stop)
+        ui.on("cartpole_push", self._dragged)
         self._header()
         with ui.element("main").classes("cp-main"):
+            self._camera()
+            self._rig()
             with ui.element("div").classes("cp-side"):
-                self._camera()
                 self._faults()
                 self._numbers()
                 self._target()
@@ -98,6 +103,7 @@ class Page:
             self._mode = ui.label("…").classes("cp-mode").props('data-testid="mode"')
             self._age = ui.label("").classes("cp-faint")
             ui.element("div").classes("cp-space")
+            self._told = ui.label("").classes("cp-told").props('role=status data-testid="told"')
             self._buttons: dict[str, tuple[ui.button, ui.tooltip]] = {}
             with ui.element("div").classes("cp-actions"):
                 for word, text in WORDS.items():
@@ -115,6 +121,7 @@ class Page:
             button = ui.button(text, on_click=lambda: self._do({"do": word}))
             button.props(f'outline no-caps data-testid="{word}"').classes("cp-button")
             reason = ui.tooltip("")
+            reason.set_visibility(False)
         return button, reason
 
     def _show_possible(self, mode: str) -> None:
@@ -138,6 +145,11 @@ class Page:
                 ui.label("no pictures on this page").classes("cp-faint cp-none")
             else:
                 ui.html('<img id="cp-picture" alt="camera">', sanitize=False)
+
+    def _rig(self) -> None:
+        with ui.element("section").classes("cp-card cp-rig"):
+            ui.html('<canvas id="cp-rig" data-testid="rig"></canvas>', sanitize=False)
+            self._hint = ui.label("drag the pole or the cart to push it").classes("cp-faint")
 
     def _faults(self) -> None:
         self._fault_box = ui.element("section").classes("cp-card cp-faults")
@@ -209,10 +221,13 @@ class Page:
         with ui.element("div").classes("cp-slider"):
             name = ui.label(key.removeprefix("controller.")).classes("cp-key")
             name.tooltip(f"{key}: {field['meaning']}")
-            value = ui.label(scale.text(scale.value)).classes("cp-value")
-            slider = ui.slider(min=0, max=SLIDER_STEPS, step=1, value=scale.position(scale.value))
+            unit = unit_of(key)
+            value = ui.label(scale.text(scale.value, unit)).classes("cp-value")
+            slider = ui.slider(min=0, max=STEPS, step=1, value=scale.position(scale.value))
             slider.props(f'dense data-testid="{key}"')
-            slider.on_value_change(lambda event: value.set_text(scale.text(scale.at(event.value))))
+            slider.on_value_change(
+                lambda event: value.set_text(scale.text(scale.at(event.value), unit))
+            )
 
             async def changed() -> None:
                 await self._do({"do": "set", "values": {key: scale.at(slider.value)}})
@@ -229,6 +244,11 @@ class Page:
         """A hand on the simulated pole, now from one side, now from the other."""
         self._side = -self._side
         await self._do({"do": "push", "pole_rad_s": PUSH_RAD_S * self._side})
+
+    async def _dragged(self, event: Any) -> None:
+        """A drag on the drawing of a simulated rig, already turned into a push."""
+        if self._setup.commands:
+            await self._do({"do": "push", **event.args})
 
     async def _toggle_recording(self) -> None:
         going = is_recording(self._feed.status)
@@ -249,13 +269,18 @@ class Page:
     async def _do(self, message: dict[str, Any]) -> None:
         answer = await self._ask(message)
         if not answer["ok"]:
-            ui.notify(answer["error"], type="negative", position="bottom-right", multi_line=True)
+            self._tell(answer["error"], bad=True)
             return
         told = [answer["text"]] if "text" in answer else []
         if "backup" in answer:
             told.append(f"saved, before: {answer['backup']}" if answer["backup"] else "no change")
-        for line in told:
-            ui.notify(line, position="bottom-right")
+        self._tell("; ".join(told))
+
+    def _tell(self, text: str, bad: bool = False) -> None:
+        """One line with a place of its own: nothing is covered, and it goes by itself."""
+        self._told.set_text(text)
+        self._told.classes(add="cp-bad" if bad else None, remove=None if bad else "cp-bad")
+        self._told_until_s = time.monotonic() + TOLD_S
 
     # Every SHOW_EVERY_S
 
@@ -275,6 +300,8 @@ class Page:
         status = self._feed.status
         self._show_words(status)
         await self._follow_limits(status)
+        if self._told.text and time.monotonic() > self._told_until_s:
+            self._tell("")
         samples, plans = self._feed.window()
         data: dict[str, Any] = {
             "alive": bool(status),
@@ -282,6 +309,7 @@ class Page:
                 plot.id: series(chart, samples, plans)
                 for plot, chart in zip(self._plots, self._charts, strict=True)
             },
+            "rig": self._drawn(status),
         }
         if self._pictures is not None:
             newest = self._pictures.newest(self._last_picture, status.get("detection"))
@@ -289,6 +317,20 @@ class Page:
                 self._last_picture, data["picture"] = newest
         text = json.dumps(data, separators=(",", ":"))
         await ui.run_javascript(f"return cartpole.show({text})", timeout=DRAWN_WITHIN_S)
+
+    def _drawn(self, status: Status) -> dict[str, Any]:
+        """What the drawing of the rig shows: metres and radians."""
+        state = status.get("state") or {"p_m": None, "theta_rad": 0.0}
+        return {
+            "track": self._setup.track_m,
+            "length": self._setup.pole_m,
+            "limit": self._limits[0],
+            "push": self._setup.commands and status.get("simulated", False),
+            "target": status.get("target_m"),
+            "p": state["p_m"],
+            "theta": state["theta_rad"],
+            "plan": status.get("plan"),
+        }
 
     async def _follow_limits(self, status: Status) -> None:
         """Limits may change while disarmed: plots and ranges of targets follow."""
@@ -310,13 +352,15 @@ class Page:
         self._mode.style(f"background: {MODE_COLOURS.get(mode, MODE_COLOURS['NO DAEMON'])}")
         self._show_possible(mode)
         self._age.set_text(self._feed.trouble)
-        self._push.set_visibility(status.get("simulated", False))
+        pushed = status.get("simulated", False)
+        self._push.set_visibility(pushed)
+        self._hint.set_visibility(pushed and self._setup.commands)
         going = is_recording(status)
         self._dot.set_visibility(going)
         self._record.set_text("Stop recording" if going else "Record")
         self._session.set_text(recording_text(status))
         self._show_faults(status.get("faults", []))
-        for name, text in _values(status).items():
+        for name, text in values(status).items():
             self._values[name].set_text(text)
 
     def _show_faults(self, faults: list[dict[str, str]]) -> None:
@@ -331,92 +375,3 @@ class Page:
                 ui.label(fault["name"]).classes("cp-fault")
                 ui.label(fault["meaning"])
                 ui.label(f"→ {fault['next_step']}").classes("cp-next")
-
-
-class Scale:
-    """Between a slider's steps and a setting: logarithmic where all values are positive."""
-
-    def __init__(self, value: float, low: float, high: float, whole: bool) -> None:
-        self.value, self._low, self._high, self._whole = value, low, high, whole
-        self._logarithmic = low > 0.0 and high / low > 50.0
-
-    @classmethod
-    def of(cls, field: dict[str, Any], room: float | None) -> Scale:
-        """A few decades around a positive value, else the field's own bounds."""
-        value, low, high = field["value"], field["low"], field["high"]
-        whole = isinstance(value, int)
-        if room is not None:
-            return cls(value, -room, room, whole)
-        if not whole and value > 0.0 and low >= 0.0:
-            reach = 10.0**DECADES
-            low, high = max(low, value / reach), min(high, value * reach)
-        return cls(value, low, high, whole)
-
-    def at(self, step: float) -> float:
-        """The setting at a step of the slider."""
-        share = step / SLIDER_STEPS
-        if self._logarithmic:
-            value = self._low * (self._high / self._low) ** share
-        else:
-            value = self._low + (self._high - self._low) * share
-        return round(value) if self._whole else float(f"{value:.4g}")
-
-    def position(self, value: float) -> float:
-        """The step that stands for a setting."""
-        if self._logarithmic:
-            share = math.log(value / self._low) / math.log(self._high / self._low)
-        else:
-            share = (value - self._low) / (self._high - self._low)
-        return round(SLIDER_STEPS * min(1.0, max(0.0, share)))
-
-    @staticmethod
-    def text(value: float) -> str:
-        """Four figures."""
-        return f"{value:.4g}"
-
-
-def is_recording(status: Status) -> bool:
-    """Whether a recording grows."""
-    recording = status.get("recording")
-    return recording is not None and not recording["error"]
-
-
-def recording_text(status: Status) -> str:
-    """Name, time and size of the recording in force, or why there is none."""
-    recording = status.get("recording")
-    if recording is None:
-        return "not recording" if status else ""
-    if recording["error"]:
-        return f"recording {recording['name']} ended: {recording['error']}"
-    minutes, seconds = divmod(int(recording["seconds"]), 60)
-    lost = f", {recording['dropped']} lost" if recording["dropped"] else ""
-    return (
-        f"recording {recording['name']}  {minutes}:{seconds:02d}  "
-        f"{recording['bytes'] / 1e6:.1f} MB{lost}"
-    )
-
-
-def _values(status: Status) -> dict[str, str]:
-    shown: dict[str, str] = {}
-    state = status.get("state")
-    if state is None:
-        unknown = "–" if status.get("homed", True) else "unknown before homing"
-        shown |= {"cart": unknown, "pole": unknown, "measured": "–"}
-    if state is not None:
-        angle = math.degrees(status["from_upright_rad"])
-        shown["cart"] = f"{state['p_m']:+.3f} m   {state['v_m_s']:+.2f} m/s"
-        shown["pole"] = f"{angle:+.1f}°   {state['omega_rad_s']:+.2f} rad/s"
-        ages = status["camera_age_ms"], status["encoder_age_ms"]
-        camera, encoder = ("–" if age is None or age < 0 else f"{age:.0f} ms" for age in ages)
-        shown["measured"] = f"camera {camera}, encoders {encoder} ago"
-    if "command_m_s" in status:
-        limited = f"   limited by {status['limited_by']}" if status["limited_by"] else ""
-        shown["command"] = f"{status['command_m_s']:+.3f} m/s{limited}"
-        shown["target"] = f"{status['target_m']:+.3f} m"
-    solver = status.get("solver")
-    shown["solver"] = (
-        f"{solver['status']}, {solver['newton_steps']} steps, {solver['candidate']}"
-        if solver is not None
-        else "–"
-    )
-    return shown

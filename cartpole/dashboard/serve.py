@@ -30,7 +30,7 @@ def serve(setup: PageSetup, pictures: FrameRing | None) -> None:
     web = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_page(setup, feed, pictures)
     web.add_middleware(TokenGate, token=setup.token)
-    ui.run_with(web, title=setup.rig, dark=True, show_welcome_message=False)
+    ui.run_with(web, title=setup.rig, dark=None, show_welcome_message=False)
     server = uvicorn.Server(
         uvicorn.Config(
             web,

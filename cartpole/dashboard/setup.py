@@ -22,6 +22,8 @@ class PageSetup:
     rig: str
     position_limit_m: float
     velocity_limit_m_s: float
+    track_m: float = 1.0
+    pole_m: float = 0.5
     parent: int = 0  # ends with this process; 0: with its own
 
     @property
@@ -42,5 +44,7 @@ def page_setup(config: Config, parent: int = 0) -> PageSetup:
         rig=config.rig.name,
         position_limit_m=config.rig.position_limit_m,
         velocity_limit_m_s=config.rig.velocity_limit_m_s,
+        track_m=config.rig.track_length_m,
+        pole_m=config.pole.length_m,
         parent=parent,
     )
