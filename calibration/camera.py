@@ -74,7 +74,8 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     motion, sight = recording.motion, recording.sight
     if motion is None or sight is None or len(sight.t_s) < 100:
         raise IdentificationError(f"{recording.name}: needs encoder and camera together; {RECORD}")
-    pole, sight, times = fit_times(motion, sight, config)
+    found = fit_times(motion, sight, config)
+    pole, sight, times = found.pole, found.sight, found.fit
     lens = moved(times.estimate(LENS), config.camera.lens_k1)
     refused = {name: why for name, why in unidentified(times).items() if name == LENS}
     estimates = {} if refused else {LENS: lens}
@@ -91,8 +92,8 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
     estimates = {} if refused else {LENS: widened(result.estimate(LENS), TRACKER_BIAS)}
     unit = 1.4826 * float(np.median(np.abs(result.residuals)))
     spread = unit * SIGMA_PX
-    found = tuple(_homography(config, result.values).tolist())
-    homography: tuple[float, ...] | None = found
+    plane = tuple(_homography(config, result.values).tolist())
+    homography: tuple[float, ...] | None = plane
     if spread > WORST_PX:
         homography = None
         refused["camera.homography"] = (
@@ -105,7 +106,7 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
         (f"the encoders and the picture agree within {spread:.3f} px",),
         homography,
         residuals=(np.repeat(sight.t_s, 2), result.residuals / unit),
-        aside={"camera.homography": found, **_times(config, result)},
+        aside={"camera.homography": plane, **_times(config, result)},
     )
 
 

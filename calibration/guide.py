@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from calibration import procedures
+from calibration.place import Place, between_switches, hanging
 from calibration.recording import Recording, assemble, file_sha256
 from calibration.sight import KeptPicture, Picture, Pictures
 from cartpole.control.governor import govern, outward_bound, slew
@@ -46,22 +47,12 @@ FIRST_SAMPLE_S = 5.0  # a board may be booting
 RATE_SAMPLES = 5
 STILL_S = 2.0  # longer than a period of any pole
 STILL_RAD = 0.15  # swings less than this from side to side: nearly still
-LARGEST_RAD = 2.0  # from side to side; beyond this the middle of a swing is not where it hangs
+LARGEST_RAD = 2.0  # from side to side; of a larger swing STILL_S may not show both sides
 CALMING_S, WAITING_S = 20.0, 12.0  # for a pole to come to rest by the cart, by itself
 WEAK_M_S2, SLOW_S = 5.0, 0.08  # how little a drive may brake, and how slowly it may follow
-NEAR_SHARE = 0.02  # of the way to a switch: a board that counts from zero again is so near zero
 NO_SAMPLE_NS = 10**12
 READY_TICKS = 5
 SILENT_S = 0.5  # a busy host may be late by a tenth of a second, a lost board stays away
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a cart was left: its counts, those of the middle, and from there to a switch."""
-
-    cart_counts: int
-    middle_counts: float
-    half_counts: float
 
 
 class Bench(Protocol):
@@ -138,7 +129,8 @@ class Guide:
     def arrive(self, place: Place | None) -> None:
         """Wait for samples and take the place that an earlier part has measured, if there is one.
 
-        A board that was opened anew may count from zero again; the cart stands where it stood.
+        A board that was opened anew may count from zero again; the cart stands where it stood. A
+        cart that stands elsewhere was moved by hand, and its place is not known any more.
         """
         waited_s = 0.0
         while not self._samples:
@@ -148,12 +140,13 @@ class Guide:
                 raise DeviceLost("the encoder board does not answer; try `cartpole doctor`")
         if place is None:
             return
-        now = self._samples[-1].cart_counts
-        near = NEAR_SHARE * place.half_counts
-        anew = abs(now) < near < abs(now - place.cart_counts)
-        shift = now - place.cart_counts if anew else 0
-        self._zero = (place.middle_counts + shift, self._zero[1])
-        self._half_counts = place.half_counts
+        here = place.seen_from(self._samples[-1].cart_counts)
+        if here is not None:
+            self._stand(here)
+
+    def _stand(self, here: Place) -> None:
+        self._zero = (here.middle_counts, self._zero[1])
+        self._half_counts = here.half_counts
         self.believe(self.config)
 
     def find_place(self) -> None:
@@ -189,17 +182,22 @@ class Guide:
             self._progress("waits for the pole to hang still", waited_s)
             if (now_ns - since_ns) / NANOSECONDS < STILL_S:
                 continue
-            low, high = self._lately(now_ns)
+            lately = self._lately(now_ns)
+            counts = [one.pole_counts for one in lately]
+            low, high = min(counts), max(counts)
             span_rad = (high - low) * 2.0 * math.pi / self.config.encoder.pole_counts_per_turn
             if span_rad < STILL_RAD or (span_rad < LARGEST_RAD and waited_s > patience_s):
                 break
             if waited_s > 2.0 * patience_s:
                 raise DeviceLost("the pole goes on turning; hold it still and start again")
             if may_move:
-                if span_rad < LARGEST_RAD:
-                    self._zero_here(0.5 * (low + high))
-                self.ready()
-                self.follow(procedures.calm(self.config))
+                middle: float | None = 0.5 * (low + high)
+                if span_rad >= LARGEST_RAD:
+                    middle = hanging(lately, self.config.encoder.pole_counts_per_turn)
+                if middle is not None:
+                    self._zero_here(middle)
+                    self.ready()
+                    self.follow(procedures.calm(self.config))
                 since_ns = self._tick(0.0, enable=False)
         self._zero_here(0.5 * (low + high))
 
@@ -210,21 +208,18 @@ class Guide:
 
     def zero_between_switches(self) -> None:
         """After a sweep: p = 0 is the middle of the track from now on."""
-        low = next((one.cart_counts for one in self._samples if one.limit_low), None)
-        high = next((one.cart_counts for one in self._samples if one.limit_high), None)
-        if low is None or high is None:
+        here = between_switches(self._samples)
+        if here is None:
             raise DeviceLost("both limit switches must be seen to find the middle of the track")
-        self._zero = (0.5 * (low + high), self._zero[1])
-        self._half_counts = 0.5 * abs(high - low)
-        self.believe(self.config)
+        self._stand(here)
 
-    def _lately(self, now_ns: int) -> tuple[int, int]:
-        """Least and most of the pole's counts in the last STILL_S."""
+    def _lately(self, now_ns: int) -> list[EncoderSample]:
+        """The samples of the last STILL_S."""
         since_ns = now_ns - round(STILL_S * NANOSECONDS)
-        counts = [one.pole_counts for one in self._samples if one.t_ns >= since_ns]
-        if not counts:
+        lately = [one for one in self._samples if one.t_ns >= since_ns]
+        if not lately:
             raise DeviceLost("the encoder board fell silent; try `cartpole doctor`")
-        return min(counts), max(counts)
+        return lately
 
     def begin(self) -> None:
         """Forget what was before; from now on all is kept, and written where that is wanted."""

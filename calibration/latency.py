@@ -9,12 +9,12 @@ line fitted over the radii r0 to r1 turns as if it had been seen at the row of r
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from calibration.fit import NORMAL_95, Fit, Parameter, fit, implausible, unidentified
-from calibration.judge import judge
+from calibration.judge import WORST_CHI2, judge
 from calibration.pole import PoleFit, fit_pole, smoothed
 from calibration.recording import BoolArray, Motion, Recording
 from calibration.result import CalibrationResult, Estimate
@@ -26,15 +26,29 @@ from cartpole.vision.geometry import CameraGeometry
 
 NAMES = ("camera.latency_s", "camera.readout_s", "pole.upright_offset_rad")
 LEAST_READOUT_SIGMA_S = 1e-3
+USEFUL_S, USEFUL_ALONE_S = 1e-3, 2e-3  # of a delay, and of one beside a readout that is assumed
 CORRELATION_S = 0.3
 # A tenth of a milliradian that the tracker errs by with the angle, at the rates of a swing.
 TRACKER_BIAS_S = 2.5e-5
 ENCODER_CLOCK_S = 7e-6  # how well the running minimum of arrivals tells the latch
-# Beyond both, what is left between camera and encoder is no noise of a tracker.
-WORST_RAD, WORST_SIGMA = 3e-3, 4.0
-OUTLIER = 8.0  # robust deviations
+# Slow errors that the tracker's sigma does not hold: of the smoothed encoder, the lens, the tape.
+SLOW_RAD = 1e-3
+WORST_SIGMA = 5.0  # what lies beyond counts as no more
+OUTLIER = 8.0  # robust deviations: a frame that shows something else
+MOST_OUTLIERS = 0.1
 HELD_SIGMAS = (0.02, 0.02, 0.01, 0.01)  # gain, lens term, stretch, shear: as well as they are set
 RECORD = "record a free swing of at least 150 degrees for 10 s with encoder and camera on"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The pole's own fit, the frames that were used, the share of those that were not, and changes
+    of delay, readout, offset, gain, lens and what a plane seen askew adds."""
+
+    pole: PoleFit
+    sight: Sight
+    outliers: float
+    fit: Fit
 
 
 def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult:
@@ -45,19 +59,22 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     motion, sight = recording.motion, recording.sight
     if motion is None or sight is None or len(sight.t_s) < 50:
         raise IdentificationError(f"{recording.name}: needs encoder and camera together; {RECORD}")
-    pole, sight, result = fit_times(motion, sight, config)
-    unseen = _readout_unseen(motion, result)
+    times = fit_times(motion, sight, config)
+    unseen = _readout_unseen(motion, times.fit)
     if unseen:  # the delay alone, as far as the setting of the readout is good
-        pole, sight, result = fit_times(motion, sight, config, readout_sigma_s(config.camera))
-    verdict = judge(result, samples=len(sight.t_s), correlated=True)
+        times = fit_times(motion, sight, config, readout_sigma_s(config.camera))
+    sight = times.sight
+    verdict = judge(times.fit, samples=len(sight.t_s), correlated=True)
     result = verdict.fit
-    if every := [*verdict.doubts, *_too_far_apart(sight, result)]:
+    if every := [*verdict.doubts, *_too_far_apart(times)]:
         doubts = "; ".join(every)
         refused = dict.fromkeys(NAMES, doubts)
         return CalibrationResult({}, result.chi2_dof, refused, aside=_next_try(config, result))
     latency, readout = config.camera.latency_s, config.camera.readout_s
     offset = result.estimate("pole.upright_offset_rad")
-    half = NORMAL_95 * math.hypot(result.sigma("pole.upright_offset_rad"), pole.fit.sigma("offset"))
+    half = NORMAL_95 * math.hypot(
+        result.sigma("pole.upright_offset_rad"), times.pole.fit.sigma("offset")
+    )
     estimates = {
         "camera.latency_s": widened(
             moved(result.estimate("camera.latency_s"), latency), ENCODER_CLOCK_S
@@ -92,18 +109,26 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     )
 
 
-def _too_far_apart(sight: Sight, result: Fit) -> list[str]:
-    """A doubt where camera and encoder differ by more than the tracker and its bias explain.
+def _too_far_apart(times: Times) -> list[str]:
+    """Doubts where camera and encoder differ by more than what is known to part them explains.
 
     The residuals' unit was taken from themselves, so the angles must be asked.
     """
-    count, offset = len(sight.t_s), result.parameters[2]
-    unit_rad = offset.scale / np.abs(result.slopes[:count, 2])  # of a residual: offset's slope
-    spread = core_spread(result.residuals[:count] * unit_rad)
-    believed = math.sqrt(float(np.mean(sight.sigma_rad**2)))
-    if spread > max(WORST_RAD, WORST_SIGMA * believed):
-        return [f"camera and encoder differ by {1e3 * spread:.2g} mrad after the fit"]
-    return []
+    sight, fitted = times.sight, times.fit
+    count, offset = len(sight.t_s), fitted.parameters[2]
+    unit_rad = offset.scale / np.abs(fitted.slopes[:count, 2])  # of a residual: offset's slope
+    apart = fitted.residuals[:count] * unit_rad
+    believed = np.hypot(sight.sigma_rad, SLOW_RAD)
+    chi2 = float(np.mean(np.minimum((apart / believed) ** 2, WORST_SIGMA**2)))
+    doubts = []
+    if chi2 > WORST_CHI2:
+        spread = 1e3 * core_spread(apart)
+        doubts.append(
+            f"camera and encoder differ by {spread:.2g} mrad after the fit (chi2/dof {chi2:.3g})"
+        )
+    if times.outliers > MOST_OUTLIERS:
+        doubts.append(f"{100 * times.outliers:.0f} % of the pictures show the pole elsewhere")
+    return doubts
 
 
 def _next_try(config: Config, result: Fit) -> dict[str, float]:
@@ -132,19 +157,26 @@ def readout_sigma_s(camera: Camera) -> float:
 
 def fit_times(
     motion: Motion, sight: Sight, config: Config, readout_sigma: float = math.inf
-) -> tuple[PoleFit, Sight, Fit]:
-    """The pole's own fit, the frames used, and changes of delay, readout, offset, gain and lens.
+) -> Times:
+    """When the frames were seen; those far off the rest are left out.
 
     ``readout_sigma`` [s]: how well the readout in the settings is known beforehand.
     """
     pole = fit_pole(motion)
     inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
-    sight = _only(sight, inside)
-    p = np.interp(sight.t_s, motion.t_s, motion.p_m)
-    lead = effective_row(config, p, sight.theta_rad)
-    bend = lens_effect(config, p, sight.theta_rad)
+    every = used = _only(sight, inside)
     track = smoothed(pole)
-    return pole, sight, _fit(sight, motion.t_s[: len(track)], track, lead, bend, readout_sigma)
+    for last in (False, False, True):
+        p = np.interp(used.t_s, motion.t_s, motion.p_m)
+        lead = effective_row(config, p, used.theta_rad)
+        bend = lens_effect(config, p, used.theta_rad)
+        found = _fit(used, motion.t_s[: len(track)], track, lead, bend, readout_sigma)
+        size = np.abs(found.residuals[: len(used.t_s)])
+        near = size <= OUTLIER * 1.4826 * max(float(np.median(size)), 1e-12)
+        if last or np.all(near):
+            break
+        used = _only(used, near)
+    return Times(pole, used, 1.0 - len(used.t_s) / max(1, len(every.t_s)), found)
 
 
 def effective_row(config: Config, p_m: FloatArray, theta_rad: FloatArray) -> FloatArray:
@@ -216,8 +248,9 @@ def _fit(
     readout_sigma: float,
 ) -> Fit:
     seen = matched_turns(sight.theta_rad, hermite(time, track, sight.t_s))
+    useful = USEFUL_S if math.isinf(readout_sigma) else USEFUL_ALONE_S
     parameters = [
-        Parameter("camera.latency_s", "s", 0.0, -0.1, 0.1, 1e-3, 1e-3, RECORD),
+        Parameter("camera.latency_s", "s", 0.0, -0.1, 0.1, 1e-3, useful, RECORD),
         Parameter("camera.readout_s", "s", 0.0, -0.05, 0.05, 1e-3, 1e-3, RECORD),
         Parameter("pole.upright_offset_rad", "rad", 0.0, -0.3, 0.3, 0.01, 0.01, RECORD),
         Parameter("gain", "", 1.0, 0.5, 2.0, 0.01),
@@ -242,9 +275,8 @@ def _fit(
         return np.append(off, priors)
 
     first = fit(residual, parameters, lags)
-    # Smoothing errors and the lens add to the tracker's own noise: take the spread that is there,
-    # of all but outliers: where the tracker is surest the slow errors weigh most. Whether so much
-    # may be left at all is ``_too_far_apart``'s to say.
+    # Smoothing errors and the lens add to the tracker's own noise: take the spread that is there.
+    # Whether so much may be left at all is ``_too_far_apart``'s to say.
     scale = scale * max(1e-3, core_spread(first.residuals[: len(seen)]))
     return fit(residual, parameters, lags)
 

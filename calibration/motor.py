@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.signal import savgol_filter
 
-from calibration.fit import Fit, Parameter, fit, implausible, likeliest, unidentified
+from calibration.fit import (
+    NORMAL_95,
+    Fit,
+    Parameter,
+    fit,
+    implausible,
+    likeliest,
+    unidentified,
+)
 from calibration.judge import judge
-from calibration.motor_kernel import innovations
-from calibration.recording import Recording
+from calibration.motor_kernel import BACK, innovations
+from calibration.recording import Motion, Recording
 from calibration.result import CalibrationResult
 from cartpole.config.schema import Motor
 from cartpole.errors import IdentificationError
@@ -19,6 +29,10 @@ GATE = 6.0
 CORRELATION_S = 0.05
 RECORD = "record the motor procedure: a chirp of 0.5 to 4 Hz, then steps of both signs"
 FULL_SCALE = 2047
+ROUNDS = 3
+BACK_M = "pushed back"  # a pole's m d / (m + M), as far as the drive lets it through
+WEAK_SIGMA = 5.0
+PULL_STEP_S, PULL_S = 0.005, 0.06  # grid and window of a pole's acceleration
 CAUSES = (
     "a drive that cogs or sticks, backlash, a belt that slips or stretches, lost commands, or a "
     "weak drive that is pushed back by its pole (record with the pole taken off, and compare)"
@@ -43,10 +57,9 @@ def calibrate_motor(recording: Recording, motor: Motor) -> CalibrationResult:
     if float(np.ptp(motion.p_m)) < 0.02 or float(np.ptp(commands.velocity_m_s)) < 0.05:
         raise IdentificationError(f"{recording.name}: the cart hardly moves; {RECORD}")
     units = driver_units(commands.velocity_m_s, motor)
-    cart = (motion.t_s, motion.p_m)
-    sent = (commands.t_s, units)
+    drive = _Drive(motion.t_s, motion.p_m, commands.t_s, units, pole_pull(motion))
     measured = max(motion.p_step_m, 2e-5) ** 2 / 12.0 + 1e-10
-    verdict = judge(_fit(cart, sent, motor, measured), motion.begins)
+    verdict = judge(_fit(drive, motor, measured), motion.begins)
     result = verdict.fit
     refused = unidentified(result)
     speed = result.value("motor.counts_per_m_s")
@@ -67,35 +80,27 @@ def calibrate_motor(recording: Recording, motor: Motor) -> CalibrationResult:
         names = [one.name for one in result.parameters if one.name.startswith("motor.")]
         used = (motion.t_s, result.residuals)
         return CalibrationResult({}, result.chi2_dof, dict.fromkeys(names, doubts), residuals=used)
-    _refuse_unseen_limit(result, units, refused)
     names = [one.name for one in result.parameters if one.name.startswith("motor.")]
     estimates = {name: result.estimate(name) for name in names if name not in refused}
     skew, sigma = result.value("asymmetry"), result.sigma("asymmetry")
     same = abs(skew) < 3.0 * sigma or abs(skew) < 0.005
-    notes = (
+    notes = [
         f"right and left differ by {200.0 * skew:+.2f} ± {400.0 * sigma:.2f} % in gain: "
         + ("symmetric" if same else "not symmetric; the settings hold the mean"),
-    )
+    ]
+    if _is_weak(result):
+        notes.append(
+            f"a weak drive: its pole pushes the cart back ({result.value(BACK_M):.3f} ± "
+            f"{NORMAL_95 * result.sigma(BACK_M):.3f} m of m d / (m + M)); the other numbers allow "
+            "for it, plans and filter do not"
+        )
     return CalibrationResult(
         estimates,
         result.chi2_dof,
         refused,
-        notes,
+        tuple(notes),
         residuals=(motion.t_s, result.residuals),
     )
-
-
-def _refuse_unseen_limit(result: Fit, units: FloatArray, refused: dict[str, str]) -> None:
-    """Without a step that saturates the motor its limit is only known from below."""
-    name = "motor.acceleration_m_s2"
-    gain, dead = result.value("motor.counts_per_m_s"), result.value("motor.dead_band_counts")
-    speeds = np.sign(units) * np.maximum(np.abs(units) - dead, 0.0) / gain
-    jump = float(np.max(np.abs(np.diff(speeds)), initial=0.0))
-    if name not in refused and result.value(name) * result.value("motor.tau_s") > jump:
-        refused[name] = (
-            "no step was large enough to saturate the motor; raise rig.acceleration_limit_m_s2 "
-            "for the procedure and record larger steps"
-        )
 
 
 def _parameters(motor: Motor, delay: float, tau: float) -> list[Parameter]:
@@ -125,55 +130,100 @@ def _parameters(motor: Motor, delay: float, tau: float) -> list[Parameter]:
             100.0,
             2.0,
             3.0,
-            RECORD + " at full speed",
+            RECORD + ", raise rig.acceleration_limit_m_s2 for them",
         ),
         Parameter("asymmetry", "1", 0.0, -0.5, 0.5, 0.05),
     ]
 
 
-def _fit(
-    cart: tuple[FloatArray, FloatArray],
-    sent: tuple[FloatArray, FloatArray],
-    motor: Motor,
-    measured: float,
-) -> Fit:
-    lags = round(CORRELATION_S / float(np.median(np.diff(cart[0]))))
+@dataclass(frozen=True, slots=True)
+class _Drive:
+    """What the fit is given: cart (n,), commands in driver units (m,), the pole's pull (n,)."""
+
+    time: FloatArray
+    position: FloatArray
+    sent: FloatArray
+    units: FloatArray
+    pull: FloatArray
+
+    def innovations(
+        self, values: FloatArray, noise: float, measured: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Innovations [m] and variances, (n,); a pole that pushes back may be left out."""
+        n = len(self.time)
+        out, variance, pars = np.empty(n), np.empty(n), np.zeros(BACK + 1)
+        pars[: len(values)] = values
+        innovations(
+            self.time, self.position, self.sent, self.units, self.pull,
+            pars, noise, measured, GATE, out, variance,
+        )  # fmt: skip
+        return out, variance
+
+
+def pole_pull(motion: Motion) -> FloatArray:
+    """How a pole pulls at its cart [1/s^2], (n,): omega^2 sin theta - omegadot cos theta.
+
+    A cart of mass M under a pole of mass m, its centre of mass d from the pivot, is accelerated by
+    m d / (m + M) times this.
+    """
+    grid = np.arange(motion.t_s[0], motion.t_s[-1], PULL_STEP_S)
+    width = 2 * round(0.5 * PULL_S / PULL_STEP_S) + 1
+    if len(grid) <= width:
+        return np.zeros(len(motion.t_s))
+    theta = np.interp(grid, motion.t_s, motion.theta_rad)
+    angle, rate, bent = (
+        savgol_filter(theta, width, 3, deriv=k, delta=PULL_STEP_S) for k in range(3)
+    )
+    pull = rate**2 * np.sin(angle) - bent * np.cos(angle)
+    return np.asarray(np.interp(motion.t_s, grid, pull))
+
+
+def _is_weak(result: Fit) -> bool:
+    """Whether the fit holds a pole that pushes its cart back."""
+    return result.parameters[-1].name == BACK_M
+
+
+def _fit(drive: _Drive, motor: Motor, measured: float) -> Fit:
+    """The most likely drive; one that its pole pushes back only where that shows clearly."""
+    lags = round(CORRELATION_S / float(np.median(np.diff(drive.time))))
     noise = 0.05**2
     best: Fit | None = None
     for delay, tau in ((motor.delay_s, motor.tau_s), (0.015, 0.03), (0.01, 0.07)):
-        found = _fit_noise(cart, sent, _parameters(motor, delay, tau), noise, measured, lags)
+        found = _fit_noise(drive, _parameters(motor, delay, tau), noise, measured, lags)
         if best is None or found.chi2_dof < best.chi2_dof:
             best = found
     assert best is not None
-    for _ in range(3):
-        noise, measured = _likeliest_noise(cart, sent, best.values, noise, measured)
-        started = [
-            Parameter(
-                o.name, o.unit, best.value(o.name), o.low, o.high, o.scale, o.useful, o.remedy
-            )
-            for o in best.parameters
-        ]
-        best = _fit_noise(cart, sent, started, noise, measured, lags)
-    return best
+    plain, noise, measured = _settled(drive, best, (), noise, measured, lags)
+    if not np.any(drive.pull):
+        return plain
+    back = Parameter(BACK_M, "m", 0.0, -2.0, 2.0, 0.05)
+    weak, _, _ = _settled(drive, plain, (back,), noise, measured, lags)
+    return weak if weak.value(BACK_M) > WEAK_SIGMA * weak.sigma(BACK_M) else plain
+
+
+def _settled(
+    drive: _Drive, best: Fit, more: tuple[Parameter, ...], noise: float, measured: float, lags: int
+) -> tuple[Fit, float, float]:
+    """Noise and parameters in turn, with ``more`` unknowns; the fit and both variances."""
+    for _ in range(ROUNDS):
+        noise, measured = _likeliest_noise(drive, best.values, noise, measured)
+        started = [replace(one, start=best.value(one.name)) for one in best.parameters]
+        best = _fit_noise(drive, [*started, *more], noise, measured, lags)
+        more = ()
+    return best, noise, measured
 
 
 def _likeliest_noise(
-    cart: tuple[FloatArray, FloatArray],
-    sent: tuple[FloatArray, FloatArray],
-    values: FloatArray,
-    noise: float,
-    measured: float,
+    drive: _Drive, values: FloatArray, noise: float, measured: float
 ) -> tuple[float, float]:
     """Variances of the cart's random acceleration and of a position, at these parameters.
 
     With a wrong ratio of the two the innovations hang together, and that bends the lag.
     """
-    n = len(cart[0])
-    out, variance = np.empty(n), np.empty(n)
 
     def score(logarithms: tuple[float, float]) -> float:
         push, place = (math.exp(min(max(z, -40.0), 5.0)) for z in logarithms)
-        innovations(*cart, *sent, values, push, place, GATE, out, variance)
+        out, variance = drive.innovations(values, push, place)
         return float(np.sum(np.log(variance) + np.minimum(out * out / variance, GATE * GATE)))
 
     found = likeliest(score, (math.log(noise), math.log(measured)))
@@ -181,22 +231,14 @@ def _likeliest_noise(
 
 
 def _fit_noise(
-    cart: tuple[FloatArray, FloatArray],
-    sent: tuple[FloatArray, FloatArray],
-    parameters: list[Parameter],
-    noise: float,
-    measured: float,
-    lags: int,
+    drive: _Drive, parameters: list[Parameter], noise: float, measured: float, lags: int
 ) -> Fit:
-    n = len(cart[0])
-    out, variance, weight = np.empty(n), np.empty(n), np.empty(n)
     # Fixed weights: were they to follow the parameters, a slower drive would look less certain and
     # so fit better.
     start = np.array([one.start for one in parameters])
-    innovations(*cart, *sent, start, noise, measured, GATE, out, weight)
+    _, weight = drive.innovations(start, noise, measured)
 
     def residual(values: FloatArray) -> FloatArray:
-        innovations(*cart, *sent, values, noise, measured, GATE, out, variance)
-        return np.asarray(out / np.sqrt(weight))
+        return np.asarray(drive.innovations(values, noise, measured)[0] / np.sqrt(weight))
 
     return fit(residual, parameters, lags)

@@ -26,8 +26,11 @@ CENTRE_GAIN_1_S = 1.5
 KEPT_HEIGHT = 1.94  # 160 degrees
 CALM_RAD = 0.05  # swings up to this need no help
 CALM_S = 12.0
+EXCITED = 2.0  # of height: what was to calm the pole drives it (wrong zero, sign or delay)
+FAR_HEIGHT, SMALL_HEIGHT = 0.6, 0.3  # of swings of 66 and of 46 degrees
 FIRST_M = 0.01  # by now the cart must go as it is told
 BACKWARD = 0.5  # of that way, against its counts: something is reversed
+LEAVES_S = 0.8  # a switch that was the wrong one
 RELEASED_S = 1.5  # a left switch that stays pressed so long under a cart that leaves it
 OVER_RAD = 1.25 * math.pi  # past the top, though a turn be a fifth off
 PUMP_S = 20.0
@@ -199,12 +202,45 @@ def turn_over(config: Config, rest_s: float) -> Move:
 
 def calm(config: Config) -> Move:
     """Take the pole's swing away with the cart, down to CALM_RAD; where it turns over, too."""
-    coupling, fastest = 1.5 / config.pole.length_m, 0.6 * config.rig.velocity_limit_m_s
-    lead_s = LEAD_S
-    enough = 1.0 - math.cos(CALM_RAD)
+    return Move("calm the pole", _calming(config, 1.0 - math.cos(CALM_RAD)), 5.0)
+
+
+def smaller_swing(config: Config, rest_s: float) -> Move:
+    """Where the pole still swings far, make it swing less, then stand still and let it swing.
+
+    A pole that hardly loses height shows its two frictions only by swings of two sizes.
+    """
+    brake = _calming(config, SMALL_HEIGHT)
+    begun, released_s = False, -1.0
 
     def programme(t: float, seen: View) -> float | None:
-        if height_of(config, seen) < enough or t > CALM_S:
+        nonlocal begun, released_s
+        if not begun and height_of(config, seen) < FAR_HEIGHT:
+            return None
+        begun = True
+        if released_s < 0.0:
+            wish = brake(t, seen)
+            if wish is not None:
+                return wish
+            released_s = t
+        since = t - released_s
+        if since > rest_s:
+            return None
+        return 0.0 if since > 0.3 else -2.0 * seen.p_m
+
+    return Move("pole swings less", programme, 5.0 + rest_s)
+
+
+def _calming(config: Config, enough: float) -> Programme:
+    """Take the pole's height away until it is ``enough``, or what was to take it adds to it."""
+    coupling, fastest = 1.5 / config.pole.length_m, 0.6 * config.rig.velocity_limit_m_s
+    lead_s, least = LEAD_S, math.inf
+
+    def programme(t: float, seen: View) -> float | None:
+        nonlocal least
+        height = height_of(config, seen)
+        least = min(least, height)
+        if height < enough or t > CALM_S or height > least + EXCITED:
             return None
         wish = calming.velocity(
             seen.theta_rad,
@@ -216,7 +252,7 @@ def calm(config: Config) -> Move:
         )
         return wish + calming.spring((seen.p_m, seen.v_m_s), lead_s)
 
-    return Move("calm the pole", programme, 5.0)
+    return programme
 
 
 class Sweep:
@@ -233,6 +269,8 @@ class Sweep:
         self._counts = config.encoder.cart_sign * FIRST_M * config.encoder.cart_counts_per_m
         self._leg, self._low, self._high = 0, 0, 0
         self._moved_s, self._moved_counts, self._pressed_s = 0.0, 0, -1.0
+        self._wrong_s = 0.0
+        self._left_right = False  # whether the cart was seen away from the right switch
         self._begun: tuple[int, float] | None = None  # counts and direction of the first way
 
     def move(self) -> Move:
@@ -251,6 +289,7 @@ class Sweep:
     def __call__(self, t: float, seen: View) -> float | None:
         """The programme."""
         self._judge(t, seen)
+        self._left_right |= not seen.limit_high
         speed = self._next(t, seen)
         if speed and self._begun is None:
             self._begun = seen.cart_counts, math.copysign(1.0, speed)
@@ -286,9 +325,11 @@ class Sweep:
                 return SWEEP_M_S
             self._leg = 1
         if self._leg == 1:
-            if seen.limit_high and t > 1.0:
-                self.wrong_switch = True
-                return None
+            # At first a cart may stand there, and need a while to come away.
+            if seen.limit_high and (self._left_right or t > 1.0) and not self.wrong_switch:
+                self.wrong_switch, self._wrong_s = True, t
+            if self.wrong_switch:  # what waits for the pole to hang still must not wait here
+                return SWEEP_M_S if t - self._wrong_s < LEAVES_S else None
             if not seen.limit_low:
                 return -SWEEP_M_S
             self._leg, self._low = 2, seen.cart_counts

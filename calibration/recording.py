@@ -30,6 +30,7 @@ RUNS_APART_S = 5.0  # between runs put one after the other; nothing is led acros
 MOST = 1e6  # metres or radians: no motion
 EVENED = 41  # samples over which a pace is even
 LONG_REST_S = 8.0  # a cart that stands still as long as this shows the pole alone
+FAR_RAD = 0.5  # from side to side: a swing worth fitting
 SETTLED_S = 0.1  # from the last command to a cart at rest
 
 BoolArray = npt.NDArray[np.bool_]
@@ -137,10 +138,40 @@ class Recording:
         ]
         return [(begin, end) for begin, end in spells if end - begin >= least_s]
 
+    def free(self) -> Recording:
+        """Its end and every other long time in which the cart stood still and the pole swung far,
+        each a run; all of it if it does not end so."""
+        spells = self._free_to_the_end()
+        if self.motion is None or len(spells) < 2:
+            return self.at_rest()
+        time, runs = self.motion.t_s, []
+        for begin_s, end_s in spells:
+            run = slice(int(np.searchsorted(time, begin_s)), int(np.searchsorted(time, end_s)))
+            if np.ptp(self.motion.theta_rad[run]) > FAR_RAD or end_s >= time[-1]:
+                runs.append(run)
+        joined = motion_from(
+            [(time[run], self.motion.p_m[run], self.motion.theta_rad[run]) for run in runs],
+            self.name,
+        )
+        kept = replace(
+            self.motion,
+            t_s=joined.t_s,
+            p_m=joined.p_m,
+            theta_rad=joined.theta_rad,
+            begins=joined.begins,
+        )
+        return replace(self, motion=kept)
+
+    def _free_to_the_end(self) -> list[tuple[float, float]]:
+        """Long free spells of a recording whose end is one."""
+        spells = self.free_spells(LONG_REST_S)
+        ends = self.motion is not None and spells and spells[-1][1] >= self.motion.t_s[-1]
+        return spells if ends else []
+
     def at_rest(self) -> Recording:
         """Its end, in which the cart stood still; all of it if that was not long."""
-        spells = self.free_spells(LONG_REST_S)
-        if self.motion is None or not spells or spells[-1][1] < self.motion.t_s[-1]:
+        spells = self._free_to_the_end()
+        if self.motion is None or not spells:
             return self
         begin_s = spells[-1][0]
         first = int(np.searchsorted(self.motion.t_s, begin_s))

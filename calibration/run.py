@@ -15,7 +15,8 @@ from cartpole.config.load import with_values
 from cartpole.errors import DeviceLost, IdentificationError, UsageError
 
 if TYPE_CHECKING:
-    from calibration.guide import Guide, Place
+    from calibration.guide import Guide
+    from calibration.place import Place
     from calibration.procedures import Move
     from calibration.sight import Pictures
     from cartpole.config.schema import Config
@@ -27,6 +28,7 @@ SWING_HEIGHT = 1.94  # 160 degrees: so far for the readout to show
 TURN_HEIGHT = 2.6  # turning over: the faster the pole, the less its random pushes matter
 SWING_S = 20.0
 REST_S = 30.0  # viscous and dry friction separate only in so long a decay
+SMALL_S = 16.0  # of a smaller swing, where that was not enough
 COAST_S = 8.0  # of turning over
 LOOKS = 3  # at most, each by the exposure that the one before asked for
 LIGHT_PICTURES = 32
@@ -75,7 +77,8 @@ class Way:
             if (place := guide.place()) is None:
                 return  # nor is it known which way cart and pole go
             guide.ready()
-            guide.follow(procedures.calm(guide.config))
+            if part != "encoder":  # there the counts of a turn are not known before the fit
+                guide.follow(procedures.calm(guide.config))
             guide.follow(procedures.centre(guide.config))
             self.place = guide.place() or place
 
@@ -130,7 +133,7 @@ def _fit(part: str, recording: Recording, config: Config) -> CalibrationResult:
     if part == "pole":
         from calibration.pole_report import calibrate_pole
 
-        return calibrate_pole(recording.at_rest())
+        return calibrate_pole(recording.free())
     from calibration.camera import calibrate_camera
     from calibration.latency import calibrate_latency
 
@@ -218,8 +221,13 @@ def moves(part: str, config: Config) -> tuple[Move, ...]:
             procedures.swing_and_drive(config, SWING_S),
             procedures.centre(config),
         )
-    height, rest_s = (TURN_HEIGHT, REST_S) if part == "pole" else (SWING_HEIGHT, SWING_S)
-    return (procedures.hold(0.3), procedures.swing_then_rest(config, height, rest_s))
+    if part == "pole":
+        return (
+            procedures.hold(0.3),
+            procedures.swing_then_rest(config, TURN_HEIGHT, REST_S),
+            procedures.smaller_swing(config, SMALL_S),
+        )
+    return (procedures.hold(0.3), procedures.swing_then_rest(config, SWING_HEIGHT, SWING_S))
 
 
 def lit(config: Config, way: Way) -> Config:

@@ -117,8 +117,10 @@ class SimulatedLead:
         progress: Progress = quiet,
         keep: Keep | None = None,
         start: State | None = None,
+        bench: type[SimulatedBench] = SimulatedBench,
     ) -> None:
         self._seed, self._progress, self._keep, self._start = seed, progress, keep, start
+        self._bench = bench
         self.plant: Plant | None = None
 
     @contextmanager
@@ -126,7 +128,7 @@ class SimulatedLead:
         """Lead a part."""
         seed = self._seed + (*PARTS, LIGHT).index(part)
         pictures = part in WITH_PICTURES
-        bench = SimulatedBench(config, seed, pictures=pictures, plant=self.plant, start=self._start)
+        bench = self._bench(config, seed, pictures=pictures, plant=self.plant, start=self._start)
         self.plant = bench.plant
         with led(config, bench, part, self._progress, self._keep) as guide:
             yield guide

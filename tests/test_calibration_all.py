@@ -58,11 +58,6 @@ def upright_at(config: Config, seed: int) -> float | None:
     return None if found is None else float(found)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="known defect: the camera's place along the track is found a centimetre off, and the "
-    "watch over a pushed camera then reacts to it",
-)
 @pytest.mark.parametrize("factor", [1.2, 1 / 1.2])
 def test_wrong_everywhere_ends_as_good_as_the_truth(factor: float) -> None:
     truth = pinned(load_config(ROOT / "config" / "sim.yaml"))

@@ -13,7 +13,8 @@ import pytest
 from test_calibration_command import run
 
 from calibration import procedures
-from calibration.guide import Guide, Place
+from calibration.guide import Guide
+from calibration.place import Place
 from calibration.result import CalibrationResult, Estimate
 from calibration.run import calibrate_rig
 from calibration.simulated import SimulatedBench, SimulatedLead, pinned
@@ -66,14 +67,31 @@ def test_a_part_alone_finds_its_place_and_names_a_reversed_sign() -> None:
     assert abs(lead.plant.state[0] + 0.2) < 0.02
 
 
-def test_a_board_that_counts_anew_is_noticed() -> None:
+@pytest.mark.parametrize(
+    ("left_at", "counts", "middle"),
+    [
+        (3000, 0, -1700.0),  # from zero again
+        (3000, 3010, 1300.0),  # it went on, and the cart rolled half a millimetre
+        (-90, 0, 1390.0),  # from zero again, though the cart was left close to the old zero
+        (-90, -88, 1300.0),  # it went on there
+    ],
+)
+def test_a_board_that_counts_anew_is_noticed(left_at: int, counts: int, middle: float) -> None:
+    guide = arrived(Place(left_at, 1300.0, 8800.0), counts)
+    assert guide.place() == Place(counts, middle, 8800.0)
+
+
+def test_a_cart_that_was_moved_by_hand_has_no_known_place() -> None:
+    assert arrived(Place(3000, 1300.0, 8800.0), 5000).place() is None
+
+
+def arrived(place: Place, counts: int) -> Guide:
+    """A guide that was told a place and now reads these counts of the cart."""
     config = load_config(None, ["camera.source=none"])
-    for counts, middle in ((0, -1700.0), (3010, 1300.0)):
-        bench = SimulatedBench(config, 0, start=(0.0, 0.0, 0.0, 0.0))
-        guide = Guide(config, bench)
-        guide._samples.append(EncoderSample(1, 1, counts, 0))
-        guide.arrive(Place(cart_counts=3000, middle_counts=1300.0, half_counts=8800.0))
-        assert guide.place() == Place(counts, middle, 8800.0)
+    guide = Guide(config, SimulatedBench(config, 0, start=(0.0, 0.0, 0.0, 0.0)))
+    guide._samples.append(EncoderSample(1, 1, counts, 0))
+    guide.arrive(place)
+    return guide
 
 
 def test_two_pressed_switches_move_nothing_far() -> None:

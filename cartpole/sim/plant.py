@@ -103,6 +103,11 @@ class Plant:
         return self._t_ns
 
     @property
+    def at_stop(self) -> bool:
+        """Whether the cart stands at a hard stop."""
+        return abs(self._now[P]) >= self._stop_m
+
+    @property
     def is_smooth(self) -> bool:
         """Whether drive, belt and track do only what the equations of motion say."""
         return self._rough is None and self._foreign is None
