@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import hashlib
 import importlib
 import itertools
 import json
@@ -105,19 +106,26 @@ def _first(*names: str) -> Any:
     return importlib.import_module(names[-1])
 
 
-def newton() -> dict[str, float]:
-    """A Newton step at N = 100, the overhead of the call taken off [us]."""
-    import numpy as np
-
+def _problem(horizon: int) -> tuple[Any, Any, Any]:
+    """The rig's problem, its regulator's gain and the module of the compiled solver."""
     from cartpole.config.schema import Config, Optimizer
 
     problem_module = importlib.import_module("cartpole.optimizer.problem")
     rules = _first("cartpole.rules.optimizer", "cartpole.optimizer.problem")
     solver_module = _first("cartpole.optimizer.compiled.solver", "cartpole.optimizer.solver")
-    problem = rules.problem_from_config(Config(optimizer=Optimizer(horizon_steps=100)))
-    gain = problem_module.regulator(problem.model, problem.weights, 0.02)[0]
-    solver = solver_module.Solver(problem, gain=gain, mu=1e-6, tolerance=0.0)
-    solver.start(np.zeros(5), solver_module.Guess(1.0, 0.15, 1.0, np.pi))
+    if not hasattr(rules, "problem_from_config"):
+        rules = problem_module
+    problem = rules.problem_from_config(Config(optimizer=Optimizer(horizon_steps=horizon)))
+    return problem, problem_module.regulator(problem.model, problem.weights, 0.02)[0], solver_module
+
+
+def newton() -> dict[str, float]:
+    """A Newton step at N = 100, the overhead of the call taken off [us]."""
+    import numpy as np
+
+    problem, gain, module = _problem(100)
+    solver = module.Solver(problem, gain=gain, mu=1e-6, tolerance=0.0)
+    solver.start(np.zeros(5), module.Guess(1.0, 0.15, 1.0, np.pi))
     solver.solve(3)
     rows, scalars = solver.rows.copy(), solver.scalars.copy()
     taken: dict[int, list[float]] = {1: [], MORE: []}
@@ -140,12 +148,28 @@ def peers() -> dict[str, float]:
     return {"peers' problem": statistics.median(loop.times_us[1:])}
 
 
-JOBS: dict[str, Callable[[], dict[str, float]]] = {
+def bits() -> dict[str, str]:
+    """Fingerprint of 100 cold plans from random states: their states, statuses and steps."""
+    import numpy as np
+
+    problem, gain, module = _problem(60)
+    rng, found = np.random.default_rng(0), hashlib.sha256()
+    for _ in range(100):
+        solver = module.Solver(problem, gain=gain, mu=1e-4, tolerance=1e-3)
+        start = rng.uniform(-1.0, 1.0, 5) * [0.3, 0.8, np.pi, 8.0, 0.8]
+        solver.start(start, module.Guess(1.0, 0.15, 1.0, np.pi))
+        status = solver.solve(80)
+        found.update(f"{status.name} {solver.steps}".encode() + solver.solution().states.tobytes())
+    return {"bits": found.hexdigest()}
+
+
+JOBS: dict[str, Callable[[], dict[str, Any]]] = {
     "tick": tick,
     "not learning": lambda: tick(learn=False),
     "newton": newton,
     "peers": peers,
     "parts": parts,
+    "bits": bits,
 }
 
 
@@ -176,13 +200,13 @@ class Tree:
             cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def ask(self, job: str) -> dict[str, float]:
+    def ask(self, job: str) -> dict[str, Any]:
         """One repetition."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(job + "\n")
         self._process.stdin.flush()
-        found: dict[str, float] = json.loads(self._process.stdout.readline())
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
         return found
 
     def close(self) -> None:
@@ -209,7 +233,7 @@ def compare(ours: Tree, theirs: Tree, rounds: int) -> dict[str, Any]:
                 a, b = samples.setdefault(prefix + key, ([], []))
                 a.append(value)
                 b.append(against.get(key, 0.0))
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {"bits": ours.ask("bits") == theirs.ask("bits")}
     for key, (a, b) in samples.items():
         ratios = sorted(x / y for x, y in zip(a, b, strict=True) if y > 0.0)
         out[key] = {
@@ -234,11 +258,14 @@ def main() -> None:
     finally:
         ours.close()
         theirs.close()
+    same = found.pop("bits")
+    print(f"100 cold plans {'equal' if same else 'NOT equal'} bit for bit")
     for key, row in found.items():
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
         spread = " .. ".join(f"{value:.3f}" for value in row["ratios"] or ())
         print(f"{key:32s} {row['ours_us']:9.2f} {row['theirs_us']:9.2f} us  {ratio} ({spread})")
     if options.json is not None:
+        found["bits"] = same
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 

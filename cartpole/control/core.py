@@ -24,7 +24,8 @@ from cartpole.control.planning import PlanMaker, RigPlanner
 from cartpole.control.reference import Target
 from cartpole.control.rules import CoreRules
 from cartpole.control.standing import Standing
-from cartpole.control.watch import Looked, Watch, WatchMemory
+from cartpole.control.watch import Watch
+from cartpole.control.watch_records import Looked, WatchMemory
 from cartpole.errors import SessionError
 from cartpole.messages import (
     NANOSECONDS,

@@ -12,7 +12,7 @@ from cartpole.control.homing_records import HomingState
 from cartpole.control.observer import ObserverMemory
 from cartpole.control.pilot import PilotMemory
 from cartpole.control.reference import TargetMemory
-from cartpole.control.watch import WatchMemory
+from cartpole.control.watch_records import WatchMemory
 from cartpole.messages import Fault, Mode
 
 

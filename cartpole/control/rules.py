@@ -9,7 +9,7 @@ from cartpole.control.homing import Homing
 from cartpole.control.observer import ObserverRules
 from cartpole.control.pilot import PilotRules
 from cartpole.control.reference import TargetRules
-from cartpole.control.watch import WatchRules
+from cartpole.control.watch_records import WatchRules
 from cartpole.model.parameters import ModelParameters
 
 

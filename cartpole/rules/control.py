@@ -16,7 +16,7 @@ from cartpole.control.pilot import PilotRules
 from cartpole.control.reference import TargetRules
 from cartpole.control.rules import CoreRules
 from cartpole.control.swing import Scales
-from cartpole.control.watch import WatchRules
+from cartpole.control.watch_records import WatchRules
 from cartpole.estimation.stamps import StampRules
 from cartpole.messages import Request, RequestKind, Settings
 from cartpole.rules.estimation import filter_rules, learner_rules
