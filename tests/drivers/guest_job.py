@@ -56,6 +56,15 @@ def wait_for(pattern: str, timeout_s: float = 30.0) -> str:
     raise TimeoutError(f"{pattern} never came")
 
 
+def wait_gone(pattern: str, timeout_s: float = 30.0) -> None:
+    """Until no path fits: else the name of what was just unplugged would be taken for the next."""
+    end_s = time.monotonic() + timeout_s
+    while glob.glob(pattern):
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"{pattern} never went")
+        time.sleep(0.05)
+
+
 def number_in(frame: Frame) -> int:
     step = frame.data.shape[1] // _BITS
     return sum(1 << bit for bit in range(_BITS) if frame.data[8, bit * step + step // 2] > 128)
@@ -103,6 +112,7 @@ def camera() -> None:
     check("unplugged camera is lost", lost is not None, lost)
     gone = raises(lambda: source.open(), DeviceError)
     check("cannot be opened meanwhile", gone is not None, gone)
+    wait_gone(EYE)
     host("plug eye")
     wait_for(EYE)
     check("opens again", True, reopened(source))
@@ -149,6 +159,7 @@ def board() -> None:
         host("unplug board")
         lost = raises(lambda: [port.read(1) for _ in range(5)], serial.SerialException)
         check("unplugged board is lost", lost is not None, lost)
+    wait_gone(BOARD)
     host("plug board")
     check("comes back under its name", wait_for(BOARD) == path)
 
@@ -198,6 +209,8 @@ class Desk:
 
 def bridge() -> None:
     """The product's firmware behind cdc-acm: opening resets it, and it never arms by itself."""
+    host("unplug board")
+    wait_gone(BOARD)
     host("plug firmware")
     desk = Desk(wait_for(BOARD))
     check("firmware answers", desk.until(lambda: desk.saw(LinkState.UP)), desk.status())
@@ -214,6 +227,7 @@ def bridge() -> None:
     desk.heard.clear()
     host("unplug firmware")
     check("unplugged firmware is lost", desk.until(lambda: desk.saw(LinkState.DOWN)))
+    wait_gone(BOARD)
     desk.heard.clear()
     host("plug firmware")
     check("the link comes back by itself", desk.until(lambda: desk.saw(LinkState.UP), 40.0))
