@@ -2,8 +2,8 @@
 
 A line holds file, old text, new text and test, tabs between (``\\n`` for a new line in a text).
 The old text occurs once. The change is made while the module is loaded, so that nothing is copied
-and no other file sees it; a C source is changed in a copy of the firmware's folder. Files with
-compiled kernels cannot be listed: numba would run the kernels that it kept.
+and no other file sees it; a C source is changed in a copy of the firmware's folder. Where kernels
+are changed, numba is off: it would run those that it kept.
 
 ``run.py`` flies all; ``run.py WORD`` those whose line has the word; ``--name`` runs the whole test
 file of each line and writes down the test that noticed.
@@ -52,14 +52,16 @@ class Mutant:
         old, new = self.old.strip(), self.new.strip()
         return f"{self.file.relative_to(ROOT)}: {old!r} -> {new!r} ({self.test})"
 
+    @property
+    def interpreted(self) -> bool:
+        """Whether kernels are changed, so that all of them run as plain Python."""
+        return self.file.suffix == ".py" and "import njit" in self.file.read_text()
+
     def problem(self) -> str:
         """Why it cannot be tried; empty if it can."""
         if not self.file.exists():
             return "no such file"
-        text = self.file.read_text()
-        if "njit" in text:
-            return "the file has compiled kernels"
-        count = text.count(self.old)
+        count = self.file.read_text().count(self.old)
         return "" if count == 1 else f"the old text occurs {count} times"
 
 
@@ -120,7 +122,7 @@ def _change(mutant: Mutant, scratch: Path) -> None:
     sys.meta_path.insert(0, _Finder(path, old, new))
 
 
-def _try(mutant: Mutant | None, test: str, output: Path) -> int:
+def _try(mutant: Mutant | None, test: str, interpreted: bool, output: Path) -> int:
     """In a process of its own: run the test, say how pytest ended."""
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
@@ -131,6 +133,7 @@ def _try(mutant: Mutant | None, test: str, output: Path) -> int:
             _change(mutant, Path(scratch))
         import pytest
 
+        importlib.import_module("numba").config.DISABLE_JIT = interpreted
         options = ["-q", "-x", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
         return int(pytest.main([*options, *test.split(" ")]))
 
@@ -144,7 +147,7 @@ class Pool:
         self._folder = Path(tempfile.mkdtemp())
         self.ended: dict[int, tuple[int, str]] = {}  # by number: pytest's code (-1: none), output
 
-    def start(self, number: int, mutant: Mutant | None, test: str) -> None:
+    def start(self, number: int, mutant: Mutant | None, test: str, interpreted: bool) -> None:
         """Begin one, once there is room."""
         while len(self._running) >= self._workers:
             self._reap()
@@ -153,7 +156,7 @@ class Pool:
         if child == 0:
             code = 70
             try:
-                code = _try(mutant, test, output)
+                code = _try(mutant, test, interpreted, output)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -211,17 +214,20 @@ def main() -> int:
     pool = Pool(options.jobs)
     for number, mutant in enumerate(usable):
         file = mutant.test.partition("::")[0]
-        pool.start(number, mutant, file if options.name else mutant.test)
-    tests = sorted({m.test for m in usable})
+        test = file if options.name else mutant.test
+        pool.start(number, mutant, test, mutant.interpreted)
+    tests = sorted({(m.test, m.interpreted) for m in usable})
     if not options.name:
-        for number, test in enumerate(tests):
-            pool.start(-1 - number, None, test)
+        for number, (test, interpreted) in enumerate(tests):
+            pool.start(-1 - number, None, test, interpreted)
     pool.finish()
     if options.name:
         _name(usable, pool.ended)
     alive = [m for k, m in enumerate(usable) if pool.ended[k][0] != FAILED]
     ill = (
-        [] if options.name else [t for k, t in enumerate(tests) if pool.ended[-1 - k][0] != PASSED]
+        []
+        if options.name
+        else [t for k, (t, _) in enumerate(tests) if pool.ended[-1 - k][0] != PASSED]
     )
     for mutant, why in stale:
         print(f"stale: {mutant.shown}: {why}")
