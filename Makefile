@@ -17,7 +17,7 @@ PURE := $(addprefix tests/test_,$(addsuffix .py,structure config_load config_edi
   session_replay vision_geometry))
 
 .PHONY: help setup run test quick lint types unit format test-long test-drivers bench page-hour rehearsal \
-  golden lock campaign mutants fuzz kills install clean
+  golden lock campaign mutants fuzz kills blows soak prove-firmware install clean
 
 help:
 	@echo "make run           swing up on the simulated rig, live, for 20 s"
@@ -33,6 +33,9 @@ help:
 	@echo "make mutants       does every test notice what it is there for?"
 	@echo "make fuzz          10,000 mutated recordings, tables and settings"
 	@echo "make kills         what a killed daemon, or a power cut, leaves of a recording"
+	@echo "make blows         the daemon killed, held, starved and flooded in mid-flight (RUNS=200)"
+	@echo "make soak          an hour of balancing: memory, late ticks (MINUTES=60)"
+	@echo "make prove-firmware  the board's C for all inputs (Frama-C)"
 	@echo "make rehearsal     calibrate the simulated rig by the clock, as a real one"
 	@echo "make page-hour     an hour with the live page open"
 	@echo "make install       install the systemd service on this machine (asks before it acts)"
@@ -91,10 +94,10 @@ unit: setup
 	$(BIN)/pytest -n 2 -m "not realtime"
 	$(BIN)/pytest -m realtime --reruns 2
 
-# All but the hour with an open page, which has a target of its own.
+# All but the two hours, which have targets of their own.
 bench: setup
 	mkdir -p build
-	for name in $(filter-out benchmarks/page_hour.py, $(wildcard benchmarks/*.py)); do \
+	for name in $(filter-out benchmarks/page_hour.py benchmarks/soak.py, $(wildcard benchmarks/*.py)); do \
 	  $(BIN)/python $$name --json build/$$(basename $$name .py).json || exit 1; done
 
 page-hour: setup
@@ -131,6 +134,21 @@ fuzz: setup
 kills: setup
 	mkdir -p build
 	$(BIN)/python tests/kills/run.py --kills 200 --cuts 200 --json build/kills.json
+
+# The real daemon struck in mid-flight, on text boards and on the real firmware. Cut off, it goes on
+# where it was.
+blows: setup
+	mkdir -p build
+	PYTHONPATH=tests $(BIN)/python -m blows.run --runs $(or $(RUNS),200) --json build/blows.json
+
+soak: setup
+	mkdir -p build
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),60) --json build/soak.json \
+	  --plot build/soak.png
+
+# Needs frama-c-base and cvc4 from Debian; says so where they are missing.
+prove-firmware: setup
+	PYTHONPATH=tests $(BIN)/python -m firmware_proof.run
 
 # Random rigs that lie and break. Cut off, it goes on where it was.
 campaign: setup

@@ -50,16 +50,16 @@ UNITS = {
 
 
 @contextmanager
-def daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The daemon with its page, until the end."""
-    settings = {
+def daemon(folder: Path, *, page: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon, with its page or without, until the end."""
+    settings: dict[str, Any] = {
         "session.folder": folder / "sessions",
-        "session.max_folder_mb": 512,
+        "session.max_folder_mb": 512 if page else 4096,
         "session.max_file_mb": 128,
         "service.socket": folder / "socket",
-        "dashboard.enabled": "true",
-        "dashboard.port": free_port(),
     }
+    if page:
+        settings |= {"dashboard.enabled": "true", "dashboard.port": free_port()}
     command = [sys.executable, "-m", "cartpole", "run", "--headless"]
     command += ["--config", str(ROOT / "config" / "sim.yaml")]
     for key, value in settings.items():

@@ -138,5 +138,8 @@ def _tell(figures: dict[str, Any], sessions: list[str]) -> None:
             plot_session(Path(sessions[-1]), plot)
         except SessionError as error:  # stopped before its first tick
             print(f"no plot: {error}")
+        except OSError as error:  # the disk may be full
+            plot.unlink(missing_ok=True)
+            print(f"no plot: {plot}: {error.strerror}")
         else:
             print(f"plot    {plot}")

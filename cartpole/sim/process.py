@@ -96,7 +96,8 @@ class SimulatedRig:
         return self._listening.held_up(now_ns, *shown)
 
     def order(self, word: str, *values: float | str) -> None:
-        """``unplug``/``plug`` with a port's name or "camera"; ``push`` with m/s and rad/s."""
+        """``unplug``/``plug`` with a port's name or "camera"; ``push`` with m/s and rad/s;
+        ``flood`` with a port's name and bytes/s of garbage."""
         self._orders.send((word, *values))
 
     def push(self, cart_m_s: float, pole_rad_s: float) -> None:
@@ -222,6 +223,8 @@ class _World:
         word, *values = order
         if word == "push":
             self.plant.push(*values)
+        elif word == "flood":
+            self._ports[values[0]].flood(values[1])
         elif word in ("plug", "unplug"):
             name = values[0]
             if name == "camera" and self._ring is not None:

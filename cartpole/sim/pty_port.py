@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import select
 import threading
 import time
@@ -35,6 +36,9 @@ class PtyPort:
         self.path = path
         self._near = -1  # the board's end
         self._far = -1  # the host's end
+        self._noise_bytes_s = 0.0
+        self._noise = random.Random(0)
+        self._noisy_ns = -1
         self.plug()
 
     @property
@@ -68,12 +72,23 @@ class PtyPort:
             if handle >= 0:
                 os.close(handle)
 
+    def flood(self, bytes_s: float) -> None:
+        """From now on garbage arrives, too, so many bytes a second; 0 ends it."""
+        self._noise_bytes_s, self._noisy_ns = bytes_s, -1
+
     def serve(self, t_ns: int) -> None:
         """Carry bytes both ways, as of ``t_ns``; a board without its cable lives on unheard."""
         if self.plugged:
-            self._write(self.board.exchange(t_ns, self._read()))
+            self._write(self.board.exchange(t_ns, self._read()) + self._garbage(t_ns))
         else:
             self.board.exchange(t_ns, b"")
+
+    def _garbage(self, t_ns: int) -> bytes:
+        if not self._noise_bytes_s:
+            return b""
+        before, self._noisy_ns = self._noisy_ns, t_ns
+        count = 0 if before < 0 else round((t_ns - before) * self._noise_bytes_s / NANOSECONDS)
+        return self._noise.randbytes(min(count, READ_AT_MOST))
 
     def _read(self) -> bytes:
         try:
