@@ -79,3 +79,29 @@ def test_the_core_has_the_last_word(core: Core) -> None:
         core.keeper.set_values({"rig.velocity_limit_m_s": 0.8})
     core.answer = Answer(True, "settings changed: x")
     assert core.keeper.save() == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"controller.weights.angle": "2.0"}, "angle: '2.0' is a text: a number is wanted"),
+        ({"controller.weights.angle": "2.0\nrig: {}"}, "a number is wanted"),
+        ({"controller.weights.angle": [2.0]}, "is no value"),
+        ({"controller.weights.angle": {"a": 1}}, "is no value"),
+        ({"controller.weights.angle": None}, "angle"),
+        ({"controller.weights.angle": float("nan")}, "angle"),
+        ({"controller.weights.angle": True}, "angle"),
+        ({"session.record": "no"}, "true or false is wanted"),
+        ({"controller.weights.angel": 2.0}, "angel"),
+    ],
+)
+def test_what_is_refused_leaves_the_next_save_as_it_was(
+    core: Core, values: dict[str, object], why: str
+) -> None:
+    """A number as text was taken, and written as text: the file could not be read again."""
+    with pytest.raises(ConfigError) as error:
+        core.keeper.set_values(values)
+    assert why in str(error.value)
+    core.keeper.set_values({"controller.weights.angle": 2})
+    core.keeper.save()
+    assert load_config(core.path).controller.weights.angle == 2.0

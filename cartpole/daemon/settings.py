@@ -8,11 +8,11 @@ where the answer is known.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cartpole.config.load import live_fields, load_config
+from cartpole.config.load import fields, live_fields, load_config
 from cartpole.control.change import refusal
 from cartpole.errors import ConfigError
 from cartpole.messages import Answer, Mode, Request
@@ -28,6 +28,18 @@ def get_value(config: Config, key: str) -> Any:
     for part in key.split("."):
         value = getattr(value, part)
     return value
+
+
+def refuse_text(values: Mapping[str, Any]) -> None:
+    """ConfigError for a text where a field takes a number or a switch, and for what is no value."""
+    known = dict(fields())
+    for key, value in values.items():
+        kind = known[key].annotation if key in known else None
+        if isinstance(value, str) and kind in (int, float, bool):
+            wanted = "true or false" if kind is bool else "a number"
+            raise ConfigError(f"{key}: {value[:40]!r} is a text: {wanted} is wanted")
+        if not isinstance(value, str | int | float | bool | None):
+            raise ConfigError(f"{key}: {str(value)[:40]} is no value")
 
 
 class SettingsKeeper:
@@ -58,13 +70,17 @@ class SettingsKeeper:
             return answer
 
     def set_values(self, values: dict[str, Any]) -> Answer:
-        """Change fields now; raises ConfigError naming key and what is allowed."""
+        """Change fields now; raises ConfigError naming key and what is allowed.
+
+        Values are typed, unlike ``--set``: a number that comes as text is refused.
+        """
+        refuse_text(values)
         with self._lock:
             overrides = [*self._overrides]
             overrides += [f"{k}={v}" for k, v in {**self._changed, **values}.items()]
             wanted = load_config(self._path, overrides)
             answer = self._apply(wanted)
-            # As the field is typed: a number that came as text would be written as text.
+            # As the field is typed: 1 for a float is 1.0.
             self._changed.update({key: get_value(wanted, key) for key in values})
             return answer
 
