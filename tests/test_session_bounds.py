@@ -125,20 +125,24 @@ def bomb(path: Path, kind: str) -> Path:
     return path
 
 
-READ = """
-import sys
+COMMANDS = """
+import contextlib, io, sys, typer
 from pathlib import Path
-from cartpole.errors import SessionError
-from cartpole.session.listing import describe
-from cartpole.session.reader import open_session
-path = Path(sys.argv[1])
-try:
-    session = open_session(path)
-    n = sum(1 for _ in session.ticks())
-    list(session.events()), session.told()
-except SessionError as error:
-    print(error)
-describe(path)
+from cartpole.cli import exchange, report, sessions
+from cartpole.errors import CartpoleError
+from typer.testing import CliRunner
+path, folder = Path(sys.argv[1]), Path(sys.argv[2])
+app = typer.Typer()
+for module in (exchange, report, sessions):
+    module.register(app)
+for words in (
+    ("check", path), ("report", path, "-o", folder / "x.html"), ("sessions", path.parent),
+    ("export", path, "--csv", folder / "x.csv"), ("recover", path, "-o", folder / "x.mcap"),
+    ("diff", path, path), ("import", path, "-o", folder / "y.mcap"),
+):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    allowed = (CartpoleError, SystemExit)
+    assert result.exception is None or isinstance(result.exception, allowed), result.exc_info
 # Not ru_maxrss, which is inherited from whoever forked.
 status = Path("/proc/self/status").read_text()
 print(status.split("VmHWM:")[1].split()[0])
@@ -147,16 +151,43 @@ print(status.split("VmHWM:")[1].split()[0])
 
 @pytest.mark.parametrize("kind", ["attachments", "metadata", "schemas", "state", "messages"])
 def test_bombs_stay_within_memory(tmp_path: Path, kind: str) -> None:
-    path = bomb(tmp_path / "bomb.mcap", kind)
+    folder = tmp_path / "out"
+    folder.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(path)],
+        [sys.executable, "-c", COMMANDS, str(bomb(tmp_path / "bomb.mcap", kind)), str(folder)],
         capture_output=True,
         text=True,
-        check=True,
         env=os.environ,
         timeout=120,
     )
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout.splitlines()[-1]) < MOST_KB
+
+
+@pytest.mark.parametrize(
+    "row", ["0.02,0,1\n", ",,\n", "1" * 9000 + "\n", "\n", '"' * 99 + "\n"], ids=range(5)
+)
+def test_no_table_is_led_to_fill_the_memory(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "bomb.csv"
+    path.write_text("t_s,p_m,theta_rad\n" + row * ((12 << 20) // len(row)))
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from cartpole.errors import CartpoleError\n"
+        "from cartpole.session.tables import read_table\n"
+        "try: read_table(Path(sys.argv[1]))\n"
+        "except CartpoleError as error: assert len(str(error)) < 1000\n"
+        "else: raise AssertionError\n"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < MOST_KB
 
 
 def test_a_long_report_is_thinned(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:

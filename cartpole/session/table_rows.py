@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from cartpole.errors import SessionError, UsageError
 from cartpole.session.columns import COMMAND, LAYOUTS, Layout
 
-MOST_ROWS = 1_000_000
+MOST_ROWS, MOST_LINES = 1_000_000, 1_200_000
 LONGEST_LINE = 10_000
 MOST_COLUMNS = 500
 UNREADABLE_SHARE = 0.05
@@ -99,6 +99,8 @@ def _lines(raw: bytes, name: str) -> Iterator[tuple[int, str]]:
         if not line:
             return
         number += 1
+        if number > MOST_LINES:
+            raise SessionError(f"{name}: more than {MOST_LINES} lines")
         if len(line) > LONGEST_LINE:
             raise SessionError(f"{name}:{number}: a line of more than {LONGEST_LINE} characters")
         if "\0" in line:

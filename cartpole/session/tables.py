@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,10 +91,17 @@ def read_table(
     """Read a file as ``parse_table`` does; SessionError as well if it cannot be opened."""
     try:
         with path.open("rb") as file:
-            raw = file.read(LARGEST_BYTES + 1)
+            large = os.fstat(file.fileno()).st_size > LARGEST_BYTES
+            raw = b"" if large else file.read(LARGEST_BYTES + 1)
     except OSError as error:
         raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
+    if large:
+        raise _too_large(str(path))
     return parse_table(raw, str(path), layout, delimiter=delimiter, checked=checked, coarse=coarse)
+
+
+def _too_large(name: str) -> SessionError:
+    return SessionError(f"{name} is larger than {LARGEST_BYTES >> 20} MB")
 
 
 def parse_table(
@@ -113,7 +121,7 @@ def parse_table(
     delimiter.
     """
     if len(raw) > LARGEST_BYTES:
-        raise SessionError(f"{name} is larger than {LARGEST_BYTES >> 20} MB")
+        raise _too_large(name)
     layout, rows, notes = read_rows(raw, name, layout, delimiter)
     runs = _runs(rows, layout, name, coarse)
     if checked:
