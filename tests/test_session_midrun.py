@@ -416,14 +416,14 @@ def test_any_value_in_the_wrong_place_is_an_error_or_runs(begun: Path, tmp_path:
     places = [place for place in leaves(state) if place]
     rng = random.Random(0)
     said = []
-    for number in range(150):
+    for _ in range(150):
         spoilt = orjson.loads(orjson.dumps(state))
         put(spoilt, rng.choice(places), rng.choice(WRONG))
         said.append(answer(with_state(begun, tmp_path / "x.mcap", orjson.dumps(spoilt))))
-        assert number < 20 or any("state" in told.lower() for told in said)
     refused = [told for told in said if not told.startswith("ran")]
     assert len(refused) > 100
     assert any("has a bad" in told for told in refused)
+    assert any("state" in told.lower() for told in refused)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
