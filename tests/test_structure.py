@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ FLOORS = {
     "cartpole": -1,
     "cartpole.errors": 0,
     "cartpole.messages": 0,
+    "cartpole.shown": 0,
     "cartpole.kernel_cache": 0,
     "cartpole.shipped": 1,
     "cartpole.config": 1,
@@ -51,6 +53,8 @@ FLOORS = {
     "cartpole.cli": 13,
     "cartpole.__main__": 14,
 }
+# The package's own doors, which load what they are asked for.
+DOORS = ("cartpole", "cartpole.__main__")
 # Who may know the whole tree of settings: its own room, who makes rules of it, and shells.
 KNOW_SETTINGS = (
     "cartpole.config",
@@ -112,6 +116,19 @@ def test_imports_run_downward(path: Path) -> None:
         if there is None or there == here:
             continue
         assert FLOORS[there] < FLOORS[here], f"{here} imports {name}, which is not below it"
+
+
+def test_the_floors_are_the_documented_ones() -> None:
+    table = (ROOT / "docs/architecture.md").read_text().partition("## Rooms and floors")[2]
+    rows = [
+        line.split("|")[1:4] for line in table.partition("\n## ")[0].splitlines() if "| `" in line
+    ]
+    told = {
+        place.replace("/", "."): int(floor)
+        for places, _holds, floor in rows
+        for place in re.findall(r"`([a-z_/]+)`", places)
+    }
+    assert told == {room: floor for room, floor in FLOORS.items() if room not in DOORS}
 
 
 def running_imports(tree: ast.AST, modules: frozenset[str]) -> Iterator[str]:
