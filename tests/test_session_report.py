@@ -13,6 +13,7 @@ from support.sessions import HOMED, FakeCore, FakeFrame, inputs, write_session
 from cartpole.config.schema import Config
 from cartpole.errors import SessionError
 from cartpole.session.plot import plot_replay, plot_session
+from cartpole.session.plotly_js import as_script
 from cartpole.session.reader import open_session
 from cartpole.session.replay import replay
 from cartpole.session.report import write_report
@@ -134,3 +135,13 @@ def test_plots_are_pictures(recording: Path, tmp_path: Path) -> None:
     plot_replay(result, tmp_path / "replay.png")
     for name in ("run.png", "records.png", "replay.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_module_becomes_a_script_that_keeps_its_names() -> None:
+    module = "var a=1;window.Plotly=a;export{a as Plotly};\n//# sourceMappingURL=index.js.map\n"
+    assert as_script(module).startswith("(function(){var a=1;window.Plotly=a;")
+    assert "export" not in as_script(module)
+    with pytest.raises(SessionError, match="pip install plotly"):
+        as_script("var a=1;")
+    with pytest.raises(SessionError, match="pip install plotly"):
+        as_script("var a='</script>';export{a};")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost, DeviceNotFound
-from cartpole.vision.mjpeg import JpegSplitter
+from cartpole.vision.mjpeg import JpegSplitter, MjpegConnection
 from cartpole.vision.stream_capture import StreamSource
 
 W, H = 64, 48
@@ -168,3 +169,27 @@ def test_a_missing_file_and_a_file_that_is_no_video(tmp_path: Path) -> None:
     text.write_text("no video")
     with pytest.raises(DeviceError, match="no video"):
         StreamSource(settings(str(text))).open()
+
+
+def test_a_server_that_never_pauses_does_not_keep_the_reader() -> None:
+    """It read on as long as there was something: for ever, and all of it in memory."""
+
+    class Endless:
+        reads = 0
+
+        def recv(self, _most: int) -> bytes:
+            self.reads += 1
+            return jpeg(1)
+
+        def fileno(self) -> int:
+            return ready.fileno()
+
+    ready, other = socket.socketpair()
+    with ready, other:
+        other.sendall(b"x")
+        connection = MjpegConnection.__new__(MjpegConnection)
+        connection._splitter, connection._waiting, connection._url = JpegSplitter(), b"", "x"
+        endless = Endless()
+        connection._socket = cast(socket.socket, endless)
+        assert 0 < len(connection.read(1.0)) <= 64
+        assert endless.reads <= 64

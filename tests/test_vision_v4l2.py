@@ -111,6 +111,30 @@ def test_time_is_the_drivers_stamp_less_the_latency(
     assert ("half of readout and exposure (0.004 s)" in opened["opened"]) == odd
 
 
+def test_a_webcam_that_is_fast_only_as_jpeg(library: Path, folder: Path, eye: ShimCamera) -> None:
+    """Without Huffman tables, as they come; one that is cut in two is a gap, never a picture."""
+    eye.tears = True
+    eye.plug(folder / "video0")
+    opened, first, _ = run("capture", settings(folder, pixel_format="MJPG"), library, folder)
+    assert "320x240 MJPG" in opened["opened"]
+    assert all(row[1] == row[0] for row in first["rows"])
+    assert all(row[0] % 5 != 4 for row in first["rows"])
+    assert first["gaps"] > 0
+
+
+def test_automatic_exposure_that_cannot_be_switched_off_is_lived_with_and_said(
+    library: Path, folder: Path, eye: ShimCamera
+) -> None:
+    eye.plug(folder / "video0")
+    camera = settings(folder, auto_exposure=True)
+    stuck = {"V4L2_SHIM_STUCK": hex(AUTO_EXPOSURE)}
+    opened, *_ = run("capture", camera, library, folder, **stuck)
+    assert "exposure and gain change with the light" in opened["opened"]
+    assert {AUTO_EXPOSURE, EXPOSURE, AUTO_GAIN, GAIN} & {
+        number for number, _ in eye.controls
+    } == set()
+
+
 def test_lists_modes_and_controls(library: Path, folder: Path, eye: ShimCamera) -> None:
     eye.plug(folder / "video0")
     (found,) = run("survey", settings(folder), library, folder)
@@ -128,6 +152,7 @@ def test_lists_modes_and_controls(library: Path, folder: Path, eye: ShimCamera) 
         ({}, {}, 50.0, "where camera.rate_hz asks for 75"),
         ({"width_px": 300}, {}, None, "320x240 YUYV, 640x480 YUYV"),
         ({"pixel_format": "GREY"}, {}, None, "does not give 320x240 GREY"),
+        ({}, {"V4L2_SHIM_STUCK": hex(AUTO_EXPOSURE)}, None, "camera.auto_exposure: true lives"),
         ({}, {"V4L2_SHIM_STUCK": hex(EXPOSURE)}, None, "camera.exposure reads back 120"),
     ],
 )

@@ -52,18 +52,11 @@ def decompress(data: bytes) -> Pixels:
 
 def _size(data: bytes) -> tuple[int, int]:
     """(width, height) as a PNG's or JPEG's header states them; (0, 0) if it is neither."""
+    from cartpole.vision.jpeg import jpeg_size
+
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if data[:2] != b"\xff\xd8":
-        return 0, 0
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            height = int.from_bytes(data[at + 5 : at + 7], "big")
-            return int.from_bytes(data[at + 7 : at + 9], "big"), height
-        at += 2 + length
-    return 0, 0
+    return jpeg_size(data)
 
 
 Kept = tuple[int, int, bytes]  # t_ns, sequence, compressed

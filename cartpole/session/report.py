@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cartpole.session.code import code_told
 from cartpole.session.plot import MODE_COLOURS
+from cartpole.session.plotly_js import plotting_library
 from cartpole.session.report_data import Gathered, gather
 from cartpole.session.report_plots import plots
 from cartpole.shown import shown
@@ -69,8 +70,6 @@ def write_report(session: Session, output: Path) -> None:
 
 def _scripts(drawn: list[Drawn]) -> tuple[str, str]:
     """(the plotting library, the calls that draw)."""
-    from plotly.offline import get_plotlyjs
-
     calls = []
     for number, (_, _, figure) in enumerate(drawn):
         data = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
@@ -79,7 +78,7 @@ def _scripts(drawn: list[Drawn]) -> tuple[str, str]:
         "function draw(id,f){Plotly.newPlot(id,f.data,f.layout,"
         "{responsive:true,displaylogo:false})}"
     )
-    library = f"<script>{get_plotlyjs()}</script>"
+    library = f"<script>{plotting_library()}</script>"
     return library, f"<script>{function}{''.join(calls)}</script>"
 
 

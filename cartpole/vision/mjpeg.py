@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from cartpole.errors import DeviceError, DeviceLost, DeviceNotFound
 
 _LARGEST = 8 << 20
+_MOST_READS = 16  # of a quarter of a megabyte
 _START, _END, _SCAN = b"\xff\xd8\xff", b"\xff\xd9", 0xDA
 
 
@@ -133,7 +134,7 @@ class MjpegConnection:
         self._waiting = b""
         if not pictures and not select.select([self._socket], [], [], max(0.0, timeout_s))[0]:
             return []
-        while True:
+        for _ in range(_MOST_READS):  # a server that never pauses must not keep us here
             try:
                 received = self._socket.recv(1 << 18)
             except BlockingIOError:
@@ -143,6 +144,7 @@ class MjpegConnection:
             if not received:
                 raise DeviceLost(f"{self._url} ended")
             pictures += self._splitter.feed(received)
+        return pictures
 
     def close(self) -> None:
         """Hang up."""

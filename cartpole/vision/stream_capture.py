@@ -17,6 +17,7 @@ import numpy as np
 from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost, DeviceNotFound
 from cartpole.vision.frame import Frame, Pixels
+from cartpole.vision.jpeg import decode_grey
 from cartpole.vision.mjpeg import MjpegConnection
 from cartpole.vision.source import SourceCounters
 
@@ -53,11 +54,13 @@ class _MjpegReader:
             if now_ns - self._heard_ns > _SILENCE_S * 1e9:
                 raise DeviceLost("the stream is silent")
             return None
-        self._heard_ns = now_ns
-        grey = cv2.imdecode(np.frombuffer(pictures[-1], np.uint8), cv2.IMREAD_GRAYSCALE)
-        if grey is None:  # damaged
+        grey = decode_grey(pictures[-1])
+        if grey is None:
+            if now_ns - self._heard_ns > _SILENCE_S * 1e9:
+                raise DeviceLost("the stream's pictures cannot be read, or claim to be huge")
             return None
-        return _pixels(grey), now_ns, len(pictures) - 1
+        self._heard_ns = now_ns
+        return grey, now_ns, len(pictures) - 1
 
     def close(self) -> None:
         self._connection.close()

@@ -25,6 +25,7 @@ from cartpole.config.schema import Camera
 from cartpole.errors import DeviceError, DeviceLost
 from cartpole.vision import v4l2_device as device
 from cartpole.vision.frame import Frame, Pixels
+from cartpole.vision.jpeg import decode_grey
 from cartpole.vision.source import SourceCounters
 
 _BUFFERS = 6
@@ -35,10 +36,12 @@ _MEASURE_S = 0.25
 _RATE_TOLERANCE = 0.1
 _ODD_LATENCY_NS = 5_000_000  # more than a USB transfer explains
 _MANUAL = 1  # V4L2_EXPOSURE_MANUAL
+_LIVE_WITH_IT = ": if it cannot, camera.auto_exposure: true lives with it"
 _FOURCC = {
     "YUYV": v4l2.V4L2_PIX_FMT_YUYV,
     "GREY": v4l2.V4L2_PIX_FMT_GREY,
     "GRBG": v4l2.V4L2_PIX_FMT_SGRBG8,
+    "MJPG": v4l2.V4L2_PIX_FMT_MJPEG,
 }
 
 
@@ -50,25 +53,37 @@ class _Setting:
     numbers: tuple[int, ...]
     value: int
     required: bool = False
+    hint: str = ""
 
 
 def _settings(camera: Camera) -> tuple[_Setting, ...]:
-    """Everything automatic off, then what the config asks for."""
-    return (
-        _Setting("auto exposure", (v4l2.V4L2_CID_EXPOSURE_AUTO,), _MANUAL),
-        _Setting("automatic gain", (v4l2.V4L2_CID_AUTOGAIN,), 0),
-        _Setting("automatic white balance", (v4l2.V4L2_CID_AUTO_WHITE_BALANCE,), 0),
-        _Setting("power line frequency", (v4l2.V4L2_CID_POWER_LINE_FREQUENCY,), 0),
-        _Setting("horizontal flip", (v4l2.V4L2_CID_HFLIP,), 0),
-        _Setting("vertical flip", (v4l2.V4L2_CID_VFLIP,), 0),
+    """Everything automatic off, then what the config asks for.
+
+    ``camera.auto_exposure`` leaves the light to the camera: some webcams cannot do otherwise.
+    """
+    light = (
+        _Setting("auto exposure", (v4l2.V4L2_CID_EXPOSURE_AUTO,), _MANUAL, hint=_LIVE_WITH_IT),
+        _Setting("automatic gain", (v4l2.V4L2_CID_AUTOGAIN,), 0, hint=_LIVE_WITH_IT),
+    )
+    by_hand = (
         _Setting(
             "camera.exposure",
             (v4l2.V4L2_CID_EXPOSURE, device.EXPOSURE_ABSOLUTE),
             camera.exposure,
             required=True,
+            hint=_LIVE_WITH_IT,
         ),
-        _Setting("camera.gain", (v4l2.V4L2_CID_GAIN,), camera.gain, required=True),
+        _Setting(
+            "camera.gain", (v4l2.V4L2_CID_GAIN,), camera.gain, required=True, hint=_LIVE_WITH_IT
+        ),
     )
+    always = (
+        _Setting("automatic white balance", (v4l2.V4L2_CID_AUTO_WHITE_BALANCE,), 0),
+        _Setting("power line frequency", (v4l2.V4L2_CID_POWER_LINE_FREQUENCY,), 0),
+        _Setting("horizontal flip", (v4l2.V4L2_CID_HFLIP,), 0),
+        _Setting("vertical flip", (v4l2.V4L2_CID_VFLIP,), 0),
+    )
+    return always if camera.auto_exposure else (*light, *always, *by_hand)
 
 
 class V4l2Source:
@@ -86,6 +101,7 @@ class V4l2Source:
         self._newest_ns = 0
         self._poll = select.poll()
         self._line_bytes = 0
+        self._compressed = False
         # The driver stamps the end of readout; the middle line was half-way through its exposure
         # half a readout and half an exposure before that. A calibrated latency holds the transfer
         # too, so it is that which is subtracted.
@@ -112,6 +128,11 @@ class V4l2Source:
         camera = self._camera
         mode = f"{camera.width_px}x{camera.height_px} {camera.pixel_format}"
         text = f"{self._identity.card} at {self._path}: {mode}, {rate_hz:.1f} frames/s"
+        if camera.auto_exposure:
+            text += (
+                "; exposure and gain change with the light: so do blur, latency and, in the dark, "
+                "the rate"
+            )
         if abs(self._latency_ns - self._half_ns) > _ODD_LATENCY_NS:
             text += (
                 f"; camera.latency_s {camera.latency_s:g} is far from half of readout and exposure "
@@ -133,6 +154,7 @@ class V4l2Source:
             )
         width_bytes = camera.width_px * (2 if camera.pixel_format == "YUYV" else 1)
         self._line_bytes = max(given.bytesperline, width_bytes)
+        self._compressed = camera.pixel_format == "MJPG"
         self._set_rate(fourcc)
 
     def _set_rate(self, fourcc: int) -> None:
@@ -158,7 +180,7 @@ class V4l2Source:
                 break
         else:
             if setting.required:
-                raise DeviceError(f"{self._path} has no control for {setting.key}")
+                raise DeviceError(f"{self._path} has no control for {setting.key}{setting.hint}")
             return
         if not control.minimum <= setting.value <= control.maximum:
             raise DeviceError(
@@ -170,7 +192,7 @@ class V4l2Source:
         if found != setting.value:
             raise DeviceError(
                 f"{self._path}: {setting.key} reads back {found} after it was set to "
-                f"{setting.value}"
+                f"{setting.value}{setting.hint}"
             )
 
     def _start(self) -> None:
@@ -265,7 +287,7 @@ class V4l2Source:
         return buffer
 
     def _whole(self, buffer: Any) -> bool:
-        wanted = self._line_bytes * self._camera.height_px
+        wanted = 1 if self._compressed else self._line_bytes * self._camera.height_px
         if buffer.flags & device.FLAG_ERROR or buffer.bytesused < wanted:
             self.counters.gaps += 1
             return False
@@ -278,12 +300,21 @@ class V4l2Source:
         except OSError as error:
             raise self._gone(f"{self._path} was unplugged") from error
 
-    def _frame(self, buffer: Any) -> Frame:
+    def _frame(self, buffer: Any) -> Frame | None:
         arrival_ns = time.monotonic_ns()
+        pixels = self._decoded(buffer) if self._compressed else self._pixels(buffer.index)
+        if pixels is None:
+            self.counters.gaps += 1
+            return None
         self.counters.frames += 1
-        return Frame(
-            self._pixels(buffer.index), self._time(buffer, arrival_ns), arrival_ns, buffer.sequence
-        )
+        return Frame(pixels, self._time(buffer, arrival_ns), arrival_ns, buffer.sequence)
+
+    def _decoded(self, buffer: Any) -> Pixels | None:
+        """The picture of a JPEG; ``None`` for one that is damaged or of another size."""
+        memory = self._maps[buffer.index]
+        pixels = decode_grey(memory[: min(buffer.bytesused, len(memory))])
+        wanted = (self._camera.height_px, self._camera.width_px)
+        return pixels if pixels is not None and pixels.shape == wanted else None
 
     def _pixels(self, index: int) -> Pixels:
         camera = self._camera

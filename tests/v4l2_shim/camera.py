@@ -52,6 +52,25 @@ def picture(number: int, height: int, line_bytes: int) -> np.ndarray:
     return raw
 
 
+def jpeg(number: int, height: int) -> bytes:
+    """The same of (height, 4/3 height) pixels, compressed, without Huffman tables."""
+    import cv2
+
+    coded = cv2.imencode(".jpg", picture(number, height, height * 4 // 3))[1].tobytes()
+    return without_tables(coded)
+
+
+def without_tables(data: bytes) -> bytes:
+    """A JPEG without its Huffman segments: webcams leave the standard ones out."""
+    kept, at = bytearray(data[:2]), 2
+    while data[at + 1] != 0xDA:
+        length = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] != 0xC4:
+            kept += data[at : at + length]
+        at += length
+    return bytes(kept + data[at:])
+
+
 def number_in(grey: np.ndarray) -> int:
     """What ``picture`` wrote, from the grey levels (height, width)."""
     step = grey.shape[1] // _BITS
@@ -62,6 +81,7 @@ def number_in(grey: np.ndarray) -> int:
 class ShimCamera:
     """A camera that can be plugged into a node and pulled out.
 
+    ``tears``: every fifth compressed picture is cut in two.
     ``true_rate_hz`` is what it delivers, whatever it promised; ``stamps`` are the times of its
     pictures by sequence; ``controls`` what was set.
     """
@@ -72,6 +92,7 @@ class ShimCamera:
         self.controls_while_streaming = 0
         self.stamps: dict[int, int] = {}
         self.lost = 0
+        self.tears = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -155,6 +176,13 @@ class _Stream:
             self._camera.controls.append((a, b))
             self._camera.controls_while_streaming += self._streaming
 
+    def _raw(self, number: int) -> bytes:
+        """Lines, or where a line has no length a JPEG as a webcam's; now and then a broken one."""
+        if self._line_bytes:
+            return picture(number, self._height, self._line_bytes).tobytes()
+        data = jpeg(number, self._height)
+        return data[: len(data) // 2] if self._camera.tears and number % 5 == 4 else data
+
     def _expose(self) -> None:
         sequence, self._sequence = self._sequence, self._sequence + 1
         if not self._queued:
@@ -163,5 +191,5 @@ class _Stream:
         self._queued -= 1
         t_ns = time.monotonic_ns()
         self._camera.stamps[sequence] = t_ns
-        raw = picture(sequence & 0xFFFF, self._height, self._line_bytes).tobytes()
+        raw = self._raw(sequence & 0xFFFF)
         self._client.sendall(_HEADER.pack(self._epoch, sequence, len(raw), 0, t_ns) + raw)

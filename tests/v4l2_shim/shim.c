@@ -44,7 +44,7 @@ static const struct control CONTROLS[] = {
     {V4L2_CID_SHARPNESS, "Sharpness", V4L2_CTRL_TYPE_INTEGER, 63, 0},
     {V4L2_CID_EXPOSURE_AUTO, "Auto Exposure", V4L2_CTRL_TYPE_MENU, 1, 0},
 };
-static const uint32_t FOURCC[] = {V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_SGRBG8};
+static const uint32_t FOURCC[] = {V4L2_PIX_FMT_YUYV, V4L2_PIX_FMT_SGRBG8, V4L2_PIX_FMT_MJPEG};
 static const int SIZES[][2] = {{320, 240}, {640, 480}};
 static const int SMALL_RATES[] = {187, 150, 137, 125, 100, 75, 60, 50, 37, 30};
 static const int LARGE_RATES[] = {60, 50, 40, 30, 15};
@@ -192,7 +192,11 @@ static int unplugged(int fd)
     return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-static int bytes_per_pixel(uint32_t fourcc) { return fourcc == V4L2_PIX_FMT_YUYV ? 2 : 1; }
+/* Of a line; a compressed picture has none. */
+static int bytes_per_pixel(uint32_t fourcc)
+{
+    return fourcc == V4L2_PIX_FMT_MJPEG ? 0 : fourcc == V4L2_PIX_FMT_YUYV ? 2 : 1;
+}
 
 static int nearest_rate(int width, int wanted)
 {
@@ -208,12 +212,14 @@ static int set_format(int fd, struct camera *camera, struct v4l2_format *format,
     if (keep && camera->buffers) return fail(EBUSY);
     struct v4l2_pix_format *pix = &format->fmt.pix;
     int small = pix->width <= 480;
-    uint32_t fourcc = pix->pixelformat == FOURCC[1] ? FOURCC[1] : FOURCC[0];
+    uint32_t fourcc = FOURCC[0];
+    for (unsigned i = 0; i < COUNT(FOURCC); i++)
+        if (pix->pixelformat == FOURCC[i]) fourcc = FOURCC[i];
     *pix = (struct v4l2_pix_format){.width = small ? 320 : 640, .height = small ? 240 : 480,
                                     .pixelformat = fourcc, .field = V4L2_FIELD_NONE,
                                     .colorspace = V4L2_COLORSPACE_SRGB};
     pix->bytesperline = pix->width * bytes_per_pixel(fourcc);
-    pix->sizeimage = pix->bytesperline * pix->height;
+    pix->sizeimage = (pix->bytesperline ? pix->bytesperline : 2 * pix->width) * pix->height;
     if (!keep) return 0;
     camera->width = pix->width;
     camera->height = pix->height;

@@ -113,11 +113,16 @@ class Camera(Section):
     width_px: int = whole(320, 64, 1920, "picture width")
     height_px: int = whole(240, 48, 1080, "picture height")
     rate_hz: float = number(150.0, 5.0, 250.0, "frames a second asked for and verified")
-    pixel_format: Literal["YUYV", "GREY", "GRBG"] = Field(
-        default="YUYV", description="YUYV or the raw Bayer pattern"
+    pixel_format: Literal["YUYV", "GREY", "GRBG", "MJPG"] = Field(
+        default="YUYV",
+        description="YUYV, the raw Bayer pattern, or what most webcams need to be fast",
     )
-    exposure: int = whole(120, 0, 255, "the driver's exposure control")
-    gain: int = whole(20, 0, 63, "the driver's gain control")
+    exposure: int = whole(120, 0, 10000, "the driver's exposure control")
+    gain: int = whole(20, 0, 255, "the driver's gain control")
+    auto_exposure: bool = Field(
+        default=False,
+        description="live with exposure and gain that change by themselves (cheap webcams)",
+    )
     exposure_s: float = number(0.003, 1e-5, 0.05, "exposure time of one line")
     readout_s: float = number(0.0053, 0.0, 0.05, "time from first to last line (rolling shutter)")
     latency_s: float = number(
