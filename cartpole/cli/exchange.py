@@ -59,23 +59,33 @@ def register(app: typer.Typer) -> None:
         )
         _import(table, source, output, config, override or [], json_path, force)
 
-    @app.command(help="Write a recording as a table, one row a tick.")
+    @app.command(help="Write a recording as a table, one row a tick, or for the Rerun viewer.")
     def export(
         session: Annotated[Path, typer.Argument(help="a recording (MCAP)")],
-        csv: Annotated[Path, typer.Option("--csv", help="where the table goes")],
+        csv: Annotated[Path | None, typer.Option("--csv", help="where the table goes")] = None,
+        rrd: Annotated[Path | None, typer.Option("--rrd", help="where Rerun's file goes")] = None,
         force: ForceOption = False,
     ) -> None:
+        from cartpole.errors import UsageError
         from cartpole.session.exchange import COLUMNS, export_csv
         from cartpole.session.outputs import begins_with, written
         from cartpole.session.reader import open_session
+        from cartpole.session.rrd import RRD, export_rrd
 
+        if csv is None and rrd is None:
+            raise UsageError("export to what? --csv FILE for a table, --rrd FILE for Rerun")
         opened = open_session(session)
-        ours = begins_with(",".join(COLUMNS).encode())
-        with written(csv, inputs=opened.parts, ours=ours, force=force) as beside:
-            rows = export_csv(opened, beside)
-        for line in opened.told():
+        done = []
+        if csv is not None:
+            ours = begins_with(",".join(COLUMNS).encode())
+            with written(csv, inputs=opened.parts, ours=ours, force=force) as beside:
+                done.append(f"{export_csv(opened, beside)} rows in {csv}")
+        if rrd is not None:
+            ours = begins_with(RRD)
+            with written(rrd, inputs=opened.parts, ours=ours, force=force) as beside:
+                done.append(f"{export_rrd(opened, beside)} ticks in {rrd}")
+        for line in [*opened.told(), *done]:
             print(shown(line))
-        print(f"{rows} rows in {csv}")
 
 
 def _import(
