@@ -27,6 +27,7 @@ from firmware_bridge.ports import Backoff, Port
 # What goes over the wire, for the recorder: (t_ns, link, "in" or "out", bytes). Called from the
 # tick and from reader threads; must not block.
 Tap = Callable[[int, str, str, bytes], None]
+HELD_UP_NS = 30_000_000  # a thread that was not run for so long tells so
 REFUSED_AFTER = 2  # commands in a row that the port did not take
 
 Clock = Callable[[], int]
@@ -94,6 +95,7 @@ class Keeper(ABC):
         self._lock = threading.Lock()  # held for a write or a swap, never while something waits
         self._stop = threading.Event()
         self._backoff = Backoff()
+        self._waits_ns = 0  # what this turn may take by its own will
         self._thread = threading.Thread(target=self._run, name=f"link-{name}", daemon=True)
 
     @abstractmethod
@@ -158,6 +160,7 @@ class Keeper(ABC):
 
     def _read(self, port: Port, timeout_s: float) -> tuple[bytes, int]:
         """What came within the time, and when."""
+        self._waits_ns += round(timeout_s * NANOSECONDS)
         data = port.read(timeout_s)
         arrival_ns = self._clock()
         if data:
@@ -184,10 +187,20 @@ class Keeper(ABC):
                 self._close_retired()
                 self._reopen()
                 continue
+            begun_ns, self._waits_ns = self._clock(), 0
             try:
                 self._step(port)
             except DeviceError as error:
                 self._drop(port, str(error))
+            self._tell_held_up(self._clock() - begun_ns - self._waits_ns)
+
+    def _tell_held_up(self, late_ns: int) -> None:
+        """A turn is a few milliseconds and its waits: what is beyond, the machine did not run."""
+        if late_ns > HELD_UP_NS:
+            detail = f"its reader was not run for {late_ns / 1e6:.0f} ms"
+            # A board that does both measures first of all.
+            link = Link.MOTOR if self.name == Link.MOTOR.value else Link.ENCODER
+            self._outbox.put(LinkEvent(self._clock(), link, LinkState.STARVED, detail))
 
     def _reopen(self) -> None:
         if self._stop.wait(self._backoff.next_s()):
@@ -207,6 +220,7 @@ class Keeper(ABC):
             self._port = port
 
     def _wait_ns(self, duration_ns: int) -> None:
+        self._waits_ns += max(duration_ns, 0)
         self._stop.wait(max(duration_ns, 0) / NANOSECONDS)
 
 

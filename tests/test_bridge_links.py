@@ -34,7 +34,9 @@ from cartpole.rules.firmware_bridge import link_rules
 from cartpole.sim.boards import ArduinoAsciiBoard, SabertoothTextBoard
 from cartpole.sim.pty_port import PtyPort, PtyServer
 from firmware_bridge import ports
-from firmware_bridge.keeper import Outbox
+from firmware_bridge.arduino_ascii import ArduinoAscii
+from firmware_bridge.keeper import Outbox, no_tap
+from firmware_bridge.link import EncoderLink
 from firmware_bridge.ports import Backoff, SerialPort, resolve
 from firmware_bridge.rig_links import Links, open_links
 from firmware_bridge.sabertooth_text import SabertoothText
@@ -407,3 +409,45 @@ class TestFactory:
         motor.serve(0)
         assert plant.commands[-1] == 0.0
         motor.unplug()
+
+
+class _Stalling:
+    """A port at whose third read the machine does not run the reader for 80 ms; no answers."""
+
+    name = "fake"
+
+    def __init__(self, link: Callable[[], EncoderLink]) -> None:
+        self.now_ns, self.reads, self._link = 0, 0, link
+
+    def clock(self) -> int:
+        return self.now_ns
+
+    def read(self, timeout_s: float = 0.0) -> bytes:
+        self.reads += 1
+        self.now_ns += round(timeout_s * 1e9) + (80_000_000 if self.reads == 3 else 0)
+        if self.reads == 6:
+            self._link().stop()
+        return b""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+    def discard_output(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_reader_that_was_not_run_says_so_and_blames_no_board() -> None:
+    link: EncoderLink | None = None
+
+    def made() -> EncoderLink:
+        assert link is not None
+        return link
+
+    port, outbox = _Stalling(made), Outbox()
+    link = EncoderLink(ArduinoAscii(1_600_000), 200.0, lambda: port, outbox, no_tap, port.clock)
+    link._port = port
+    link._run()
+    said = [one for one in outbox.take() if isinstance(one, LinkEvent)]
+    assert [(one.state, one.link) for one in said] == [(LinkState.STARVED, Link.ENCODER)]
+    assert said[0].detail == "its reader was not run for 80 ms"
