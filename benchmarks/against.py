@@ -5,7 +5,7 @@ one repetition after the other, so that whatever else the machine does meets bot
 medians over the repetitions of ours over theirs. ``not learning`` is this build with
 ``estimator.learn: false``; ``parts`` are sums over a tick, measured apart since measuring costs.
 
-    python benchmarks/against.py TREE [--rounds 15] [--json FILE]
+    python benchmarks/against.py TREE [--rounds 15] [--busy] [--json FILE]
 """
 
 from __future__ import annotations
@@ -173,8 +173,10 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def serve() -> None:
+def serve(processor_time: bool) -> None:
     """Do what the driver asks, one job a line; the first of each loads its kernels."""
+    if processor_time:
+        time.perf_counter_ns = time.thread_time_ns
     answers = sys.stdout
     sys.stdout = sys.stderr
     gc.disable()
@@ -186,14 +188,14 @@ def serve() -> None:
 class Tree:
     """A tree and the process that serves it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, processor_time: bool) -> None:
         own = root / ".venv/bin/python"
         code = (
             f"import sys; sys.path[:0] = [{str(root)!r}, {str(root / 'benchmarks')!r}]; "
             "from cartpole.kernel_cache import use_kernel_cache; use_kernel_cache(); "
             "import importlib.util as u; "
             f"s = u.spec_from_file_location('against', {str(Path(__file__).resolve())!r}); "
-            "m = u.module_from_spec(s); s.loader.exec_module(m); m.serve()"
+            f"m = u.module_from_spec(s); s.loader.exec_module(m); m.serve({processor_time})"
         )
         self._process = subprocess.Popen(
             [str(own if own.exists() else sys.executable), "-c", code],
@@ -250,9 +252,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tree", type=Path, help="root of the other tree")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--busy", action="store_true", help="the machine is busy: count processor time"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    ours, theirs = Tree(HERE), Tree(options.tree.resolve())
+    ours, theirs = (Tree(t, options.busy) for t in (HERE, options.tree.resolve()))
     try:
         found = compare(ours, theirs, options.rounds)
     finally:
