@@ -3,10 +3,9 @@
 Each rig is led through ``cartpole calibrate all``, starting from settings that know none of its
 numbers: lengths, lags, delays, dead bands, lens, offset, light, scales and signs are drawn wide. It
 is one rig from the first part to the last and stands anywhere on its track. ``--blind`` leaves the
-camera out; ``--moderate`` gives it every imperfection at moderate size; ``--rough`` adds one that
-no fit knows (cogging of 1 cm/s, backlash of 2 mm, or a delay that is not the settings' and
-changes); ``--adverse`` measures the track 10 % wrong, takes each of the eight signs in turn and,
-from every second pole, its friction.
+camera out; ``--moderate`` gives it half of the imperfections of a campaign's run; ``--rough`` adds
+one that no fit knows (cogging of 1 cm/s, or backlash of 2 mm); ``--adverse`` measures the track
+10 % wrong, takes each of the eight signs in turn and, from every second pole, its friction.
 
 ``--log FILE`` appends a line for each rig and passes over those that are in it already, so that a
 campaign can be flown in pieces; the table is of all that FILE holds.
@@ -111,7 +110,6 @@ def rough(config: Config, truth: dict[str, float], seed: int) -> Config:
         # Cogging makes a drive of this lag uneven by 1 cm/s.
         {"sim.drive_cogging_m_s2": 0.01 / truth["motor.tau_s"]},
         {"sim.belt_backlash_m": 0.002},
-        {"sim.commands_burst_s": 0.01},  # a delay that is anything up to 10 ms more
     )
     return with_values(config, kinds[seed % len(kinds)])
 

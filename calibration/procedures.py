@@ -228,7 +228,7 @@ def smaller_swing(config: Config, rest_s: float) -> Move:
             return None
         return 0.0 if since > 0.3 else -2.0 * seen.p_m
 
-    return Move("pole swings less", programme, 5.0 + rest_s)
+    return Move("pole swings less", programme, 2.0)  # most poles do not need it
 
 
 def _calming(config: Config, enough: float) -> Programme:

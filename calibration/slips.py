@@ -130,13 +130,14 @@ def _columns(quantity: str, column: Column) -> Iterator[Column]:
             )
 
 
-def _slips(taken: Layout, meant: Layout) -> tuple[str, ...]:
+def _slips(believed: Layout, meant: Layout) -> tuple[str, ...]:
     """Words for what differs between two layouts."""
     out = []
     for quantity, column in meant.columns.items():
-        before = taken.columns[quantity]
+        before = believed.columns[quantity]
         if column.unit != before.unit:
-            out.append(f"{quantity}s in {UNIT_NAMES.get(column.unit, column.unit)}")
+            unit, other = (UNIT_NAMES.get(one.unit, one.unit) for one in (column, before))
+            out.append(f"{quantity}s in {unit} instead of {other}")
         if column.reversed != before.reversed:
             out.append(f"the sign of the {quantity} reversed")
         if column.zero_up != before.zero_up:

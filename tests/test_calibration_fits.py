@@ -224,6 +224,13 @@ def test_a_drive_that_its_pole_pushes_back_says_so_and_gives_its_own_lag(share: 
         assert f"({share * 0.25:.3f} " in says[0]
 
 
+@pytest.mark.parametrize("kind", [{"belt_backlash_m": 0.002}, {"belt_hz": 20.0}])
+def test_play_and_a_soft_belt_are_no_lag(kind: dict[str, float]) -> None:
+    result = drive_of(**kind)
+    assert not result.estimates
+    assert "while the drive accelerates hard" in result.refused["motor.tau_s"]
+
+
 def test_a_drive_without_a_dead_band_is_believed() -> None:
     result = drive_of(dead_band_counts=0.0)
     assert not result.refused

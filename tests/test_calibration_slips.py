@@ -87,6 +87,8 @@ def test_a_slip_is_named_with_its_remedy(tmp_path: Path, name: str) -> None:
     why = told(written(tmp_path / "t.csv", change(*swung(1))))
     assert remedy in why
     assert "\n" not in why
+    if name in ("degrees", "turns"):
+        assert f"angles in {name} instead of radians" in why
 
 
 def test_other_counts_leave_the_length_right(tmp_path: Path) -> None:
