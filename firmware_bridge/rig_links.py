@@ -10,6 +10,7 @@ from cartpole.errors import ConfigError, UsageError
 from cartpole.messages import Command, Measurement
 from firmware_bridge import sabertooth_text
 from firmware_bridge.arduino_ascii import ArduinoAscii
+from firmware_bridge.drivers import Driver, named_driver
 from firmware_bridge.keeper import Clock, Outbox, Tap, no_tap
 from firmware_bridge.link import EncoderLink, MotorLink
 from firmware_bridge.motor_lines import LinesMotor
@@ -146,8 +147,10 @@ def _named(name: str, key: str) -> str:
     return name
 
 
-def motor_driver(motor: Motor) -> SabertoothText | LinesMotor:
+def motor_driver(motor: Motor) -> Driver:
     """The driver of a motor board that only listens; ConfigError if it cannot be made."""
+    if motor.protocol == "driver":
+        return named_driver(motor)
     if motor.protocol == "lines":
         return LinesMotor.from_config(motor)
     return SabertoothText.from_config(motor)

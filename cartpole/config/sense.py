@@ -68,7 +68,7 @@ def _pole(config: Config) -> Iterator[Doubt]:
 
 def _motor(config: Config) -> Iterator[Doubt]:
     motor, wanted = config.motor, config.rig.velocity_limit_m_s
-    if motor.protocol == "lines":
+    if motor.protocol in ("lines", "driver"):
         return
     largest = (FULL_SCALE_UNITS - motor.dead_band_counts) / motor.counts_per_m_s
     if largest < wanted:

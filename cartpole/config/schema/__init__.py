@@ -64,8 +64,12 @@ class Config(Section):
         if self.encoder.protocol == "bridge" and self.motor.protocol != "bridge":
             raise ValueError("encoder.protocol bridge needs motor.protocol bridge: one board")
         for name, one in (("encoder", self.encoder), ("motor", self.motor)):
-            if one.protocol == "lines" and one.port == "sim":
-                raise ValueError(f"{name}.protocol lines needs a real {name}.port, not sim")
+            if one.protocol in ("lines", "driver") and one.port == "sim":
+                raise ValueError(
+                    f"{name}.protocol {one.protocol} needs a real {name}.port, not sim"
+                )
+        if (self.motor.protocol == "driver") != bool(self.motor.driver):
+            raise ValueError("motor.protocol driver and motor.driver NAME go together")
         if self.motor.protocol == "bridge" and self.encoder.switch_active == "low":
             raise ValueError(
                 "encoder.switch_active must be high with motor.protocol bridge: its firmware "

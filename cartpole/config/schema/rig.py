@@ -43,9 +43,15 @@ class Pole(Section):
 class Motor(Section):
     """The drive: a velocity servo behind a serial line."""
 
-    protocol: Literal["sabertooth_text", "bridge", "lines"] = Field(
-        default="sabertooth_text", description="what the wire speaks"
+    protocol: Literal["sabertooth_text", "bridge", "lines", "driver"] = Field(
+        default="sabertooth_text", description="what the wire speaks; driver: see motor.driver"
     )
+    driver: str = Field(
+        default="",
+        max_length=60,
+        description="with protocol driver: odrive_ascii, roboclaw_packet, or a plug-in's name",
+    )
+    address: int = whole(128, 0, 255, "of the drive, where a driver asks for one")
     port: str = Field(
         default="sim", max_length=200, description="device path, usb:VID:PID[:SERIAL], or sim"
     )
