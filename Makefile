@@ -27,6 +27,7 @@ help:
 	@echo "make setup         only prepare $(VENV)"
 	@echo "make bench         the benchmarks, figures into build/"
 	@echo "make lock          exact versions anew, from pyproject.toml"
+	@echo "make wheels-arm    is there an aarch64 wheel of every dependency?"
 	@echo "make golden        fly the kept flights again, say what changed, keep them"
 	@echo "make test-drivers  real Linux drivers against emulated USB devices (QEMU)"
 	@echo "make test-long     the long campaigns behind docs/results.md"
@@ -68,6 +69,13 @@ lock:
 	build/lock/bin/pip-compile $(LOCK) $(EXTRAS) --constraint requirements.lock \
 	  --output-file requirements-full.lock pyproject.toml
 	sed -i '/^--find-links/d;/^--extra-index-url/d' requirements.lock requirements-full.lock
+
+# Is there a wheel for a Raspberry Pi (64 bit) of everything that `make run` needs? Installs nothing.
+ARM := $(foreach tag,manylinux2014 manylinux_2_17 manylinux_2_28,--platform $(tag)_aarch64)
+wheels-arm: $(BASE)
+	$(PIP) install --dry-run --ignore-installed --no-deps --only-binary=:all: $(ARM) \
+	  --python-version 3.11 --implementation cp --target build/arm --requirement requirements.lock
+	@echo "every dependency has an aarch64 wheel"
 
 run: $(BASE)
 	$(BIN)/cartpole run --config config/sim.yaml --duration 20
