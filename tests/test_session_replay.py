@@ -10,7 +10,7 @@ import pytest
 from support.sessions import HOMED, FakeCore, inputs, write_session
 
 from cartpole.config.schema import Config
-from cartpole.errors import UsageError
+from cartpole.errors import SessionError, UsageError
 from cartpole.messages import Mode, TickInput, TickRecord
 from cartpole.session.reader import open_session
 from cartpole.session.recover import recover
@@ -109,6 +109,14 @@ def test_window(recording: Path) -> None:
     assert result.ticks == 51
     assert not result.truncated
     assert result.compared == 26
+
+
+@pytest.mark.parametrize("window", [(1e6, math.inf), (2.0, 1.0)])
+def test_nothing_compared_is_nothing_the_same(recording: Path, window: tuple[float, float]) -> None:
+    with pytest.raises(SessionError, match="no tick from"):
+        replay_session(
+            open_session(recording), make_core=FakeCore, from_s=window[0], to_s=window[1]
+        )
 
 
 def test_forgetting_the_start_is_noticed(recording: Path) -> None:

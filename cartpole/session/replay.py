@@ -233,6 +233,9 @@ def _replay(
     result.gaps, result.told = list(session.account.gaps), session.told()
     if result.ticks == 0:
         raise SessionError(_why_nothing(session, result, inputs is not None))
+    if result.compared == 0:
+        end = f"{min(to_s, result.duration_s):g} s"
+        raise SessionError(f"{session.path}: no tick from {from_s:g} s on: it was flown to {end}")
     result.summary = builder.result(str(session.path), bitwise_equal=result.bitwise_equal)
     return result
 

@@ -76,7 +76,8 @@ class Table:
             more = ", …" if len(self.runs) > 10 else ""
             lines.append(f"{len(self.runs)} runs of {sizes}{more} rows: each begins its own clock")
         for one in self.left_out:
-            lines.append(f"{one.rows} rows left out: {one.why} (first in line {one.line})")
+            rows = f"{one.rows} row{'s' if one.rows > 1 else ''}"
+            lines.append(f"{rows} left out: {one.why} (first in line {one.line})")
         return lines
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -27,7 +28,7 @@ TESTS = Path(__file__).resolve().parent.parent
 MOST_S, MOST_BYTES = 5.0, 256 << 20
 LONGEST_FIT_S = 60.0
 GIVEN_UP_S = 90.0  # by the wall clock, on a machine that has other things to do
-BATCH = 100
+BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,19 @@ def work(seeds: Sequence[int], bases: object, told: Connection) -> None:
                 left.unlink()
 
 
-def try_cases(seeds: Sequence[int], bases: object, processes: int = 1) -> list[Result]:
-    """All of them, in processes of their own; one that hangs is a finding, too."""
+def try_cases(
+    seeds: Sequence[int], bases: object, processes: int = 1, seconds: float = math.inf
+) -> list[Result]:
+    """All of them, or what is done in so many seconds, in processes of their own; one that hangs
+    is a finding, too."""
+    end_s = time.monotonic() + seconds
     context = multiprocessing.get_context("fork")
     waiting = [list(seeds[k : k + BATCH]) for k in range(0, len(seeds), BATCH)]
     found: list[Result] = []
     running: list[_Worker] = []
     while waiting or running:
+        if time.monotonic() > end_s:
+            waiting = []
         while waiting and len(running) < processes:
             running.append(_Worker(context, waiting.pop(0), bases))
         time.sleep(0.02)
@@ -158,6 +165,7 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--seed-of", type=int, help="this case alone, here, with its traceback")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no more after these")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     from fuzz.commands import make_bases, one_case
@@ -169,7 +177,7 @@ def main() -> int:
                 print(one_case(options.seed_of, bases, Path(folder)))
             return 0
         seeds = range(options.first, options.first + options.cases)
-        found = try_cases(seeds, bases, options.processes)
+        found = try_cases(seeds, bases, options.processes, options.seconds)
     findings = [one for one in found if one.finding]
     for one in findings:
         print(f"{one.seed}: {one.kind}: {one.finding}")
