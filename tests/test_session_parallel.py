@@ -14,6 +14,7 @@ from cartpole.daemon import virtual
 from cartpole.messages import TickInput
 from cartpole.rules.control import change
 from cartpole.session import parallel
+from cartpole.session.packing import pack
 from cartpole.session.reader import Session, open_session
 from cartpole.session.recorded import RecordedTick
 from cartpole.session.replay import replay
@@ -111,6 +112,14 @@ def test_an_end_that_is_not_the_next_beginning(
     from cartpole.session import resume
 
     monkeypatch.setattr(parallel, "remembering", lambda core: _older(resume.remembering(core)))
+    assert in_parts(open_session(recording)) is None
+
+
+def test_a_state_that_is_not_what_was_remembered(
+    recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its index it fits, and each part flies as recorded from its own beginning."""
+    monkeypatch.setattr(parallel, "pack", lambda state: pack(state) + b" ")
     assert in_parts(open_session(recording)) is None
 
 
