@@ -12,6 +12,7 @@ from cartpole.config.schema import Camera
 from cartpole.model.parameters import GRAVITY_M_S2
 from cartpole.vision.levels import LOWEST, Levels
 
+MOST_GAIN = 63  # a PS Eye's; what a step does is known of this one only
 TARGET_DN = 200.0  # the tape's level to aim at: far above the noise, below saturation
 KEEP_DN = (180.0, 225.0)  # a tape inside this needs no other exposure
 MUCH_WHITE = 0.3  # share of saturated tape pixels beyond which its level is unknown
@@ -55,7 +56,7 @@ def bounds(name: str) -> tuple[int, int]:
     metadata = Camera.model_fields[name].metadata
     low = next(one.ge for one in metadata if hasattr(one, "ge"))
     high = next(one.le for one in metadata if hasattr(one, "le"))
-    return int(low), int(high)
+    return int(low), min(int(high), MOST_GAIN) if name == "gain" else int(high)
 
 
 def gain_factor(gain: int) -> float:
@@ -65,7 +66,8 @@ def gain_factor(gain: int) -> float:
     bits / 16) (OmniVision OV7720 data sheet); the kernel's driver (gspca ov534) makes 0x0g, 0x3g,
     0x7g and 0xfg of the control's 0x0g, 0x1g, 0x2g and 0x3g: 1, 4, 8 and 16 times (1 + g / 16).
     """
-    return (1.0, 4.0, 8.0, 16.0)[(gain >> 4) & 3] * (1.0 + (gain & 15) / 16.0)
+    gain = min(gain, MOST_GAIN)
+    return (1.0, 4.0, 8.0, 16.0)[gain >> 4] * (1.0 + (gain & 15) / 16.0)
 
 
 def brightness(camera: Camera) -> float:
