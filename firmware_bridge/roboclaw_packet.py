@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+from binascii import crc_hqx
 from dataclasses import dataclass
 
 from cartpole.config.schema import Motor
@@ -18,16 +19,7 @@ from cartpole.errors import UsageError
 SET_TIMEOUT, SPEED_1, SPEED_2 = 14, 35, 36
 TIMEOUT_S = 0.1
 LARGEST = 2**31 - 1
-
-
-def crc16(data: bytes) -> int:
-    """CCITT, polynomial 0x1021, start 0 (XMODEM): the manual's."""
-    crc = 0
-    for byte in data:
-        crc ^= byte << 8
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x1021) & 0xFFFF if crc & 0x8000 else crc << 1
-    return crc
+CRC_INITIAL = 0  # of CCITT, polynomial 0x1021
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +68,4 @@ class RoboclawPacket:
 
     def _packet(self, body: bytes) -> bytes:
         data = bytes([self.address]) + body
-        return data + struct.pack(">H", crc16(data))
+        return data + struct.pack(">H", crc_hqx(data, CRC_INITIAL))

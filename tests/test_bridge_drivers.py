@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from binascii import crc_hqx
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 
@@ -16,7 +17,7 @@ from firmware_bridge import drivers
 from firmware_bridge.drivers import Driver, named_driver
 from firmware_bridge.odrive_ascii import OdriveAscii
 from firmware_bridge.rig_links import motor_driver
-from firmware_bridge.roboclaw_packet import RoboclawPacket, crc16
+from firmware_bridge.roboclaw_packet import RoboclawPacket
 
 ODRIVE = OdriveAscii(axis=1, sign=-1, turns_per_m=25.0)
 ROBOCLAW = RoboclawPacket(address=0x81, channel=2, sign=1, pulses_per_m=20_000.0)
@@ -64,7 +65,7 @@ class FakeRoboclaw:
             if len(self.pending) < length:
                 return
             packet, self.pending = self.pending[:length], self.pending[length:]
-            if crc16(packet) != 0:  # over the sum itself: a remainder of nothing
+            if crc_hqx(packet, 0) != 0:  # over the sum itself: a remainder of nothing
                 self.refused += 1
             elif packet[1] == 14:
                 self.timeout_s = packet[2] / 10
@@ -94,7 +95,7 @@ def test_the_roboclaw_does_as_it_is_told(velocity: float) -> None:
 
 
 def test_the_check_sum_is_the_manual_s_and_no_damaged_packet_moves_anything() -> None:
-    assert crc16(b"123456789") == 0x31C3
+    assert crc_hqx(b"123456789", 0) == 0x31C3  # CCITT of the manual: what the drive below uses
     packet = ROBOCLAW.encode(0.5)
     for at in range(1, len(packet)):
         for bit in range(8):

@@ -19,6 +19,7 @@ ALLOWED = {
     "yaml",  # numba, where it is installed, for a file of its own
     "mcap", "lz4", "zstandard", "orjson",  # recordings
     "serial", "v4l2",  # devices
+    "sitecustomize", "usercustomize",  # the machine's own, in every Python
 }  # fmt: skip
 WHAT_IS_LOADED = """
 import sys

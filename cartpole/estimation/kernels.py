@@ -1,4 +1,4 @@
-"""The filter's arithmetic, compiled: gate, update, fold, insert.
+"""The filter's arithmetic, compiled: update, fold, insert.
 
 Arrays (layouts in :mod:`cartpole.estimation.layout`; ``n`` ring slots, a power of two):
 ``when`` (n, 2) int64 time and kind, ``what`` (n, 4) two readings and their variances, ``known``
@@ -14,22 +14,16 @@ import numpy.typing as npt
 from numba import njit
 
 from cartpole.estimation import layout as at
+from cartpole.estimation.gate import gate, note_count, still_stuck, to_nearest_turn, trusted
 from cartpole.estimation.motion import propagate
 from cartpole.messages import OMEGA, THETA, P, V
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
-TURN = 2.0 * math.pi
 ROOT_HALF = math.sqrt(0.5)
 DENSITY = 1.0 / math.sqrt(2.0 * math.pi)  # of the normal distribution at its middle
 NONE = -1  # no second state in a measurement
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _to_nearest_turn(angle: float) -> float:
-    """The angle, brought to [-pi, pi) by whole turns."""
-    return angle - TURN * math.floor(angle / TURN + 0.5)
 
 
 @njit(cache=True, nogil=True)
@@ -39,112 +33,6 @@ def variance_of(row: Floats, i: int, also: int) -> float:
     if also == NONE:
         return float(row[base + i])
     return float(row[base + i] + 2.0 * row[base + also] + row[at.COV + at.STATES * also + also])
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _trusted(row: Floats, stamp: Whole, channel: int) -> bool:
-    """Whether a channel is at work: accepted last time, and not long ago."""
-    last = stamp[at.ACCEPTED + channel]
-    recent = last >= 0 and stamp[at.TIME] - last <= at.FRESH_NS
-    return bool(recent and row[at.IN_A_ROW + channel] == 0.0)
-
-
-@njit(cache=True, nogil=True)
-def _blame(row: Floats, stamp: Whole, culprit: int) -> None:
-    """Somebody is found guilty now."""
-    row[at.CULPRITS + culprit] += 1.0
-    stamp[at.GUILTY_AT + culprit] = stamp[at.TIME]
-
-
-@njit(cache=True, nogil=True)
-def _vouched(row: Floats, stamp: Whole) -> bool:
-    """Whether the camera went on agreeing with the model while the pole's count did not.
-
-    A pole that was hit leaves both; a count that jumps alone has slipped on its shaft.
-    """
-    seen, since = stamp[at.ACCEPTED + at.CAMERA_THETA], stamp[at.FIRST_REFUSED + at.ENCODER_THETA]
-    return bool(seen - since >= at.VOUCH_NS and row[at.IN_A_ROW + at.CAMERA_THETA] == 0.0)
-
-
-@njit(cache=True, nogil=True)
-def _stuck(row: Floats, stamp: Whole) -> bool:
-    """Whether the count stands while the camera sees the pole go: then the camera was not moved.
-
-    A push of the camera is there at once, in one frame, and then nothing moves on; a pole leaves
-    its count by and by, or goes on leaving it.
-    """
-    still = stamp[at.TIME] - stamp[at.COUNT_SINCE] >= at.STILL_NS
-    if row[at.IN_A_ROW + at.CAMERA_THETA] == 0.0:  # it fits, and the count does not
-        gone = abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.SEEN]))
-        return bool(still and gone > at.STILL_RAD)
-    crept = row[at.FIRST_SHARE + at.CAMERA_THETA] < at.CREEP
-    by_and_by = crept and abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.SEEN])) > at.STILL_RAD
-    onward = abs(_to_nearest_turn(row[at.LAST_THETA] - row[at.REFUSED_FROM])) > at.STILL_RAD
-    return bool(still and (by_and_by or onward))
-
-
-@njit(cache=True, nogil=True)
-def _take_back(row: Floats, stamp: Whole) -> None:
-    """The count is guilty: a camera that was accused of late stands as it stood."""
-    since = stamp[at.GUILTY_AT + at.MOVED]
-    if since < 0 or stamp[at.TIME] - since > at.AGAIN_NS:
-        return
-    row[at.X + at.OFFSET] = row[at.MOVED_FROM]
-    for j in range(at.STATES):
-        row[at.COV + at.STATES * at.OFFSET + j] = 0.0
-        row[at.COV + at.STATES * j + at.OFFSET] = 0.0
-    row[at.COV + (at.STATES + 1) * at.OFFSET] = row[at.MOVED_FROM + 1]
-
-
-@njit(cache=True, nogil=True)
-def _note_count(row: Floats, stamp: Whole, count: float) -> None:
-    """Since when the pole's count is the same, and what the camera said then."""
-    if count != row[at.COUNT]:
-        row[at.COUNT], row[at.SEEN] = count, row[at.LAST_THETA]
-        stamp[at.COUNT_SINCE] = stamp[at.TIME]
-
-
-@njit(cache=True, nogil=True)
-def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Floats) -> None:
-    """After too many rejections in a row, believe in a jump as large as the innovation.
-
-    A camera that disagrees with a pole encoder at work has been moved: its offset jumped. Otherwise
-    the pole or the cart did, and its rate may explain what gathered since the last acceptance.
-    """
-    square = innovation * innovation
-    if channel == at.CAMERA_THETA and _trusted(row, stamp, at.ENCODER_THETA):
-        if not _stuck(row, stamp):
-            if abs(innovation) >= at.LEAST_PUSH_RAD:
-                row[at.MOVED_FROM] = row[at.X + at.OFFSET]
-                row[at.MOVED_FROM + 1] = row[at.COV + (at.STATES + 1) * at.OFFSET]
-                _blame(row, stamp, at.MOVED)
-            row[at.COV + (at.STATES + 1) * at.OFFSET] += square
-            return
-        _blame(row, stamp, at.STUCK)
-        _take_back(row, stamp)
-        stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
-    elif (
-        channel == at.ENCODER_THETA
-        and abs(innovation) >= at.LEAST_SLIP_RAD
-        and _vouched(row, stamp)
-    ):
-        again = stamp[at.GUILTY_AT + at.SLIPPED]
-        stuck = _stuck(row, stamp)
-        if stuck or (again >= 0 and stamp[at.TIME] - again < at.AGAIN_NS):
-            _blame(row, stamp, at.STUCK)
-            stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
-        if not stuck:
-            _blame(row, stamp, at.SLIPPED)
-        row[at.COV + (at.STATES + 1) * at.ZERO] += square
-        return
-    place, rate = (P, V) if channel in (at.ENCODER_P, at.CAMERA_P) else (THETA, OMEGA)
-    last = stamp[at.ACCEPTED + channel]
-    gap = 0.1 if last < 0 else max(1e-3, (stamp[at.TIME] - last) * 1e-9)
-    row[at.COV + (at.STATES + 1) * place] += square
-    speed = square / (gap * gap)
-    if rate == OMEGA:
-        speed = min(speed, par[at.MOST_RATE] * par[at.MOST_RATE])
-    row[at.COV + (at.STATES + 1) * rate] += speed
 
 
 @njit(cache=True, nogil=True)
@@ -161,68 +49,6 @@ def _possible(row: Floats, par: Floats) -> None:
         row[at.COV + at.STATES * OMEGA + j] = 0.0
         row[at.COV + at.STATES * j + OMEGA] = 0.0
     row[at.COV + (at.STATES + 1) * OMEGA] = at.RATE_SIGMA_RAD_S * at.RATE_SIGMA_RAD_S
-
-
-@njit(cache=True, nogil=True)
-def _compare(
-    row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par: Floats
-) -> None:
-    """Whether a refused innovation agrees with the one kept: as near as what moves can have gone.
-
-    A jump of pole, cart or camera refuses readings that agree with each other; nonsense does not.
-    """
-    far = miss - row[at.MISS + channel]
-    most = par[at.MOST_SPEED]
-    if channel in (at.ENCODER_THETA, at.CAMERA_THETA):
-        far, most = _to_nearest_turn(far), par[at.MOST_RATE]
-    span = (stamp[at.TIME] - stamp[at.REFUSED_AT + channel]) * 1e-9
-    if row[at.IN_A_ROW + channel] == 0.0:
-        row[at.AGREED + channel] = 0.0
-        stamp[at.FIRST_REFUSED + channel] = stamp[at.TIME]
-        row[at.FIRST_SHARE + channel] = abs(miss) / bound
-        if channel == at.CAMERA_THETA:
-            row[at.REFUSED_FROM] = row[at.LAST_THETA]
-    elif abs(far) <= bound + most * span:
-        row[at.AGREED + channel] += 1.0
-    else:
-        row[at.STRANGE + channel] += 1.0
-        if row[at.STRANGE + channel] < 2.0:
-            return
-        row[at.AGREED + channel] = 0.0
-    row[at.MISS + channel] = miss
-    row[at.STRANGE + channel] = 0.0
-    stamp[at.REFUSED_AT + channel] = stamp[at.TIME]
-
-
-@njit(cache=True, nogil=True)
-def _gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par: Floats) -> bool:
-    """Whether to believe an innovation that may be as large as ``bound``; keeps the counters."""
-    inside = -bound <= miss <= bound
-    row[at.REFUSED + channel] += at.AVERAGE * ((0.0 if inside else 1.0) - row[at.REFUSED + channel])
-    if inside:
-        return True
-    _compare(row, stamp, channel, miss, bound, par)
-    row[at.IN_A_ROW + channel] += 1.0
-    refused = row[at.IN_A_ROW + channel]
-    far = channel == at.CAMERA_THETA and abs(_to_nearest_turn(miss)) > at.MOST_PUSH_RAD
-    if far and _trusted(row, stamp, at.ENCODER_THETA) and not _stuck(row, stamp):
-        # Another object, such as a reflection: however long it shone, it says nothing more when
-        # the encoder misses a sample.
-        row[at.REJECTED] += 1.0
-        row[at.IN_A_ROW + channel], row[at.AGREED + channel] = 1.0, 0.0
-        return False
-    if stamp[at.TIME] - stamp[at.FIRST_REFUSED + channel] < at.STILL_NS and (
-        (channel == at.CAMERA_THETA and _trusted(row, stamp, at.ENCODER_THETA))
-        or (channel == at.ENCODER_THETA and _vouched(row, stamp))
-    ):  # before that nobody can tell a count that sticks
-        row[at.REJECTED] += 1.0
-        return False
-    agreed = row[at.AGREED + channel] >= at.AGREE or refused >= at.PATIENCE * par[at.REOPEN]
-    if refused >= par[at.REOPEN] and agreed:
-        _reopen(row, stamp, channel, miss, par)
-        return True
-    row[at.REJECTED] += 1.0
-    return False
 
 
 @njit(cache=True, nogil=True)
@@ -306,11 +132,11 @@ def _count(
     far = reading - row[at.X + i]
     if also != NONE:
         far -= row[at.X + also]
-    miss = far if i == P else _to_nearest_turn(far)
+    miss = far if i == P else to_nearest_turn(far)
     jitter = row[at.X + rate] * par[at.JITTER_S]
     variance += jitter * jitter
     spread = math.sqrt(variance_of(row, i, also) + variance)
-    if not _gate(row, stamp, channel, miss, par[at.GATE] * spread + half, par):
+    if not gate(row, stamp, channel, miss, par[at.GATE] * spread + half, par):
         return
     row[at.X + i] += far - miss  # the encoder counts the turns
     expected = variance_of(row, i, also) + variance
@@ -320,20 +146,13 @@ def _count(
     _update(row, stamp, channel, i, also, shift, share, expected, 0.0)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _still_stuck(stamp: Whole) -> bool:
-    """Whether the pole's count is the one for which it was found stuck."""
-    found = stamp[at.GUILTY_AT + at.STUCK]
-    return bool(0 <= stamp[at.COUNT_SINCE] <= found)
-
-
 @njit(cache=True, nogil=True)
 def _encoder(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     """Cart and pole counts: two devices, two gates."""
     if math.isfinite(reading[3]):
-        _note_count(row, stamp, reading[1])
+        note_count(row, stamp, reading[1])
     for k in range(2):
-        distrusted = k == 1 and (stamp[at.TIME] < stamp[at.DISTRUST] or _still_stuck(stamp))
+        distrusted = k == 1 and (stamp[at.TIME] < stamp[at.DISTRUST] or still_stuck(stamp))
         if math.isfinite(reading[2 + k]) and not distrusted:
             half, variance = 0.0, reading[2 + k]
             if variance < 0.0:
@@ -385,18 +204,18 @@ def _camera(row: Floats, stamp: Whole, reading: Floats, par: Floats) -> None:
     if _frozen(row, stamp, reading):
         row[at.REJECTED] += 1.0
         return
-    use_p = not _trusted(row, stamp, at.ENCODER_P) and math.isfinite(reading[2])
+    use_p = not trusted(row, stamp, at.ENCODER_P) and math.isfinite(reading[2])
     use_theta = math.isfinite(reading[3])
     miss_p = reading[0] - row[at.X + P]
-    miss = _to_nearest_turn(reading[1] - row[at.X + THETA] - row[at.X + at.OFFSET])
+    miss = to_nearest_turn(reading[1] - row[at.X + THETA] - row[at.X + at.OFFSET])
     if use_theta:
         spread = math.sqrt(variance_of(row, THETA, at.OFFSET) + reading[3])
         _weigh_delay(row, miss, spread, par)
-        if not _gate(row, stamp, at.CAMERA_THETA, miss, par[at.GATE] * spread, par):
+        if not gate(row, stamp, at.CAMERA_THETA, miss, par[at.GATE] * spread, par):
             return
     if use_p:
         spread = math.sqrt(variance_of(row, P, NONE) + reading[2])
-        if not _gate(row, stamp, at.CAMERA_P, miss_p, par[at.GATE] * spread, par):
+        if not gate(row, stamp, at.CAMERA_P, miss_p, par[at.GATE] * spread, par):
             return
     if use_theta:
         expected = variance_of(row, THETA, at.OFFSET) + reading[3]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,10 @@ def _load(text: str) -> ModuleType:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.py"
     if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+        # Controller and simulated rig may come here at once: neither may read half a file.
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_text(text)
+        beside.replace(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -10,10 +10,8 @@ never run (``cartpole.session.code``).
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from cartpole.errors import CartpoleError, ConfigError
 from cartpole.messages import FloatArray
 from cartpole.model.flow import make_expand, make_step
 from cartpole.model.programs import compile_flow
+from cartpole.model.user_file import load_function
 
 KEY = "optimizer.user_model"
 # A file may hold so many numbers.
@@ -57,21 +56,7 @@ class UserModel:
 @functools.lru_cache(maxsize=4)
 def load_user_model(where: str) -> UserModel:
     """The model that ``file.py:function`` names. Runs the file. Raises ConfigError."""
-    path, colon, name = where.rpartition(":")
-    file = Path(path).expanduser()
-    if not colon or not file.is_file():
-        raise ConfigError(f"{KEY} {where!r}: not an existing file.py:function")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{KEY} {where!r}: {file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{KEY} {where!r}: {error}") from error
-    accelerations: Any = getattr(module, name, None)
-    if not callable(accelerations):
-        raise ConfigError(f"{KEY} {where!r}: no function {name} in {file}")
+    accelerations, module = load_function(KEY, where)
     q = _parameters(where, getattr(module, "PARAMETERS", ()))
     try:
         flow = compile_flow(accelerations, len(q))

@@ -9,18 +9,17 @@ of the multipliers are not needed: by symmetry their columns are the multipliers
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from cartpole.errors import ConfigError
 from cartpole.messages import FloatArray
+from cartpole.model.user_file import load_function
 from cartpole.optimizer.compiled.layout import *
 
 if TYPE_CHECKING:
@@ -66,21 +65,7 @@ def load_user_model(where: str) -> UserModel:
     """The model that ``file.py:function`` names; empty for an empty name. Raises ConfigError."""
     if not where:
         return UserModel()
-    path, colon, name = where.rpartition(":")
-    file = Path(path)
-    if not colon or not file.is_file():
-        raise ConfigError(f"optimizer.user_cost {where!r}: not an existing file.py:function")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"optimizer.user_cost {where!r}: {file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"optimizer.user_cost {where!r}: {error}") from error
-    cost: Any = getattr(module, name, None)
-    if not callable(cost):
-        raise ConfigError(f"optimizer.user_cost {where!r}: no function {name} in {file}")
+    cost, module = load_function("optimizer.user_cost", where)
     return UserModel(
         cost, getattr(module, "terminal", None), getattr(module, "pole_acceleration", None)
     )
