@@ -22,6 +22,7 @@ def test_every_line_names_a_test_that_is_there() -> None:
     assert len({mutant.line for mutant in mutants}) == len(mutants)
     for mutant in mutants:
         assert mutant.file.is_file(), mutant.line
+        assert not mutant.problem(), mutant.line
         name, *path = mutant.test.split("::")
         assert path, mutant.line
         test = path[-1]
