@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
-from cartpole.vision.geometry import project, unproject
+from cartpole.vision.geometry import unproject
 from cartpole.vision.slices import (
     CENTROID,
     LINE_A,
@@ -77,21 +77,6 @@ TRACK_FIT_SIGMA_M = 0.002  # and when the pivot is placed
 END_SIGMA_PX = 0.3  # one end of the tape along the axis
 SYSTEMATIC_SIGMA_RAD = 5e-5
 MIN_POINTS = 8
-
-
-@njit(cache=True, nogil=True)
-def expected_ends(prior: FloatArray, g: FloatArray, out: FloatArray) -> None:
-    """Where the tape's near and far end should be seen, (x, y) [px] each, into out (4,)."""
-    per_row = prior[READOUT] / max(1.0, prior[HEIGHT] - 1.0)
-    for end in range(2):
-        distance = prior[TAPE_START + end]
-        delay = 0.0
-        for _ in range(2):  # the line it is on tells when it is seen, and so where
-            theta = prior[EXPECT_THETA] + prior[OMEGA] * delay
-            x = prior[EXPECT_P] + prior[SPEED] * delay + distance * math.sin(theta)
-            column, row = project(x, -distance * math.cos(theta), g)
-            delay = row * per_row - 0.5 * prior[READOUT]
-        out[2 * end], out[2 * end + 1] = column, row
 
 
 @njit(cache=True, nogil=True)

@@ -15,6 +15,7 @@ import numpy as np
 from cartpole.config.schema import Camera
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
 from cartpole.vision import acquire, pose, slices, strip
+from cartpole.vision.expected import measure_expected, smear
 from cartpole.vision.geometry import CameraGeometry
 from cartpole.vision.history import CART_JERK, POLE_JERK, History
 from cartpole.vision.slices import Pixels
@@ -82,7 +83,6 @@ class Tracker:
         self._moved = np.zeros((size, 2))
         self._pose = np.zeros(pose.POSE_SIZE)
         self._found: list[float] = self._pose.tolist()
-        self._ends = np.zeros(4)
         self._prior = np.zeros(pose.PRIOR_SIZE)
         self._prior[pose.TAPE_START] = camera.tape_start_m
         self._prior[pose.TAPE_END] = camera.tape_end_m
@@ -254,12 +254,6 @@ class Tracker:
         prior[pose.SIGMA_THETA] = expected.sigma_theta_rad
         prior[pose.POINT_SIGMA_PX] = LINE_SIGMA_PX
 
-    def _smear(self, expected: _Expectation, distance_m: float) -> float:
-        """How far the pole moves across its axis while exposed [px], so far from the pivot."""
-        speed = expected.omega_rad_s * distance_m
-        speed += expected.speed_m_s * math.cos(expected.theta_rad)
-        return abs(speed) * self._camera.exposure_s * self._scale
-
     def _measure_expected(self, frame: Pixels, expected: _Expectation) -> bool:
         """Measure where the pole is expected; False if that is too vague or nothing is there."""
         if not math.isfinite(expected.sigma_theta_rad):
@@ -270,11 +264,24 @@ class Tracker:
         extend = 3.0 * self._scale * abs(sine) * expected.sigma_p_m + 5.0
         if slack > MAX_SLACK_PX or extend > MAX_EXTEND_PX:
             return False
-        pose.expected_ends(self._prior, self.geometry.vector, self._ends)
-        x0, y0, x1, y1 = self._ends.tolist()
-        smear0 = self._smear(expected, self._camera.tape_start_m)
-        smear1 = self._smear(expected, self._camera.tape_end_m)
-        return self._measure(frame, x0, y0, x1, y1, smear0, smear1, slack, extend)
+        solved = measure_expected(
+            frame,
+            self._prior,
+            self.geometry.vector,
+            self._width_px,
+            self._camera.exposure_s,
+            slack,
+            extend,
+            self._threshold,
+            self._table,
+            self._report,
+            self._scratch,
+            self._points,
+            self._moved,
+            self._pose,
+        )
+        self._found = self._pose.tolist()
+        return bool(solved)
 
     def _measure(
         self,
@@ -415,10 +422,10 @@ class Tracker:
             )
             return self._solve()
         # Which end is which is not known yet: allow for the same blur all along.
-        smear = 0.5 * self._smear(expected, self._camera.tape_end_m)
-        smear = max(smear, slices.BLIND_SMEAR_PX)
+        blur = 0.5 * smear(self._camera.tape_end_m, self._camera.exposure_s, self._prior)
+        blur = max(blur, slices.BLIND_SMEAR_PX)
         missing = max(0.0, self._length_m * self._scale - c.length_px)
-        return self._measure(frame, c.x0, c.y0, c.x1, c.y1, smear, smear, slack, missing + 8.0)
+        return self._measure(frame, c.x0, c.y0, c.x1, c.y1, blur, blur, slack, missing + 8.0)
 
     def _accept(self, t_ns: int, arrival_ns: int, sequence: int) -> Detection:
         found = self._found
