@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BASE := $(VENV)/.base
 FULL := $(VENV)/.full
 # What is imported is compiled then; compiling all of it would be an eighth of the environment.
-PIP := PIP_NO_COMPILE=1 $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCK := --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-header \
   --no-annotate
 EXTRAS := --extra build --extra dev --extra bench --extra gym --extra data --extra viewers --extra cluster \
@@ -50,15 +50,15 @@ $(BASE): requirements.lock pyproject.toml
 	  { echo "cartpole needs Python 3.11 or newer; say where: make PYTHON=python3.12 setup"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing what cartpole needs into $(VENV), about 720 MB"
-	@$(PIP) install --require-hashes --requirement requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-compile --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What the tests, benchmarks and optional parts need besides.
 $(FULL): $(BASE) requirements-full.lock requirements-torch.lock
 	@echo "installing what the tests need, about 2.4 GB more"
-	@$(PIP) install --require-hashes --requirement requirements-full.lock
-	@$(PIP) install --requirement requirements-torch.lock
+	@$(PIP) install --no-compile --require-hashes --requirement requirements-full.lock
+	@$(PIP) install --no-compile --requirement requirements-torch.lock
 	@touch $@
 
 # Exact versions with hashes, from pyproject.toml; commit what changes. torch has a file of its own

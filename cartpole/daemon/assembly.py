@@ -101,6 +101,9 @@ def assemble(
         links = devices.rig_links(config, rig, stack, recorder.put_raw)
         for line in realtime.enter(config.service):
             print(f"real time: {line}", file=sys.stderr)
+        # Collecting holds everything up for a twentieth of a second: before anybody reads.
+        realtime.freeze_garbage()
+        stack.callback(realtime.thaw_garbage)
         links.start()
         summary = SummaryBuilder(config, git, config_sha256(config))
         listeners: list[Listener] = [

@@ -23,7 +23,7 @@ from cartpole import realtime
 from cartpole.errors import DeviceError
 from cartpole.messages import NANOSECONDS, LinkEvent
 from cartpole.sim.heartbeat import Heartbeat, Listening
-from cartpole.sim.shutter import Shot, State
+from cartpole.sim.shutter import Shot, Shutter, State
 from cartpole.vision.ring import FrameRing
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def run(setup: RigSetup, ring: FrameRing | None, truth: Any, orders: Connection)
     if service.lock_memory:
         realtime.lock_memory()
     realtime.freeze_garbage()
+    world.begin()
     orders.send("ready")
     try:
         while os.getppid() == setup.parent:
@@ -152,7 +153,6 @@ class _World:
         from cartpole.sim.plant import Plant
         from cartpole.sim.pty_port import PtyServer
         from cartpole.sim.rig import start_state
-        from cartpole.sim.shutter import Shutter
 
         rules, seed = rig_rules(setup.config), setup.seed
         begin_ns = time.monotonic_ns()
@@ -168,10 +168,15 @@ class _World:
 
             self._eye = Eye(rules, seed)
             self._eye.draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))  # compile now
-            # Only now: else the first pictures would be those missed while compiling.
-            self._shutter = Shutter(rules, seed, time.monotonic_ns())
-        self._heart = Heartbeat(time.monotonic_ns())
-        self.plant.advance(time.monotonic_ns())
+        self._rules, self._seed = rules, seed
+        self.begin()
+
+    def begin(self) -> None:
+        """Time runs from here: what passed while the rig was made is no picture and no stall."""
+        now_ns = time.monotonic_ns()
+        self._shutter = Shutter(self._rules, self._seed, now_ns)
+        self._heart = Heartbeat(now_ns)
+        self.plant.advance(now_ns)
 
     def step(self) -> None:
         """Wait for bytes or the next thing due; then bring everything up to now."""
