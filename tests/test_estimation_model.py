@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from cartpole.config.schema import Config, Sim
+from cartpole.config.schema import Config, Pole, Sim
+from cartpole.messages import NANOSECONDS, Mode
+from cartpole.session.summary import from_upright
 from cartpole.sim.run import VirtualRun
 
 
@@ -23,3 +26,30 @@ def rate_error(config: Config, duration_s: float) -> float:
 def test_the_filter_predicts_with_what_was_learned() -> None:
     # The settings alone give 0.14 rad/s here: a pole 20 % longer, a drive 30 % slower.
     assert rate_error(Config(sim=Sim(length_m=0.6, tau_s=0.065)), 6.0) < 0.08
+
+
+@pytest.mark.parametrize(("known", "most_mrad"), [(0.7, 5.0), (0.0, 8.0)])
+def test_dry_friction_leaves_no_limit_cycle(known: float, most_mrad: float) -> None:
+    """Plans that know viscous friction alone sway by 25 mrad here."""
+    config = Config(pole=Pole(coulomb_rad_s2=known), sim=Sim(coulomb_rad_s2=0.7))
+    run, begun_ns, tail = VirtualRun(config, 3), -1, []
+    for tick in run.ticks():
+        now_ns = tick.record.input.now_ns
+        if begun_ns < 0 and tick.record.mode is Mode.SWING_UP:
+            begun_ns = now_ns
+        if begun_ns > 0 and now_ns - begun_ns > 6 * NANOSECONDS:
+            tail.append(from_upright(tick.truth[2]))
+        if len(tail) == 150:
+            break
+    assert 1e3 * float(np.sqrt(np.mean(np.square(tail)))) < most_mrad
+
+
+def test_homing_teaches_the_pole_before_it_is_swung_up() -> None:
+    config = Config(sim=Sim(length_m=0.6, damping_1_s=0.08, homed=False))
+    run = VirtualRun(config, 3)
+    for tick in run.ticks():
+        if tick.record.mode is Mode.SWING_UP:
+            break
+    model = run.core._observer.model
+    assert model.length_m == pytest.approx(0.6, rel=0.03)
+    assert model.coulomb_rad_s2 == 0.0

@@ -443,6 +443,7 @@ class ControlCore:
     def _take_homing(self, result: HomingResult, now_ns: int) -> None:
         memory = self._memory
         self._observer.homed = result
+        self._observer.learn_homing(result)
         found = f"{result.travel_m:.3f} m between the switches, gain {result.gain:.3f}"
         self._standing.note(f"homed: {found}")
         self._standing.enter(Happening.HOMED, now_ns)

@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass, field, replace
 
 from cartpole.estimation.filter import StateFilter
-from cartpole.estimation.learner import Finding, Learner, LearnerMemory, LearnerRules
+from cartpole.estimation.learner import (
+    DRY,
+    LENGTH,
+    Finding,
+    Learner,
+    LearnerMemory,
+    LearnerRules,
+)
 from cartpole.estimation.records import FilterMemory, FilterRules
 from cartpole.estimation.stamps import StampMemory, StampRules
 from cartpole.messages import (
@@ -32,6 +39,10 @@ AGREES_M = 0.005  # counts that came back agree with the camera within this ...
 AGREES_RAD = 0.06
 AGREES_TIMES = 3  # ... so many times in a row
 
+# Homing's coupling: how much more than it says it may be off, at least, and at most to be used [a
+# share]; its dry friction [rad/s²].
+HOMING_DOUBT, LEAST_COUPLING_SIGMA, MOST_COUPLING_SIGMA = 1.2, 0.01, 0.1
+HOMING_DRY_SIGMA = 0.1
 SLIPPED_ZERO_RAD = 0.3  # how well the pole's zero is known once its encoder slipped
 
 CULPRITS = ("pole encoder slipped", "pole encoder stuck", "camera moved")
@@ -167,6 +178,18 @@ class Observer:
         return tuple(
             name for name, n, before in zip(CULPRITS, found, told, strict=True) if n > before
         )
+
+    def learn_homing(self, found: HomingResult) -> None:
+        """What the pole's own swing showed meanwhile; lag, gain and delay were learned in passing.
+
+        Its viscous friction is seen too coarsely to be worth a word.
+        """
+        if not 0.0 < found.coupling_sigma_1_m < MOST_COUPLING_SIGMA * found.coupling_1_m:
+            return
+        share = HOMING_DOUBT * found.coupling_sigma_1_m / found.coupling_1_m
+        sigma = math.hypot(share, LEAST_COUPLING_SIGMA)
+        self._learner.told(LENGTH, math.log(found.coupling_1_m), sigma)
+        self._learner.told(DRY, max(0.0, found.dry_rad_s2), HOMING_DRY_SIGMA)
 
     def relearn(self, rules: ObserverRules) -> None:
         """The settings' model is another: what was learned began with the old one."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from cartpole.control import energy, lqr
 from cartpole.control.planning import PlanMaker
-from cartpole.messages import FloatArray, P, Plan, PlanStatus, U
+from cartpole.messages import OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
+from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
 from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.planner import PlannerMemory
 from cartpole.optimizer.problem import PlannerRules
@@ -64,6 +65,19 @@ class PilotMemory:
             require(fits, "the last good plan")
 
 
+def rubbing(model: ModelParameters, state: FloatArray) -> ModelParameters:
+    """The model with its dry friction as the viscous one that takes as much from this motion.
+
+    Plans know viscous friction only. The rate of the motion is what energy says of ``state`` (5,),
+    seen from upright: a pole that is held sways slowly, and there dry friction weighs most.
+    """
+    if model.coulomb_rad_s2 <= 0.0:
+        return model
+    fall = 2.0 * model.coupling_1_m * model.gravity_m_s2 * (1.0 + math.cos(float(state[THETA])))
+    rate = max(math.sqrt(float(state[OMEGA]) ** 2 + fall), COULOMB_BLEND_RAD_S)
+    return replace(model, damping_1_s=model.damping_1_s + model.coulomb_rad_s2 / rate)
+
+
 class Pilot:
     """Owns planner and LQR; deterministic, no clock."""
 
@@ -111,6 +125,7 @@ class Pilot:
         model: ModelParameters,
     ) -> Flight:
         target = float(reference[0])
+        model = rubbing(model, state)
         if self._rules.feed_back_only:
             return self._fall_back(state, target, None, model)
         plan = self._planner.plan(state, reference, budget, start_ns, model)

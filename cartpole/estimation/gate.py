@@ -64,7 +64,10 @@ def _stuck(row: Floats, stamp: Whole) -> bool:
         return bool(still and gone > at.STILL_RAD)
     crept = row[at.FIRST_SHARE + at.CAMERA_THETA] < at.CREEP
     by_and_by = crept and abs(to_nearest_turn(row[at.LAST_THETA] - row[at.SEEN])) > at.STILL_RAD
-    onward = abs(to_nearest_turn(row[at.LAST_THETA] - row[at.REFUSED_FROM])) > at.STILL_RAD
+    # What moved before the count last changed says nothing of a count that stands now.
+    later = stamp[at.COUNT_SINCE] > stamp[at.FIRST_REFUSED + at.CAMERA_THETA]
+    then = row[at.SEEN] if later else row[at.REFUSED_FROM]
+    onward = abs(to_nearest_turn(row[at.LAST_THETA] - then)) > at.STILL_RAD
     return bool(still and (by_and_by or onward))
 
 

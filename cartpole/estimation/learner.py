@@ -24,7 +24,9 @@ FIRST_RATE_RAD_S = 5.0
 COMMANDS_KEPT = 64
 LEAST_JITTER_S = 5e-5  # of a stamp
 
-DOUBT = 1.0  # deviations within which the settings are believed
+# Deviations within which the settings are believed; dry friction cannot be less than none, and what
+# is learned of it is biased by that.
+DOUBT = (1.0, 1.0, 1.0, 1.0, 1.0, 2.5)
 # How far the parameters may go: logarithms of coupling, lag and gain about the settings, then
 # delay [s], viscous and dry friction, the zero [rad].
 FARTHEST = (0.6, 1.6, 0.35)
@@ -132,8 +134,8 @@ class Learner:
         """
         prior, seen = self._rules.prior, self._memory.state[kernels.FIRST : kernels.ZERO].tolist()
         values = []
-        for said, one, sigma in zip(self._said, seen, self.sigma, strict=True):
-            off, doubt = one - said, DOUBT * sigma
+        for said, one, sigma, doubts in zip(self._said, seen, self.sigma, DOUBT, strict=True):
+            off, doubt = one - said, doubts * sigma
             values.append(said + off * max(0.0, 1.0 - doubt * doubt / max(off * off, 1e-300)))
         c, tau, gain, delay, damping, coulomb = values
         return ModelParameters(
@@ -159,6 +161,20 @@ class Learner:
         place = int(memory.marks[kernels.COUNT]) % COMMANDS_KEPT
         memory.sent[place], memory.speeds[place] = t_ns, velocity_m_s
         memory.marks[kernels.COUNT] += 1
+
+    def told(self, parameter: int, value: float, sigma: float) -> None:
+        """Somebody else found a parameter (its place in ``sigma``, as the states have it)."""
+        state, covariance, k = (
+            self._memory.state,
+            self._memory.covariance,
+            kernels.FIRST + parameter,
+        )
+        gain = covariance[:, k] / (covariance[k, k] + sigma * sigma)
+        state += gain * (value - state[k])
+        covariance -= np.outer(gain, covariance[k, :])
+        low, high = self._table[kernels.LOW :], self._table[kernels.HIGH :]
+        count = kernels.STATES - kernels.FIRST
+        np.clip(state[kernels.FIRST :], low[:count], high[:count], out=state[kernels.FIRST :])
 
     def rest(self) -> None:
         """The drive is off: hands may move the cart, nothing is to be learned."""
@@ -270,6 +286,7 @@ class Learner:
         )  # fmt: skip
 
 
+LENGTH, DRY = 0, 5  # places in ``sigma``
 NAMES = ("pole length differs", "drive lag differs", "drive gain differs",
          "command delay differs", "pole damping differs", "dry friction differs")  # fmt: skip
 WORDS = (
