@@ -16,6 +16,7 @@ from cartpole.control.change import changed, limits_changed, refusal
 from cartpole.control.faults import worst
 from cartpole.control.governor import for_model, govern, narrowed, within
 from cartpole.control.homing_records import HomingPhase, HomingStep
+from cartpole.control.lookout import Lookout
 from cartpole.control.memory import CoreMemory
 from cartpole.control.modes import DRIVEN, FLYING, Happening
 from cartpole.control.observer import Observer
@@ -25,7 +26,7 @@ from cartpole.control.reference import Target
 from cartpole.control.rules import CoreRules
 from cartpole.control.standing import Standing
 from cartpole.control.watch import Watch
-from cartpole.control.watch_records import Looked, WatchMemory
+from cartpole.control.watch_records import WatchMemory
 from cartpole.errors import SessionError
 from cartpole.messages import (
     NANOSECONDS,
@@ -35,10 +36,6 @@ from cartpole.messages import (
     EncoderSample,
     Estimate,
     HomingResult,
-    Link,
-    LinkEvent,
-    LinkState,
-    Measurement,
     Mode,
     Plan,
     Request,
@@ -50,8 +47,6 @@ from cartpole.messages import (
 )
 from cartpole.recall import check, copied, refill
 
-CONSISTENCY_EVERY = 50  # ticks
-DELAY_STRIKES = 3  # in a row: a swing-up's transients are not the camera's delay
 CAMERA_ROOM_M = 0.01  # with three sigma of the position: kept free while the camera alone sees it
 CAMERA_SIGMAS = 3.0
 
@@ -93,6 +88,7 @@ class ControlCore:
         self._standing = Standing(memory, rules.balance_angle_rad, self._events)
         self._observer = Observer(rules.observer, memory.observer)
         self._watch = Watch(rules.watch, memory.watch)
+        self._lookout = Lookout(memory, self._standing, self._watch, self._observer)
         self._target = Target(rules.target, memory.target)
         self._pilot = Pilot(rules.pilot, memory.pilot, self._planner)
 
@@ -128,9 +124,10 @@ class ControlCore:
         now = tick.now_ns
         answers = tuple(self._handle(request, now) for request in tick.requests)
         for measurement in tick.measurements:
-            self._absorb(measurement, now)
+            if self._lookout.absorb(measurement, now) and isinstance(measurement, EncoderSample):
+                self._heard.append(measurement)
         estimate = self._observer.estimate(now)
-        self._look_after(now, estimate)
+        self._lookout.look(now, estimate)
         self._standing.advance(estimate, now)
         plan, command = self._command(tick, estimate)
         self._heard.clear()
@@ -289,77 +286,6 @@ class ControlCore:
         moved = self._target.conform()
         if moved is not None:
             self._standing.tell(moved)
-
-    # Measurements and faults
-
-    def _absorb(self, measurement: Measurement, now_ns: int) -> None:
-        strange = self._watch.unbelievable(measurement, now_ns)
-        if self._watch.strange(strange):
-            self._standing.note(strange)
-        if strange:
-            return
-        for name, detail in self._watch.absorb(measurement):
-            if self._memory.armed or self.mode in DRIVEN:
-                self._standing.latch(measurement.t_ns, name, detail)
-        self._observer.take(measurement)
-        if isinstance(measurement, EncoderSample):
-            self._heard.append(measurement)
-        elif isinstance(measurement, LinkEvent):
-            self._absorb_link(measurement)
-
-    def _absorb_link(self, event: LinkEvent) -> None:
-        self._standing.note(f"{event.link.value} {event.state.value}: {event.detail}")
-        if event.link is not Link.ENCODER or event.state is not LinkState.DOWN:
-            return
-        if self.mode in FLYING and self._watch.camera_back(event.t_ns):
-            self._observer.doubt()  # flown by the camera until the counts agree with it again
-            return
-        if self._memory.armed or self.mode in DRIVEN:
-            self._standing.latch(event.t_ns, "encoder lost", event.detail)
-        if self._observer.homed is not None:
-            self._observer.forget()  # the board may have restarted
-
-    def _look_after(self, now_ns: int, estimate: Estimate | None) -> None:
-        if self.mode not in DRIVEN:
-            self._watch.rest(now_ns)
-            return
-        memory, observer = self._memory, self._observer
-        looked = Looked(
-            estimate=estimate,
-            command_m_s=memory.sent_m_s,
-            sequence=memory.index - 1,
-            enabled=memory.armed,
-            camera_residual_m=observer.residual_m(now_ns),
-            camera_misfits=observer.misfits,
-            doubted=observer.doubted,
-            homing=self.mode is Mode.HOMING,
-        )
-        for name, detail in self._watch.check(now_ns, looked):
-            self._standing.latch(now_ns, name, detail)
-            if name == "encoder silent":
-                observer.doubt()
-        for name in observer.culprits(now_ns):
-            self._standing.latch(now_ns, name, "")
-        if memory.index % CONSISTENCY_EVERY == 0 and observer.initialised:
-            for finding in observer.findings():
-                self._standing.latch(now_ns, finding.name, finding.detail)
-            self._check_delay(now_ns)
-        if self._watch.camera_back(now_ns) and self._standing.drop("camera lost"):
-            self._standing.note("camera is back")
-        if not observer.doubted and self._standing.drop("encoder silent"):
-            self._standing.note("the encoder board is back, its counts agree with the camera")
-        if observer.misfits == 0:
-            self._standing.drop("camera rejected")
-
-    def _check_delay(self, now_ns: int) -> None:
-        error_s = self._observer.camera_delay_error_s()
-        if error_s is None:
-            self._memory.delay_strikes = 0
-            self._standing.drop("camera delay")
-            return
-        self._memory.delay_strikes += 1
-        if self._memory.delay_strikes >= DELAY_STRIKES:
-            self._standing.latch(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
 
     # Mode and command
 

@@ -17,17 +17,14 @@ from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
 from cartpole.estimation.learner import LONGEST_DELAY_S
 from cartpole.estimation.records import Consistency, FilterMemory, FilterRules, Whole
+from cartpole.estimation.report import consistency_of, culprits_of, estimate_of, hint_of
 from cartpole.messages import (
     NANOSECONDS,
-    OMEGA,
-    THETA,
     Detection,
     DetectionHint,
     DetectionStatus,
     Estimate,
     FloatArray,
-    P,
-    V,
 )
 
 if TYPE_CHECKING:
@@ -37,13 +34,6 @@ AHEAD_NS = NANOSECONDS // 2  # an encoder sample this far beyond all known times
 GAP_NS = NANOSECONDS  # after this long without measurements start anew
 COMMANDS_KEPT = 256  # commands that may still act after a restart of the filter
 ROOT_3 = math.sqrt(3.0)  # half a bin over the deviation of what is spread evenly in it
-LOST_SIGMA_RAD = 0.8  # the angle is unknown beyond this
-
-CERTAIN_NS = 60_000_000  # after so long no late measurement changes who was to blame
-
-# A delay error is called out when it is both certain and large.
-DELAY_SIGMAS = 5.0
-DELAY_SUSPECT_S = 0.002
 
 Four = tuple[float, float, float, float]
 UNKNOWN: Four = (math.inf, math.inf, math.inf, math.inf)
@@ -229,32 +219,11 @@ class StateFilter:
                 valid=False,
             )
         row, stamp = self._look(now_ns)
-        values = row.tolist()
-        accepted = stamp[at.ACCEPTED : at.ACCEPTED + at.CHANNELS].tolist()
-        sigma = [math.sqrt(max(values[at.COV + (at.STATES + 1) * i], 0.0)) for i in range(4)]
-        finite = all(map(math.isfinite, values[at.X : at.X + at.STATES])) and all(
-            map(math.isfinite, sigma)
-        )
-        if not finite:  # cannot be worth anything again: take the next measurement as a start
+        told = estimate_of(row, stamp, now_ns, self.memory.dropped)
+        if told is None:  # cannot be worth anything again: take the next measurement as a start
             self.memory.initialised = False
             return self.estimate(now_ns)
-        encoder_age_ns = _age(now_ns, accepted[at.ENCODER_P], accepted[at.ENCODER_THETA])
-        camera_channels = [accepted[at.CAMERA_THETA]]
-        if not 0 <= _age(now_ns, accepted[at.ENCODER_P]) <= at.FRESH_NS:
-            # The camera's position counts only while no cart encoder speaks.
-            camera_channels.append(accepted[at.CAMERA_P])
-        return Estimate(
-            t_ns=now_ns,
-            state=(values[at.X + P], values[at.X + V], values[at.X + THETA], values[at.X + OMEGA]),
-            sigma=(sigma[P], sigma[V], sigma[THETA], sigma[OMEGA]),
-            upright_offset_rad=values[at.X + at.OFFSET],
-            camera_age_ns=_age(now_ns, *camera_channels),
-            encoder_age_ns=encoder_age_ns,
-            nis_camera=values[at.NIS + at.CAMERA_THETA],
-            nis_encoder=values[at.NIS + at.ENCODER_THETA],
-            rejected=self.memory.dropped + int(values[at.REJECTED]),
-            valid=sigma[THETA] < LOST_SIGMA_RAD,
-        )
+        return told
 
     def predict(self, t_ns: int) -> Four:
         """(p, v, theta, omega) at ``t_ns``, also ahead, through the commands in flight."""
@@ -269,17 +238,7 @@ class StateFilter:
         if not self.memory.initialised:
             return None
         row, _ = self._look(t_ns)
-        p, v, theta, omega, offset = row[at.X : at.X + at.OFFSET + 1].tolist()
-        spread = kernels.variance_of(row, THETA, at.OFFSET)
-        return DetectionHint(
-            t_ns=t_ns,
-            p_m=p,
-            v_m_s=v,
-            theta_rad=theta + offset,
-            omega_rad_s=omega,
-            sigma_p_m=math.sqrt(max(float(row[at.COV]), 0.0)),
-            sigma_theta_rad=math.sqrt(max(float(spread), 0.0)),
-        )
+        return hint_of(row, t_ns)
 
     def culprits(self, now_ns: int) -> tuple[int, int, int]:
         """How often the pole's encoder slipped, stuck, and the camera was moved.
@@ -287,33 +246,12 @@ class StateFilter:
         Of the newest CERTAIN_NS nothing is told: a late measurement may still clear it up.
         """
         row, stamp = self._look(now_ns)
-        slipped, stuck, moved = (
-            int(times) if since_ns <= now_ns - CERTAIN_NS else 0
-            for times, since_ns in zip(
-                row[at.CULPRITS : at.COUNT].tolist(),
-                stamp[at.GUILTY_AT : at.GUILTY_AT + 3].tolist(),
-                strict=True,
-            )
-        )
-        return slipped, stuck, moved
+        return culprits_of(row, stamp, now_ns)
 
     def consistency(self) -> Consistency:
         """How well sensors, model and stamps agree, up to the newest event."""
         self._fold_all()
-        row = self._newest_row()
-        weight = float(row[at.WEIGHT])
-        error = float(row[at.SCORE]) / weight if weight > 0.0 else 0.0
-        sigma = weight**-0.5 if weight > 0.0 else math.inf
-        least_s = DELAY_SUSPECT_S + float(self._par[at.JITTER_S])  # the counts are the measure
-        return Consistency(
-            nis_camera=float(row[at.NIS + at.CAMERA_THETA]),
-            nis_encoder=float(row[at.NIS + at.ENCODER_THETA]),
-            refused_camera=float(row[at.REFUSED + at.CAMERA_THETA]),
-            refused_encoder=float(row[at.REFUSED + at.ENCODER_THETA]),
-            camera_delay_error_s=error,
-            camera_delay_sigma_s=sigma,
-            camera_delay_suspect=abs(error) > max(least_s, DELAY_SIGMAS * sigma),
-        )
+        return consistency_of(self._newest_row(), float(self._par[at.JITTER_S]))
 
     @staticmethod
     def _usable(p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float) -> bool:
@@ -434,9 +372,3 @@ class StateFilter:
         slot = int(self.memory.marks[at.DONE]) & (len(self.memory.when) - 1)
         row: FloatArray = self.memory.known[slot]
         return row
-
-
-def _age(now_ns: int, *accepted_ns: int) -> int:
-    """Age of the older of the channels that ever spoke; -1 if none did."""
-    spoken = [t_ns for t_ns in accepted_ns if t_ns >= 0]
-    return max(0, now_ns - min(spoken)) if spoken else -1
