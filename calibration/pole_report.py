@@ -22,6 +22,7 @@ MOST = {SCALE: 1.25, SKEW: 0.06}
 LEAST_HALF = {LENGTH: 0.004, DAMPING: 5e-4, DRY: 2e-3}
 ROUNDED_TIMES = 1.5  # by which intervals grow where times were written with few digits
 BETTER = 0.1  # of gain: a slip that explains a doubtful fit makes it fit better
+KNOWN_SCALE = 0.1  # relative: a scale known less well is told with its interval
 BELIEF_SIGMA = 4.0  # how far a sensor may be from what is believed of it
 
 
@@ -78,12 +79,20 @@ def _with_other_counts(motion: Motion) -> CalibrationResult | None:
     if other is None:
         return None
     factor, fitted = other
-    says = f"the angles are {factor:.2g} times too large (the counts of another encoder?)"
     scaled = _judged(fitted.found)
+    spread = _relative_spread(scaled.fit)
+    about = f"{factor:.2g} ± {factor * spread:.1g}" if spread > KNOWN_SCALE else f"{factor:.2g}"
+    says = f"the angles are {about} times too large (the counts of another encoder?)"
     refused = {DRY: f"{says}; correct the counts a turn first", **unidentified(scaled.fit)}
     result = _result(scaled, _estimates(scaled, refused), refused, motion)
     note = f"{says}: with that {fitted.says}; length and damping do not depend on it"
     return replace(result, notes=(note, *result.notes))
+
+
+def _relative_spread(result: Fit) -> float:
+    """Half the 95 % interval of the angle's scale, over the scale."""
+    scale = result.estimate("angle scale")
+    return (scale.ci95[1] - scale.value) / scale.value
 
 
 def _refused(judged: Judged, motion: Motion, why: str) -> CalibrationResult:

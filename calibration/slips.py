@@ -36,6 +36,7 @@ LEAST_GAIN = 0.4  # by which a pole foresees better than chance; see ``gain_over
 CLEARLY = 0.3  # so much more gain makes another reading the better one
 COUNTS_FACTORS = np.geomspace(0.12, 8.0, 48)
 CLOCK_FACTORS = np.geomspace(0.5, 2.0, 19)
+OPEN_SCALE = 0.6  # where nothing is believed of an angle's scale
 FIT_SCALE = 0.1  # how far a scale may lie from 1 under a reading that fits
 LONGEST_TRACK_M, SHORTEST_TRACK_M = 5.0, 2e-3
 UNITS_TRIED = {TIME: ("s", "ms"), ANGLE: ("rad", "deg", "turns"), POSITION: ("m", "cm", "mm")}
@@ -176,7 +177,8 @@ def _is_sound(found: PoleFit, motion: Motion) -> bool:
         and PLAUSIBLE_M[0] < values["pole.length_m"] < PLAUSIBLE_M[1]
         and "pole.length_m" not in unidentified(verdict.fit)
         and abs(values["offset"]) < 4.0 * motion.anchor_sigma_rad
-        and all(abs(values.get(f"{one} scale", 1.0) - 1.0) < FIT_SCALE for one in ("angle", "cart"))
+        and abs(values.get("angle scale", 1.0) - 1.0) < max(FIT_SCALE, motion.scale_sigma)
+        and abs(values.get("cart scale", 1.0) - 1.0) < FIT_SCALE
     )
 
 
@@ -205,11 +207,34 @@ def other_counts(motion: Motion) -> tuple[float, Fitted] | None:
     factors = [one for one in COUNTS_FACTORS.tolist() if abs(one - 1.0) > FIT_SCALE]
     for turns in (0, 1, -1):  # of the sensor, by which its zero was shifted
         turned = replace(motion, theta_rad=motion.theta_rad + 2.0 * math.pi * turns)
-        for factor in _best_factors(turned, factors, _scaled):
-            fitted = sound_fit(_scaled(turned, factor))
+        best = _best_factors(turned, factors, _scaled)
+        tried = [_scaled(turned, factor) for factor in best]
+        tried += [_with_open_scale(turned, factor) for factor in best[:1]]
+        for scaled in tried:
+            fitted = sound_fit(scaled)
             if fitted is not None and fitted.gain >= LEAST_GAIN:
-                return fitted.found.values.get("angle scale", 1.0) / factor, fitted
+                return _times_too_large(turned, fitted.found), fitted
     return None
+
+
+def _with_open_scale(motion: Motion, factor: float) -> Motion:
+    """The angles by about the scale that a fit finds which believes nothing of it.
+
+    A motion that is nearly that of a spring has many scales: the smaller the angles, the better,
+    and none by far. What that leaves open belongs into the length's interval.
+    """
+    open_scale = replace(_scaled(motion, factor), scale_sigma=OPEN_SCALE)
+    try:
+        scale = fit_pole(open_scale).values.get("angle scale", 1.0)
+    except (IdentificationError, np.linalg.LinAlgError, ValueError):
+        return open_scale
+    return replace(_scaled(motion, factor / scale), scale_sigma=OPEN_SCALE)
+
+
+def _times_too_large(motion: Motion, found: PoleFit) -> float:
+    return found.values.get("angle scale", 1.0) * float(
+        np.ptp(motion.theta_rad) / np.ptp(found.setup.motion.theta_rad)
+    )
 
 
 def _slower(motion: Motion, factor: float) -> Motion:

@@ -99,6 +99,21 @@ def test_other_counts_leave_the_length_right(tmp_path: Path) -> None:
     assert "another encoder" in result.refused["pole.coulomb_rad_s2"]
 
 
+def test_a_swing_like_a_spring_has_angles_far_too_large_and_its_length(tmp_path: Path) -> None:
+    """Far swings that take no longer than small ones: they are small, only how small is open."""
+    t = 0.02 * np.arange(500)
+    p, theta = 0.01 * np.sin(0.39 * t), 1.3 * np.exp(-0.02 * t) * np.cos(6.0 * t)
+    path = tmp_path / "t.csv"
+    rows = [f"{a:.4f},{b:.5f},{c:.5f}" for a, b, c in zip(t, p, theta, strict=True)]
+    path.write_text("\ufefft_s,p_m,theta_rad\n" + "\n".join(rows) + "\n", "utf-8")
+    result = calibrate_pole(load_table(path))
+    value, half = length(result)
+    assert value == pytest.approx(1.5 * 9.81 / 6.0**2, abs=half)
+    assert half < 0.01
+    assert "±" in result.notes[0]
+    assert "times too large" in result.refused["pole.coulomb_rad_s2"]
+
+
 def test_two_runs_are_one_fit_and_never_sorted_together(tmp_path: Path) -> None:
     recording = load_table(written(tmp_path / "t.csv", swung(3), swung(4)))
     assert recording.motion is not None
