@@ -8,27 +8,22 @@ syncs the disk. A disk that fills or fails ends the recording, never the run: lo
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cartpole.errors import SessionError
 from cartpole.messages import Severity
-from cartpole.session import folder as folders
 from cartpole.session.channels import Event, Truth
 from cartpole.session.codec import Line, encode, encode_tick, picture_line, raw_line
-from cartpole.session.container import Container
+from cartpole.session.files import Files, open_file
 from cartpole.session.frames import FORMAT, FlightRecorder, compress
 from cartpole.session.packing import pack
 from cartpole.session.recording import FrameLike, RecorderStatus
-from cartpole.session.retention import DAY_S, claim, next_serial, prune
 from cartpole.session.summary import SummaryBuilder
 
 if TYPE_CHECKING:
@@ -51,10 +46,6 @@ Vector4 = tuple[float, float, float, float]
 Item = tuple[Callable[..., None], tuple[Any, ...]]  # what the recorder's thread does with what
 
 
-def _open(path: Path) -> IO[bytes]:
-    return path.open("wb")
-
-
 class SessionWriter:
     """A recording. Safe to call from any thread; ``close`` is called at exit if nobody does.
 
@@ -71,46 +62,42 @@ class SessionWriter:
         attachments: Mapping[str, bytes] | None = None,
         live: bool = True,
         managed: bool = False,
-        opener: Callable[[Path], IO[bytes]] = _open,
+        opener: Callable[[Path], IO[bytes]] = open_file,
     ) -> None:
         from cartpole.config.load import dump_yaml
 
-        self._first_path = self._path = path
-        self._live, self._managed, self._opener = live, managed, opener
+        self._live, self._managed = live, managed
         self.config = config
         self._session = config.session
-        self._part = 1
-        self._attachments = {
-            "config.json": config.model_dump_json(indent=1).encode(),
-            "config.yaml": dump_yaml(config).encode(),
-            **(attachments or {}),
-        }
-        self._metadata: dict[str, dict[str, str]] = {"provenance": dict(provenance or {})}
+        self._provenance = dict(provenance or {})
         self._queue: deque[Item] = deque()
         self._pictures: deque[tuple[int, int, Pixels]] = deque()
         self._frames_seen = 0
         self._wake = threading.Event()
         self._closing = False
         self._dropped = 0
-        self._bytes = self._bytes_before = 0
+        self._bytes = 0
         self._error = ""
         self._moved = False  # told that the file is no longer where it was begun
         self._flight = FlightRecorder()
         self._known_faults: set[tuple[int, str]] = set()
-        self._serial = 0
         self._roll_at: int | None = None  # bytes of the file at which it would be continued
         self._asked_for_state = False  # whether somebody looks after states
         self._state_at = time.monotonic()
         self._states_put = self._states_taken = 0
-        self.paths: list[Path] = []
         self._notices: deque[str] = deque(maxlen=100)
         self._plan_count = 0
-        metadata = self._metadata["provenance"]
-        self._summary = SummaryBuilder(
-            config, metadata.get("git", ""), metadata.get("config_sha256", "")
-        )
+        self._summary = self._fresh_summary()
+        kept = {
+            "config.json": config.model_dump_json(indent=1).encode(),
+            "config.yaml": dump_yaml(config).encode(),
+            **(attachments or {}),
+        }
+        told, origin = self._notices.append, self._provenance
         try:
-            self._begin_file()
+            self._files = Files(
+                path, self._session, kept, origin, managed=managed, told=told, opener=opener
+            )
         except OSError as error:
             raise SessionError(f"cannot record to {path}: {error.strerror}") from None
         self._flushed_at = time.monotonic()
@@ -125,7 +112,12 @@ class SessionWriter:
     @property
     def path(self) -> Path:
         """The recording's first file."""
-        return self._first_path
+        return self._files.first
+
+    @property
+    def paths(self) -> list[Path]:
+        """The first files of all recordings written."""
+        return self._files.paths
 
     def put_start(self, homed: HomingResult | None) -> None:
         """What the controller was started with; call before anything else is put."""
@@ -191,7 +183,7 @@ class SessionWriter:
         """How it goes; cheap enough for every tick."""
         going = not self._error and not self._closing
         return RecorderStatus(
-            going, self._path, self._bytes, len(self._queue), self._dropped, self._error
+            going, self._files.path, self._bytes, len(self._queue), self._dropped, self._error
         )
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -232,15 +224,13 @@ class SessionWriter:
                 self._wake.clear()
                 self._drain()
             self._write_fault_frames(most=1 << 30)
-            self._finish()
-            self._bytes = self._bytes_before + self._container.bytes
-            os.fsync(self._stream.fileno())
+            self._files.finish(self._figures())
+            self._bytes = self._files.bytes
         except OSError as error:
             self._fail(error.strerror or str(error))
         except Exception as error:  # a recording must never take the run down with it
             self._fail(f"{type(error).__name__}: {error}")
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.close()
+        self._files.close()
 
     def _drain(self) -> None:
         while self._queue or self._pictures:
@@ -257,15 +247,14 @@ class SessionWriter:
         now = time.monotonic()
         if now - self._flushed_at < FLUSH_S:
             return
-        self._container.flush()
-        self._good_bytes = self._container.bytes
-        self._bytes = self._bytes_before + self._good_bytes
+        self._files.flush()
+        self._bytes = self._files.flushed
         self._flushed_at = now
-        if self._roll_at is None and self._good_bytes > self._session.max_file_mb << 20:
-            self._roll_at = self._good_bytes
+        if self._roll_at is None and self._files.whole > self._session.max_file_mb << 20:
+            self._roll_at = self._files.whole
         patient = (
             self._states_put > self._states_taken
-            or self._good_bytes < (self._roll_at or 0) + GRACE_BYTES
+            or self._files.whole < (self._roll_at or 0) + GRACE_BYTES
         )
         waits = self._asked_for_state and patient
         if self._roll_at is not None and not waits:
@@ -280,17 +269,15 @@ class SessionWriter:
                 "travel_m": repr(float(homed.travel_m)),
                 "gain": repr(float(homed.gain)),
             }
-        self._metadata["start"] = values
-        self._container.add_metadata("start", values)
+        self._files.keep("start", values)
 
     def _take_state(self, t_ns: int, state: CoreMemory) -> None:
         data = pack(state)
         self._states_taken += 1
         if self._roll_at is not None:
-            whole = self._bytes_before + self._container.bytes
             share = (self._session.max_folder_mb << 20) // ROLL_SHARE
-            self._next_file(another=self._managed and whole > share)
-        self._container.add([("/state", t_ns, data)], t_ns)
+            self._next_file(another=self._managed and self._files.bytes > share)
+        self._files.add([("/state", t_ns, data)], t_ns)
 
     def _take_tick(
         self, record: TickRecord, truth: Vector4 | None, timing: TickTiming | None
@@ -304,7 +291,7 @@ class SessionWriter:
         if timing is not None:
             lines.append(("/timing", now_ns, encode(timing)))
         lines += encode_tick(record, whole)
-        self._container.add(lines, now_ns)
+        self._files.add(lines, now_ns)
         self._summary.add(record, truth, timing)
         for fault in record.faults:
             key = (fault.t_ns, fault.name)
@@ -313,10 +300,10 @@ class SessionWriter:
                 self._flight.fault(now_ns)
 
     def _take_raw(self, t_ns: int, link: str, direction: str, data: bytes) -> None:
-        self._container.add([("/raw", t_ns, raw_line(t_ns, link, direction, data))], t_ns)
+        self._files.add([("/raw", t_ns, raw_line(t_ns, link, direction, data))], t_ns)
 
     def _take_event(self, event: Event) -> None:
-        self._container.add([("/event", event.t_ns, encode(event))], event.t_ns)
+        self._files.add([("/event", event.t_ns, encode(event))], event.t_ns)
 
     def _take_frame(self, t_ns: int, sequence: int, pixels: Pixels) -> None:
         data = compress(pixels)
@@ -327,90 +314,43 @@ class SessionWriter:
 
     def _write_frame(self, t_ns: int, sequence: int, data: bytes) -> None:
         line = ("/frame", t_ns, picture_line(t_ns, sequence, data, FORMAT))
-        self._container.add([line], t_ns)
+        self._files.add([line], t_ns)
 
     def _write_fault_frames(self, most: int) -> None:
         for t_ns, sequence, data in self._flight.take(most):
             self._write_frame(t_ns, sequence, data)
 
-    # ---- files ----
+    def _figures(self) -> str:
+        return json.dumps(self._summary.result(str(self._files.first)), allow_nan=False)
 
-    def _begin_file(self) -> None:
-        self._path = folders.part_path(self._first_path, self._part)
-        if self._part == 1:
-            self.paths.append(self._first_path)
-            if self._managed:
-                self._serial = next_serial(self._path.parent)
-        part = {"number": str(self._part), "first": self._first_path.name}
-        if self._serial:
-            part["serial"] = str(self._serial)
-        self._stream = self._opener(self._path)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            claim(self._stream.fileno())
-        self._container = Container(
-            self._stream, self._attachments, {**self._metadata, "part": part}
-        )
-        self._container.flush()
-        self._good_bytes = self._container.bytes
-        if self._managed:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        session = self._session
-        removed = prune(
-            self._path.parent,
-            session.max_folder_mb << 20,
-            session.max_age_days * DAY_S,
-            session.keep_newest,
-            datetime.now(UTC).timestamp(),
-            self._path,
-        )
-        for one in removed:
-            self._notices.append(f"removed {one}")
-            self._take_event(Event(time.monotonic_ns(), "removed", str(one)))
-
-    def _finish(self) -> None:
-        figures = json.dumps(self._summary.result(str(self._first_path)), allow_nan=False)
-        self._container.add_metadata("summary", {"json": figures})
-        self._container.finish()
+    def _fresh_summary(self) -> SummaryBuilder:
+        told = self._provenance
+        return SummaryBuilder(self.config, told.get("git", ""), told.get("config_sha256", ""))
 
     def _next_file(self, another: bool = False) -> None:
         """Go on in another file, or in ``another`` recording: this one may make room some day."""
-        self._finish()
-        os.fsync(self._stream.fileno())
-        finished, self._bytes_before = self._stream, self._bytes_before + self._container.bytes
         self._roll_at = None
-        self._part += 1
+        figures = self._figures()
         if another:
-            self._part, self._bytes_before = 1, 0
-            self._first_path = folders.new_path(self._path.parent, datetime.now())
-            told = self._metadata["provenance"]
-            self._summary = SummaryBuilder(
-                self.config, told.get("git", ""), told.get("config_sha256", "")
-            )
-        try:
-            self._begin_file()
-        finally:
-            finished.close()
+            self._summary = self._fresh_summary()
+        self._files.follow(figures, another=another)
 
     def _fail(self, why: str) -> None:
         self._end_early(why)
         self._queue.clear()
         self._pictures.clear()
-        # Leave a file that ends with its last whole chunk.
-        with contextlib.suppress(OSError, ValueError):
-            os.truncate(self._path, self._good_bytes)
+        self._files.truncate()
 
     def _end_early(self, why: str) -> None:
         if not self._error:
             self._error = why
-            self._notices.append(f"{self._path.name} ended early: {why}")
+            self._notices.append(f"{self._files.path.name} ended early: {why}")
 
     def _sync(self) -> None:
         while not self._closing and not self._error:
             time.sleep(SYNC_S)
             try:
-                os.fdatasync(self._stream.fileno())
+                self._files.sync()
                 self._look_for_file()
             except ValueError:  # closed just now
                 continue
@@ -418,8 +358,7 @@ class SessionWriter:
                 self._end_early(error.strerror or str(error))
 
     def _look_for_file(self) -> None:
-        path = self._path
-        there = folders.is_there(path, self._stream.fileno())
-        if not there and path == self._path and not self._moved:
+        path = self._files.path
+        if not self._files.is_there(path) and path == self._files.path and not self._moved:
             self._moved = True
             self._notices.append(f"{path} is written, but not there: moved, or its disk unmounted?")
