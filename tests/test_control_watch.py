@@ -400,6 +400,19 @@ def test_slow_drives_are_not_stuck_and_dead_ones_are() -> None:
     assert trace(lambda _v, _u: 0.7)
 
 
+def test_a_command_without_its_sign_is_no_dead_drive() -> None:
+    """Five ticks as they were seen: a start, one tick of the wrong sign, a belt that swings."""
+    rules = DriveRules(1.5, 0.065, 13.0, 0.02, 5)
+    memory = DriveMemory()
+    for command, speed in ((-0.2, 0.02), (-0.45, 0.02), (-0.7, -0.07), (-0.95, -0.05), (-0.7, 0.02),
+                           (-0.8, 0.0)):  # fmt: skip
+        memory = follow(memory, rules, command, speed)
+        assert not stuck(memory, rules)
+    for _ in range(8):
+        memory = follow(memory, rules, -0.9, 0.0)
+    assert stuck(memory, rules)
+
+
 def test_a_dead_drive_is_noticed_in_a_tenth_of_a_second_while_swinging() -> None:
     flight = Flight()
     flight.up(0.3)

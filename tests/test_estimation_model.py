@@ -28,6 +28,11 @@ def test_the_filter_predicts_with_what_was_learned() -> None:
     assert rate_error(Config(sim=Sim(length_m=0.6, tau_s=0.065)), 6.0) < 0.08
 
 
+def test_a_cart_on_a_soft_belt_is_followed_by_its_counts() -> None:
+    # A model that is believed as ever gives 0.22 rad/s here, and a pole that falls again.
+    assert rate_error(Config(sim=Sim(belt_hz=6.0)), 6.0) < 0.13
+
+
 @pytest.mark.parametrize(("known", "most_mrad"), [(0.7, 5.0), (0.0, 8.0)])
 def test_dry_friction_leaves_no_limit_cycle(known: float, most_mrad: float) -> None:
     """Plans that know viscous friction alone sway by 25 mrad here."""

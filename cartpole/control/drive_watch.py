@@ -17,6 +17,7 @@ SLOW_LAG = 3.0  # times the configured lag
 SLOW_M_S2 = 2.5
 PROGRESS = 0.3  # of what the slow drive would do
 LAST_TICKS = 2  # in these, too: a drive that has just begun to move is no dead one
+MORE_TICKS = 3  # for a drive that did come nearer and was thrown back: a command lost its sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,30 @@ def follow(
     side = math.copysign(1.0, error)
     if memory.speed_m_s is None or abs(error) < apart or side != memory.side:
         return DriveMemory(speed_m_s, side)
+    kept = rules.ticks + MORE_TICKS
     slow = min(abs(error) / (SLOW_LAG * rules.tau_s), SLOW_M_S2, 0.5 * rules.acceleration_m_s2)
     return DriveMemory(
         speed_m_s,
         side,
-        (*memory.progress, side * (speed_m_s - memory.speed_m_s))[-rules.ticks :],
-        (*memory.expected, slow * rules.period_s)[-rules.ticks :],
+        (*memory.progress, side * (speed_m_s - memory.speed_m_s))[-kept:],
+        (*memory.expected, slow * rules.period_s)[-kept:],
     )
 
 
 def stuck(memory: DriveMemory, rules: DriveRules) -> bool:
-    """Whether nothing came nearer for too long, and nothing does now."""
+    """Whether nothing came nearer for too long, and nothing does now.
+
+    What came nearer meanwhile and went away again has shown a drive that lives: a belt that swings,
+    a command that lost a byte. It has some ticks more.
+    """
     if len(memory.progress) < rules.ticks:
         return False
-    whole = sum(memory.progress) < PROGRESS * sum(memory.expected)
-    late = sum(memory.progress[-LAST_TICKS:]) < PROGRESS * sum(memory.expected[-LAST_TICKS:])
-    return whole and late
+    recent = memory.progress[-rules.ticks :]
+    asked = PROGRESS * sum(memory.expected[-rules.ticks :])
+    late = sum(recent[-LAST_TICKS:]) < PROGRESS * sum(memory.expected[-LAST_TICKS:])
+    if not late or sum(recent) >= asked:
+        return False
+    if sum(max(0.0, one) for one in recent) < asked:
+        return True
+    enough = len(memory.progress) == rules.ticks + MORE_TICKS
+    return enough and sum(memory.progress) < PROGRESS * sum(memory.expected)

@@ -73,6 +73,9 @@ TAKEN, TOO_OLD, REPEATED = range(3)
 
 MAX_STEP_S = 0.01  # longest single step of the model between events
 AVERAGE = 0.02  # weight of one measurement in the running means
+# A cart whose counts are off by more than the model of the drive explains (a soft belt, a slow
+# ramp) is disturbed by more: beyond this NIS its disturbance grows with the square of what is over.
+RESTLESS, MORE = 1.6, 3.0
 RATE_SIGMA_RAD_S = 10.0  # pole rate when nothing is known of it
 AGREE = 3  # refusals that must agree before the gate opens; after so many times
 PATIENCE = 8  # ``reopen_after`` it opens whatever they say

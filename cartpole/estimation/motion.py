@@ -64,6 +64,13 @@ def _add_noise(cov: Floats, start: tuple[float, ...], end: tuple[float, ...], po
             cov[j, i] = value
 
 
+@njit(cache=True, nogil=True, inline="always")
+def restless(row: Floats) -> float:
+    """How many times the cart's disturbance is what the settings say, by how its counts come in."""
+    over = max(0.0, row[at.NIS + at.ENCODER_P] - at.RESTLESS)
+    return float(1.0 + at.MORE * over * over)
+
+
 @njit(cache=True, nogil=True)
 def _step(row: Floats, step: float, par: Floats) -> None:
     """One step of state, covariance and delay slope."""
@@ -81,7 +88,7 @@ def _step(row: Floats, step: float, par: Floats) -> None:
         cov,
         (0.0, 1.0, 0.0, -par[at.COUPLING] * math.cos(theta)),
         (pv, vv, tv + to * reach, ov + oo * reach),
-        par[at.CART_POWER] * step,
+        restless(row) * par[at.CART_POWER] * step,
     )
     _add_noise(cov, (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, to, oo), par[at.POLE_POWER] * step)
     cov[at.OFFSET, at.OFFSET] += par[at.OFFSET_POWER] * step
