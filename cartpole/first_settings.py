@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from cartpole.config.edit import edited
 from cartpole.config.load import loads_config
+from cartpole.config.sense import doubts
+from cartpole.errors import UsageError
 from cartpole.shipped import shipped
 
 BOARDS = ("sim", "text", "bridge")
@@ -24,7 +26,10 @@ class Answers:
 
 
 def settings_text(answers: Answers) -> str:
-    """The shipped file nearest to the answers, with them written in and comments kept."""
+    """The shipped file nearest to the answers, with them written in and comments kept.
+
+    Raises ConfigError or UsageError where the answers make no sense, alone or beside each other.
+    """
     name = {"sim": "sim.yaml", "text": "rig.yaml", "bridge": "rig-bridge.yaml"}[answers.board]
     values: dict[str, object] = {
         "rig.track_length_m": answers.track_m,
@@ -34,12 +39,12 @@ def settings_text(answers: Answers) -> str:
     }
     if answers.board != "sim":
         values["motor.port"] = answers.motor_port
-        if answers.board == "text":
-            values["encoder.port"] = answers.encoder_port
+        values["encoder.port"] = answers.encoder_port
         if answers.camera == "none":
             values["camera.source"] = "none"
         else:
             values["camera.device"] = answers.camera
     text = edited(shipped("config", name).read_text(), values, name)
-    loads_config(text, "the answers")
+    if doubted := doubts(loads_config(text, "the answers")):
+        raise UsageError("\n".join(f"the answers: {one.key}: {one.text}" for one in doubted))
     return text

@@ -15,7 +15,7 @@ from cartpole.cli import init
 from cartpole.cli.common import load, writable_folder
 from cartpole.config.load import load_config
 from cartpole.errors import UsageError
-from cartpole.first_settings import BOARDS
+from cartpole.first_settings import BOARDS, Answers, settings_text
 from cartpole.shipped import FOLDERS, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +43,8 @@ def test_init_writes_good_commented_settings(board: str, tmp_path: Path) -> None
     assert file.read_text().count("#") > 10
     protocol = load_config(file).motor.protocol
     assert protocol == ("bridge" if board == "bridge" else "sabertooth_text")
+    checked = cartpole("check-config", str(file), folder=tmp_path)
+    assert checked.returncode == 0, checked.stderr
     again = cartpole("init", str(file), "--board", board, folder=tmp_path)
     assert again.returncode == 2
     assert "exists" in again.stderr
@@ -59,6 +61,25 @@ def test_init_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(tmp_path / "a.yaml")
     assert (config.rig.track_length_m, config.pole.length_m) == (1.2, 0.6)
     assert config.rig.position_limit_m == pytest.approx(0.52)
+
+
+def test_one_board_that_does_both_has_one_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer
+
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    init.register(app)
+    said = CliRunner().invoke(app, ["b.yaml"], input="bridge\n/dev/ttyACM3\nnone\n0.9\n0.4\n")
+    assert said.exit_code == 0, said.output
+    config = load_config(tmp_path / "b.yaml")
+    assert config.motor.port == config.encoder.port == "/dev/ttyACM3"
+
+
+def test_answers_that_make_no_sense_beside_each_other_are_refused() -> None:
+    with pytest.raises(UsageError, match="velocity_limit_m_s"):
+        settings_text(Answers("sim", "", "", 0.3, 0.5, "none"))
 
 
 def test_outputs_make_their_folder_or_say_why_not(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ import typer
 if TYPE_CHECKING:
     from cartpole.first_settings import Answers
 
+ARDUINO = "usb:2341:0043"
+MOTORS = {"text": "usb:268b:0201", "bridge": ARDUINO}  # a Sabertooth; one board does both
+
 
 def ask() -> Answers:
     """Talk to a person at the terminal; empty answers take what stands in brackets."""
@@ -24,9 +27,9 @@ def ask() -> Answers:
     camera = "none"
     if board != "sim":
         _ports()
-        motor = Prompt.ask("motor port (path, or usb:vendor:product)", default="usb:268b:0201")
-        if board == "text":
-            encoder = Prompt.ask("encoder port", default="usb:2341:0043")
+        what = "motor" if board == "text" else "board's"
+        motor = Prompt.ask(f"{what} port (path, or usb:vendor:product)", default=MOTORS[board])
+        encoder = Prompt.ask("encoder port", default=ARDUINO) if board == "text" else motor
         camera = Prompt.ask("camera (/dev/video0, or none)", default="/dev/video0")
     track = FloatPrompt.ask("travel between the two switches, m", default=0.88)
     pole = FloatPrompt.ask("length of the pole, m", default=0.5)
@@ -60,7 +63,7 @@ def init(
     if board is None:
         answers = ask()
     else:
-        answers = Answers(board, "usb:268b:0201", "usb:2341:0043", 0.88, 0.5, "/dev/video0")
+        answers = Answers(board, MOTORS.get(board, ""), ARDUINO, 0.88, 0.5, "/dev/video0")
     file.write_text(settings_text(answers))
     print(f"wrote {file}")
     print(f"next: cartpole check-config {file}")
