@@ -24,6 +24,8 @@ from firmware_bridge import flashing
 from firmware_bridge.rules import LinkRules
 from firmware_bridge.sabertooth_text import SabertoothText
 
+ROOT = Path(__file__).parent.parent
+
 
 def config_with(**sections: dict[str, object]) -> Config:
     return Config.model_validate(sections)
@@ -276,6 +278,11 @@ class TestCommands:
         assert "left free, right free" in done.stdout
         assert "drive and encoder agree" in done.stdout
         assert json.loads(figures.read_text())["jog"]["legs"][0]["seen_m"] > 0.03
+
+    def test_doctor_board_meets_the_simulated_rig(self) -> None:
+        done = cartpole("doctor", "board", "--config", ROOT / "config" / "sim.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "samples/s" in done.stdout
 
     def test_nothing_moves_without_a_yes(self, rig_file: Path) -> None:
         done = subprocess.run(

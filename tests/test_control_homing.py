@@ -27,6 +27,7 @@ from cartpole.messages import (
     TickRecord,
 )
 from cartpole.rules.control import homing_rules, settings_of
+from cartpole.rules.firmware_bridge import link_rules
 from cartpole.rules.sim import rig_rules
 from cartpole.sim.rig import VirtualRig
 
@@ -138,6 +139,17 @@ def test_twelve_seconds_whatever_the_friction_and_the_swing(
     assert yard.records[-1].mode is Mode.READY
     angle = math.remainder(yard.truths[-1][2], 2.0 * math.pi)
     assert abs(angle) < 0.1
+
+
+@pytest.mark.parametrize("start", [(0.43, 0.0, 3.1, 0.0), (-0.44, 0.0, -2.0, 8.0)])
+def test_a_bridge_board_need_cut_no_command(start: Four) -> None:
+    config = settings(sim__damping_1_s=0.0)
+    told = link_rules(config)
+    yard = Yard(config, start)
+    yard.home()
+    homing = (record.command for record in yard.records if record.command.homing)
+    fastest = max(abs(command.velocity_m_s) for command in homing)
+    assert 2.0 * homing_rules(config).speed_m_s < fastest <= told.homing_speed_m_s
 
 
 def test_the_zero_is_right_after_turns_of_the_pole() -> None:

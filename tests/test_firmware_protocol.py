@@ -189,7 +189,7 @@ def test_the_limits_of_the_rig_reach_the_board() -> None:
     )
     assert values == {
         "v_max": 700_000,
-        "home_v_max": 300_000,  # between the switches three times the speed towards them
+        "home_v_max": 560_000,  # 0.8 of the limit, which calming the pole may take
         "a_max": 6_000,
         "gain": round(1500e-6 * 2**32),
         "dead_band": 90,

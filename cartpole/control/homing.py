@@ -228,12 +228,12 @@ class Homing:
         if state.low_counts is None and state.high_counts is None:
             return slow
         free = self.rules.travel_m * (1.0 - FREE_SHARE - self.rules.travel_tolerance / 2.0) - gone
-        fast = self.rules.fastest_m_s
+        fast = self.rules.between_m_s
         # v^2 = 2 a s, with half the deceleration and the way of the lag left over.
         ahead = max(free - fast * (self.rules.tau_s + 2.0 * self.rules.period_s), 0.0)
         most = math.sqrt(self.rules.acceleration_m_s2 * ahead)
         calming = state.direction * self._calming(state, swing.seen(state.swing))
-        return max(slow, min(max(fast + calming, 0.5 * slow), most))
+        return max(slow, min(max(fast + calming, 0.5 * slow), most, self.rules.fastest_m_s))
 
     def _at_switch(self, state: HomingState, now_ns: int, at: EncoderSample) -> HomingStep:
         if state.direction < 0.0:
@@ -283,7 +283,10 @@ class Homing:
             rest = _enter(state, HomingPhase.REST, now_ns)
             return HomingStep(rest, 0.0, cart=cart, at_switch=False)
         velocity = self._calming(state, pole) + calm.spring(cart, self._lead_s)
-        return HomingStep(state, velocity, cart=cart, at_switch=self._near_switch(state, cart))
+        if near := self._near_switch(state, cart):
+            most = self.rules.fastest_m_s
+            velocity = min(max(velocity, -most), most)
+        return HomingStep(state, velocity, cart=cart, at_switch=near)
 
     def _near_switch(self, state: HomingState, cart: tuple[float, float]) -> bool:
         """Whether a switch may still be pressed: a board must go on blocking there, not trip."""
@@ -312,7 +315,7 @@ class Homing:
             rate,
             pole.coupling_1_m if sure else self.rules.coupling_1_m,
             lead_s=self._lead_s,
-            fastest_m_s=0.8 * self.rules.velocity_limit_m_s,
+            fastest_m_s=self.rules.calming_m_s,
             room_m=self.rules.position_limit_m,
         )
 

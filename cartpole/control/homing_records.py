@@ -48,9 +48,19 @@ class HomingRules:
     switch_active: str = "high"
 
     @property
-    def fastest_m_s(self) -> float:
-        """Between the switches, where none can be; a bridge board is told no more than this."""
+    def between_m_s(self) -> float:
+        """Speed between the switches, where none can be."""
         return min(FAST * self.speed_m_s, 0.5 * self.velocity_limit_m_s, FASTEST_M_S)
+
+    @property
+    def calming_m_s(self) -> float:
+        """The most that calming the pole takes."""
+        return min(0.8 * self.velocity_limit_m_s, FASTEST_M_S)
+
+    @property
+    def fastest_m_s(self) -> float:
+        """What a bridge board is told: a command that it cut would pass for a weak drive."""
+        return max(self.between_m_s, self.calming_m_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class ObserverRules:
     pole_sign: int
     pole_scale: float = 1.0
     pole_skew_s: float = 0.0
+    board_blocks: bool = False  # the board stops the cart at a pressed switch before we do
 
 
 def rescaled(theta_rad: float, scale: float) -> float:
@@ -219,7 +220,7 @@ class Observer:
         self._learner.stamps_jitter(jitter_s)
         if zero is None:
             cart = encoder.cart_sign * sample.cart_counts / encoder.cart_counts_per_m
-            self._learn_cart(sample.t_ns, cart)
+            self._learn_cart(sample, cart)
             return
         # A count n stands for anything from n to n + 1: its middle is the best guess.
         position = encoder.cart_sign * (sample.cart_counts + 0.5 - zero.cart_zero_counts)
@@ -236,7 +237,7 @@ class Observer:
             self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
         self._filter.add_encoder(sample.t_ns, p, theta)
         slipped, stuck, _ = self._memory.guilty
-        if self._learn_cart(sample.t_ns, p) and not stuck:
+        if self._learn_cart(sample, p) and not stuck:
             zero_sigma = SLIPPED_ZERO_RAD if slipped else encoder.pole_zero_sigma_rad
             self._learner.add_pole(sample.t_ns, theta, zero_sigma)
 
@@ -305,10 +306,13 @@ class Observer:
         self.model = self._learner.model
         self._filter.believe(self.model)
 
-    def _learn_cart(self, t_ns: int, p_m: float) -> bool:
-        """Learn from a count while the drive is on; whether it is."""
+    def _learn_cart(self, sample: EncoderSample, p_m: float) -> bool:
+        """Learn from a count while the cart follows what was sent; whether it does."""
+        if self._rules.board_blocks and (sample.limit_low or sample.limit_high):
+            self._learner.rest()
+            return False
         if self._memory.driven:
-            self._learner.add_cart(t_ns, p_m)
+            self._learner.add_cart(sample.t_ns, p_m)
         return self._memory.driven
 
     def _learn_frame(self, seen: Detection) -> None:

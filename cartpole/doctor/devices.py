@@ -35,6 +35,7 @@ def opened_links(config: Config) -> Iterator[RigLinks]:
         rig = devices.simulated_rig(devices.blind(config), stack)
         if rig is not None:
             rig.start()
+            rig.wait_ready()
         links = devices.rig_links(config, rig, stack)
         links.start()
         yield links

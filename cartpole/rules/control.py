@@ -85,6 +85,7 @@ def observer_rules(config: Config) -> ObserverRules:
         pole_sign=encoder.pole_sign,
         pole_scale=encoder.pole_scale,
         pole_skew_s=encoder.pole_skew_s,
+        board_blocks=config.motor.protocol == "bridge",
     )
 
 
