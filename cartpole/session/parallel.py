@@ -195,7 +195,7 @@ def _fly(session: Session, part: _Part, allowed: dict[str, str] | None) -> Itera
     resumption = Resumption(session, session.config, allowed=allowed)
     core = None
     following = None if part.begin is None else part.begin.index + 1
-    for tick in session.ticks(COMPARED, part.between):
+    for tick in session.ticks(COMPARED, part.between, following):
         if core is None:
             core = resumption.enter(tick)
             following = tick.line.index if following is None else following

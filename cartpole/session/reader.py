@@ -182,18 +182,20 @@ class Session:
         self,
         unread: frozenset[str] = SELDOM_READ,
         between: tuple[float, float] | None = None,
+        first: int | None = None,
     ) -> Iterator[RecordedTick]:
         """The whole ticks, in their order; ``account`` tells what is missing.
 
         Topics among ``unread`` are decoded when a tick is asked for them, and only then checked.
         ``between`` takes only what was published later than the first and not later than the
-        second time [ns]; a state belongs to what follows it.
+        second time [ns]; a state belongs to what follows it. ``first`` is the index they begin
+        with, where that is known: a chunk of two pieces may hold the last ticks before it.
         """
         self.account = Account()
         found = self.messages(NO_PART_OF_A_TICK)
         if between is not None:
             found = _between(found, *between)
-        yield from Assembler(self.account, unread).ticks(found)
+        yield from Assembler(self.account, unread, first).ticks(found)
 
     def frames(self) -> Iterator[RecordedFrame]:
         """The pictures; in the order of the file."""

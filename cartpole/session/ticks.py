@@ -66,9 +66,15 @@ class Account:
 
 
 class Assembler:
-    """Takes messages in any order, gives ticks in theirs; ``unread`` topics are not decoded."""
+    """Takes messages in any order, gives ticks in theirs; ``unread`` topics are not decoded.
 
-    def __init__(self, account: Account, unread: frozenset[str] = SELDOM_READ) -> None:
+    ``first``: the index that ticks begin with, where that is known; else that of the earliest that
+    is whole when the first one is settled.
+    """
+
+    def __init__(
+        self, account: Account, unread: frozenset[str] = SELDOM_READ, first: int | None = None
+    ) -> None:
         self._account = account
         self._unread = unread
         self._open: dict[int, Gathered] = {}
@@ -76,7 +82,7 @@ class Assembler:
         self._states: dict[int, bytes] = {}
         self._bytes = 0
         self._gone: dict[int, None] = {}
-        self._next: int | None = None
+        self._next = first
         self._at = -1
         self._gathered = Gathered()
         self._touched: set[int] = set()
