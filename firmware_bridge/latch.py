@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cartpole.messages import NANOSECONDS
 
@@ -14,8 +14,7 @@ PATIENCE = 3.0  # times the longest round trip of late
 FADE = 63 / 64  # of the longest round trip, an answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(NamedTuple):
     """A count, when it was latched at the earliest, and how much later than the quickest answer."""
 
     earliest_ns: int
@@ -95,8 +94,12 @@ class LatchClock:
         if earliest_ns < 0:
             return
         self._seen = (*self._seen[-2:], _Read(earliest_ns, late_ns, count))
-        if len(self._seen) == 3 and max(read.late_ns for read in self._seen) > LATE_NS:
+        if len(self._seen) == 3 and self._late():
             self._weigh()
+
+    def _late(self) -> bool:
+        one, two, three = self._seen
+        return max(one.late_ns, two.late_ns, three.late_ns) > LATE_NS
 
     def _weigh(self) -> None:
         """What three counts in a row say of the share."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from cartpole.messages import THETA, FloatArray, P, U
+from cartpole.messages import OMEGA, THETA, FloatArray, P, U
 from cartpole.model.dynamics import rig_step
 from cartpole.model.parameters import Coefficients, ModelParameters
 from cartpole.optimizer.problem import StageWeights, regulator
@@ -23,6 +23,8 @@ from cartpole.optimizer.problem import StageWeights, regulator
 SAMPLES = 1024
 SHELLS = (1.0, 0.85, 0.7, 0.5)  # samples stand on these shares of the level set's radius
 SETTLE_S = 4.0
+REST_RAD, REST_RAD_S = 0.02, 0.1  # a pole that came to rest
+SETTLED_SHARE = 0.25  # of the largest level on which no limit binds
 # The search begins at so many times the level that just fits between the limits, and shrinks it.
 BEGIN = 20.0
 SHRINK = 0.9
@@ -119,10 +121,12 @@ def _checked_level(
     level = BEGIN * min(room**2 / inverse[P, P], rules.velocity_limit_m_s**2 / inverse[U, U])
     steps = round(SETTLE_S / rules.period_s)
     model = rules.model.coefficients._replace(coulomb=0.0)
+    order = np.arange(SAMPLES)
+    settled = _settled_level(gain, inverse, room, rules)
     for _ in range(TRIALS):
-        starts = samples * math.sqrt(level)
+        starts = samples[order] * math.sqrt(level)
         inside = (abs(starts[:, P]) <= room) & (abs(starts[:, U]) <= rules.velocity_limit_m_s)
-        if _all_settle(
+        failed = _first_astray(
             np.ascontiguousarray(starts[inside]),
             gain,
             steps,
@@ -131,14 +135,33 @@ def _checked_level(
             rules.acceleration_limit_m_s2,
             room,
             model,
-        ):
+            cost_to_go,
+            settled,
+        )
+        if failed < 0:
             break
+        # What failed at this level most likely fails at the next: it is tried first there.
+        place = int(np.flatnonzero(inside)[failed])
+        order = np.concatenate((order[place:], order[:place]))
         level *= SHRINK
     return float(SAFE_SHARE * level)
 
 
+def _settled_level(
+    gain: FloatArray, inverse: FloatArray, room: float, rules: FeedbackRules
+) -> float:
+    """The level below which no limit binds any more and the pole is at rest as far as is asked.
+
+    The loop is linear there, and the cost-to-go only falls: nothing is left to be seen.
+    """
+    room_of = (room, rules.velocity_limit_m_s, REST_RAD, REST_RAD_S)
+    fits = [room_of[k] ** 2 / inverse[place, place] for k, place in enumerate((P, U, THETA, OMEGA))]
+    fits.append(rules.acceleration_limit_m_s2**2 / float(gain @ inverse @ gain))
+    return SETTLED_SHARE * float(min(fits))
+
+
 @njit(cache=True, nogil=True)
-def _all_settle(
+def _first_astray(
     starts: FloatArray,
     gain: FloatArray,
     steps: int,
@@ -147,8 +170,10 @@ def _all_settle(
     rate_limit: float,
     position_limit: float,
     model: Coefficients,
-) -> bool:
-    """Whether each start (n, 5) comes to rest without leaving the track."""
+    cost_to_go: FloatArray,
+    settled: float,
+) -> int:
+    """The first of the starts (n, 5) that leaves the track or does not come to rest; -1: none."""
     for row in range(starts.shape[0]):
         p, v, angle, omega, u = starts[row]
         for _ in range(steps):
@@ -158,7 +183,13 @@ def _all_settle(
             p, v, theta, omega = rig_step((p, v, angle + math.pi, omega), u, period, model)
             angle = theta - math.pi
             if abs(p) > position_limit or abs(angle) > 1.0:
-                return False
-        if abs(angle) > 0.02 or abs(omega) > 0.1:
-            return False
-    return True
+                return row
+            x, left = (p, v, angle, omega, u), 0.0
+            for i in range(5):
+                for j in range(5):
+                    left += x[i] * cost_to_go[i, j] * x[j]
+            if left <= settled:
+                break
+        if abs(angle) > REST_RAD or abs(omega) > REST_RAD_S:
+            return row
+    return -1

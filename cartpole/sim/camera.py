@@ -61,6 +61,8 @@ class VirtualCamera:
 
     def arrived(self, now_ns: int) -> list[Detection]:
         """Detections of the frames that arrived by ``now_ns``, in the order of arrival."""
+        if not self._flying:
+            return []
         ready = [shot for shot in self._flying if shot.arrival_ns <= now_ns]
         self._flying = deque(shot for shot in self._flying if shot.arrival_ns > now_ns)
         ready.sort(key=lambda shot: shot.arrival_ns)
@@ -76,7 +78,7 @@ class VirtualCamera:
 
     def _measure(self, shot: Shot) -> Detection:
         sim = self._sim
-        angle_noise, place_noise = self._rng.normal(size=2).tolist()
+        angle_noise, place_noise = self._rng.standard_normal(), self._rng.standard_normal()
         theta = shot.state[2] + self._offset + sim.camera_sigma_rad * angle_noise
         if shot.outlier:
             theta += float(self._rng.uniform(-math.pi, math.pi))

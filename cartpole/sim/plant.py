@@ -29,6 +29,8 @@ BUMPER_M = 0.015  # from a switch to the hard stop behind it
 NOISE_BLOCK = 4096
 REST_NS = 800_000_000  # by then every drive is at rest
 PEEK_NS = 50_000_000  # so often a silent cart is looked at
+AT_REST_M_S = 1e-3
+SILENCE = np.zeros(2 * PEEK_NS // STEP_NS)  # no noise
 
 
 @njit(cache=True, nogil=True)
@@ -179,9 +181,11 @@ class Plant:
         while t_ns < end_ns:
             while edges and edges[0][0] <= t_ns:
                 command = edges.popleft()[1]
+            if not edges and max(abs(state[V]), abs(drive[rough.W])) < AT_REST_M_S:
+                break
             next_ns = min(t_ns + PEEK_NS, edges[0][0] if edges else end_ns)
             steps = -(-(next_ns - t_ns) // STEP_NS)
-            step_s, quiet = (next_ns - t_ns) / steps / NANOSECONDS, np.zeros(2 * steps)
+            step_s, quiet = (next_ns - t_ns) / steps / NANOSECONDS, SILENCE[: 2 * steps]
             if self._foreign is not None:
                 self._foreign.advance(state, command, steps, step_s, quiet, 0, (0.0, 0.0), 1e9)
             elif self._rough is None:

@@ -143,15 +143,19 @@ class VirtualRig:
             self._tap(t_ns, "encoder", "out", POLL)
         self._encoder.asked(t_ns)
         self._hear(t_ns, self._board.exchange(t_ns, POLL), out)
+        self._when_to_poll(t_ns)
 
     def _hear(self, t_ns: int, data: bytes, out: list[Measurement]) -> None:
-        """Take what the board says, and see when it speaks and is asked again."""
+        """Take what the board says, and see when it speaks again."""
         self._answer_ns = _next(self._board)
         heard = self.trouble.answer(data) if data else b""
         if heard:
             if self._tap is not None:
                 self._tap(t_ns, "encoder", "in", heard)
             out.extend(self._encoder.feed(heard, t_ns))
+            self._when_to_poll(t_ns)  # silence changes nothing about that
+
+    def _when_to_poll(self, t_ns: int) -> None:
         asked_ns = self._encoder.waiting_since_ns
         again_ns = t_ns if asked_ns < 0 else asked_ns + self._encoder.patience_ns
         self._next_poll_ns = max(self._due_ns, again_ns)

@@ -50,8 +50,8 @@ class Shutter:
 
     def expose(self, state: State) -> Shot:
         """The frame exposed at ``next_ns`` while the rig was at ``state``."""
-        jitter = abs(self._rng.normal()) * self._sim.camera_jitter_s * NANOSECONDS
-        lost, outlier = self._rng.random(2).tolist()
+        jitter = abs(self._rng.standard_normal()) * self._sim.camera_jitter_s * NANOSECONDS
+        lost, outlier = self._rng.random(), self._rng.random()
         shot = Shot(
             t_ns=self._next_ns,
             stamp_ns=self._next_ns + self._late_ns,

@@ -134,28 +134,23 @@ class _Way:
         shares = (wear.lost, wear.doubled, wear.corrupted)
         self._bytes = tuple(_Fate(share, rng) for share in shares)
         self._writes = _Fate(wear.writes_lost, rng)
-        self._held: deque[tuple[int, bytes]] = deque()
+        self.held: deque[tuple[int, bytes]] = deque()  # (due, bytes), in the order of time
 
     def put(self, t_ns: int, data: bytes) -> None:
-        if not data or self._writes.strikes():
+        """``data`` is not empty."""
+        if self._writes.strikes():
             return
         spoilt = self._spoil(data)
         if spoilt:
             burst_ns = self._burst_ns
             due_ns = -(-t_ns // burst_ns) * burst_ns if burst_ns else t_ns
-            self._held.append((due_ns, spoilt))
+            self.held.append((due_ns, spoilt))
 
     def due(self, t_ns: int) -> list[tuple[int, bytes]]:
-        if not self._held or self._held[0][0] > t_ns:
-            return []
         out = []
-        while self._held and self._held[0][0] <= t_ns:
-            out.append(self._held.popleft())
+        while self.held and self.held[0][0] <= t_ns:
+            out.append(self.held.popleft())
         return out
-
-    @property
-    def next_ns(self) -> int:
-        return self._held[0][0] if self._held else NEVER
 
     def _spoil(self, data: bytes) -> bytes:
         lost, doubled, corrupted = self._bytes
@@ -188,19 +183,27 @@ class WornLine:
 
     def exchange(self, t_ns: int, received: bytes) -> bytes:
         """See ``Board``."""
+        inward, outward = self._inward, self._outward
         if received:
-            self._inward.put(t_ns, received)
-        for due_ns, data in self._inward.due(t_ns):
-            self._outward.put(due_ns, self.board.exchange(due_ns, data))
-        self._outward.put(t_ns, self.board.exchange(t_ns, b""))
-        return b"".join([data for _, data in self._outward.due(t_ns)])
+            inward.put(t_ns, received)
+        due_ns = NEVER
+        if inward.held:
+            for due_ns, data in inward.due(t_ns):
+                said = self.board.exchange(due_ns, data)
+                if said:
+                    outward.put(due_ns, said)
+        if due_ns != t_ns:  # asked a second time at once, a board has nothing to add
+            said = self.board.exchange(t_ns, b"")
+            if said:
+                outward.put(t_ns, said)
+        return b"".join([data for _, data in outward.due(t_ns)]) if outward.held else b""
 
     def next_ns(self) -> int:
         """See ``Board``: the board's own time, or that of a burst."""
         due_ns = self.board.next_ns()
-        for other_ns in (self._inward.next_ns, self._outward.next_ns):
-            if other_ns != NEVER and (due_ns == NEVER or other_ns < due_ns):
-                due_ns = other_ns
+        for held in (self._inward.held, self._outward.held):
+            if held and (due_ns == NEVER or held[0][0] < due_ns):
+                due_ns = held[0][0]
         return due_ns
 
 

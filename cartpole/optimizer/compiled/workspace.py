@@ -8,6 +8,8 @@ from cartpole.messages import FloatArray
 from cartpole.optimizer.compiled.layout import *
 from cartpole.optimizer.problem import InputKind, Problem
 
+UPPER = np.triu_indices(5)
+
 
 def workspace(problem: Problem) -> tuple[FloatArray, FloatArray]:
     """(rows, scalars) of a solve, with the problem's data filled in and everything else zero."""
@@ -61,7 +63,7 @@ def fill(ws: FloatArray, sc: FloatArray, problem: Problem) -> None:
     change = np.eye(5)
     change[4, 1] = 1.0 if velocity else 0.0
     form = change.T @ problem.terminal @ change
-    sc[TERMINAL : TERMINAL + 15] = form[np.triu_indices(5)]
+    sc[TERMINAL : TERMINAL + 15] = form[UPPER]
     sc[BASE_P:RELAXED] = (
         limits.position_m,
         min(limits.lead, BIG),
