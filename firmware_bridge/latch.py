@@ -19,7 +19,7 @@ class _Read(NamedTuple):
 
     earliest_ns: int
     late_ns: int
-    count: int
+    counted: int
 
 
 class LatchClock:
@@ -110,8 +110,8 @@ class LatchClock:
             return
         last = (times[1] - times[0]) / span
         first, middle, end = self._seen
-        speed = (end.count - first.count) / span
-        off = middle.count - (1.0 - last) * first.count - last * end.count
+        speed = (end.counted - first.counted) / span
+        off = middle.counted - (1.0 - last) * first.counted - last * end.counted
         late = middle.late_ns - (1.0 - last) * first.late_ns - last * end.late_ns
         slope = speed * late / NANOSECONDS
         variance = 1.0 + (self._noise_counts_s2 * span * span / 8.0) ** 2

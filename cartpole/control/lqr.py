@@ -122,7 +122,7 @@ def _checked_level(
     steps = round(SETTLE_S / rules.period_s)
     model = rules.model.coefficients._replace(coulomb=0.0)
     order = np.arange(SAMPLES)
-    settled = _settled_level(gain, inverse, room, rules)
+    settled = _settled_level(gain, np.asarray(inverse, dtype=np.float64), room, rules)
     for _ in range(TRIALS):
         starts = samples[order] * math.sqrt(level)
         inside = (abs(starts[:, P]) <= room) & (abs(starts[:, U]) <= rules.velocity_limit_m_s)
