@@ -347,7 +347,7 @@ def with_state(begun: Path, path: Path, data: bytes | None) -> Path:
     """The recording with another state, or none."""
     session = open_session(begun)
     contents = session.contents
-    with path.open("wb") as stream:
+    with path.open("w+b") as stream:
         container = Container(stream, contents.attachments, contents.metadata)
         for topic, log_ns, now_ns, line in itertools.islice(session.messages(), 401):
             if topic == "/state":

@@ -74,7 +74,7 @@ def test_copies_of_other_tools(recording: Path, tmp_path: Path, how: dict[str, o
 def changed_copy(source: Path, path: Path, topic: str, index: int, old: bytes, new: bytes) -> Path:
     """A copy in which one message of a topic says something else."""
     session = open_session(source)
-    with path.open("wb") as stream:
+    with path.open("w+b") as stream:
         from cartpole.session.container import Container
 
         copy = Container(stream, session.contents.attachments, session.metadata)

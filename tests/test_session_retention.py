@@ -27,7 +27,7 @@ def make(folder: Path, name: str, modified_s: float, size: int, parts: int = 1) 
     first = folder / f"{name}.mcap"
     for number in range(1, parts + 1):
         path = folders.part_path(first, number)
-        with path.open("wb") as stream:
+        with path.open("w+b") as stream:
             told = {"number": str(number), "first": first.name, "serial": str(serial)}
             Container(stream, {"x": bytes(size)}, {"provenance": {}, "part": told}).finish()
         os.utime(path, (modified_s, modified_s))

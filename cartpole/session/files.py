@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def open_file(path: Path) -> IO[bytes]:
     """A new file, or an old one emptied."""
-    return path.open("wb")
+    return path.open("w+b")
 
 
 class Files:
@@ -54,7 +54,7 @@ class Files:
     @property
     def bytes(self) -> int:
         """Of the recording in all its files, what is not flushed included."""
-        return self._bytes_before + self._container.bytes
+        return self._bytes_before + self._container.size
 
     @property
     def flushed(self) -> int:
@@ -73,7 +73,7 @@ class Files:
     def flush(self) -> None:
         """Close the chunk; a file that breaks off later is whole up to here."""
         self._container.flush()
-        self.whole = self._container.bytes  # of this file
+        self.whole = self._container.size  # of this file
 
     def sync(self) -> None:
         """Wait for the disk; ValueError if the file was closed just now."""

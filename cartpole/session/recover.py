@@ -37,7 +37,7 @@ def recover(broken: Path, output: Path, force: bool = False) -> Recovery:
     count = 0
     with (
         written(output, inputs=session.parts, force=force) as beside,
-        beside.open("wb") as stream,
+        beside.open("w+b") as stream,
     ):
         container = Container(stream, session.contents.attachments, metadata)
         for topic, log_time, publish_time, data in session.messages():
