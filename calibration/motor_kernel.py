@@ -10,7 +10,7 @@ from cartpole.messages import FloatArray
 from cartpole.model.dynamics import cart_step
 
 # Order of the vector of parameters that the kernel takes.
-GAIN, DEAD, TAU, DELAY, LIMIT, SKEW, BACK = range(7)
+GAIN, DEAD, TAU, DELAY, LIMIT, SKEW, PUSHES = range(7)  # from PUSHES on: one for each push
 
 
 @njit(cache=True, nogil=True)
@@ -29,7 +29,7 @@ def innovations(
     position: FloatArray,
     sent: FloatArray,
     units: FloatArray,
-    pull: FloatArray,
+    pushes: FloatArray,
     pars: FloatArray,
     noise: float,
     measured: float,
@@ -39,9 +39,9 @@ def innovations(
 ) -> None:
     """Innovations of measured positions [m] and their variances, both (n,).
 
-    time (n,), position (n,): of the cart; sent (m,), units (m,): commands in driver units; pull
-    (n,): how the pole pulls at the cart before each sample, of which ``BACK`` metres [m] arrive
-    [1/s^2]; noise: variance of the cart's random acceleration [(m/s)^2/s]; measured: variance of a
+    time (n,), position (n,): of the cart; sent (m,), units (m,): commands in driver units; pushes
+    (n, k): what else may accelerate the drive before each sample, each by ``pars[PUSHES + k]``
+    times; noise: variance of the cart's random acceleration [(m/s)^2/s]; measured: variance of a
     position.
     """
     n, m = len(time), len(sent)
@@ -55,6 +55,9 @@ def innovations(
     out[0], variance[0] = 0.0, 1.0
     for k in range(1, n):
         end = time[k]
+        push = 0.0
+        for j in range(pushes.shape[1]):
+            push += pars[PUSHES + j] * pushes[k, j]
         while now < end:
             until = end
             if edge < m and sent[edge] + pars[DELAY] < end:
@@ -65,8 +68,7 @@ def innovations(
                 decay = 1.0 if clipped else math.exp(-step / pars[TAU])
                 reach = step if clipped else pars[TAU] * (1.0 - decay)
                 p, v = cart_step(p, v, u, step, pars[TAU], pars[LIMIT])
-                back = pars[BACK] * pull[k]
-                p, v = p + 0.5 * back * step * step, v + back * reach
+                p, v = p + 0.5 * push * step * step, v + push * reach
                 s0, s1 = c00 + reach * c01, c01 + reach * c11
                 c00 = s0 + s1 * reach + noise * step**3 / 3.0
                 c01 = s1 * decay + noise * step * step / 2.0

@@ -86,7 +86,7 @@ def _with_other_counts(motion: Motion) -> CalibrationResult | None:
     refused = {DRY: f"{says}; correct the counts a turn first", **unidentified(scaled.fit)}
     result = _result(scaled, _estimates(scaled, refused), refused, motion)
     note = f"{says}: with that {fitted.says}; length and damping do not depend on it"
-    return replace(result, notes=(note, *result.notes))
+    return replace(result, notes=(note, *result.notes), flags=("counts",))
 
 
 def _relative_spread(result: Fit) -> float:

@@ -35,9 +35,10 @@ class CalibrationResult:
 
     ``refused`` says for a parameter why the data cannot give it and what to record instead.
     ``residuals`` are (time [s], residual in its standard deviations) for the plot; ``notes`` are
-    findings that are no setting; ``aside`` are settings by which the same pictures should be
-    measured again, though another part finds them better; ``source`` names the recording and its
-    hash; ``draw`` makes a picture of its own where there is something to look at.
+    findings that are no setting, ``flags`` those of them that a program should know: ``cogs``,
+    ``weak`` (of a drive), ``counts`` (of another encoder); ``aside`` are settings by which the same
+    pictures should be measured again, though another part finds them better; ``source`` names the
+    recording and its hash; ``draw`` makes a picture of its own where there is something to look at.
     """
 
     estimates: dict[str, Estimate]
@@ -48,6 +49,7 @@ class CalibrationResult:
     residuals: tuple[FloatArray, FloatArray] | None = None
     aside: dict[str, Any] = field(default_factory=dict)
     source: str = ""
+    flags: tuple[str, ...] = ()
     draw: Callable[[Path], None] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -61,6 +63,8 @@ class CalibrationResult:
         out["refused"] = dict(self.refused)
         if self.notes:
             out["notes"] = list(self.notes)
+        if self.flags:
+            out["flags"] = list(self.flags)
         return out
 
     def agrees(self, other: CalibrationResult) -> bool:
@@ -141,10 +145,12 @@ def merged(results: list[CalibrationResult]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     refused: dict[str, str] = {}
     notes: list[str] = []
+    flags: list[str] = []
     for result in results:
         one = result.as_json()
         refused.update(one.pop("refused"))
         notes.extend(one.pop("notes", []))
+        flags.extend(one.pop("flags", []))
         one.pop("fit")
         out.update(one)
     out["fit"] = {"chi2_dof": max((r.chi2_dof for r in results), default=0.0)}
@@ -154,5 +160,7 @@ def merged(results: list[CalibrationResult]) -> dict[str, Any]:
         out["recordings"] = sources
     if notes:
         out["notes"] = notes
+    if flags:
+        out["flags"] = flags
     json.dumps(out, allow_nan=False)
     return out

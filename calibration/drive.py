@@ -1,0 +1,115 @@
+"""A drive's commands and what its cart did, and what the drive's filter says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import savgol_filter
+
+from calibration.motor_kernel import DELAY, LIMIT, PUSHES, TAU, innovations, wanted_speed
+from calibration.recording import Commands, Motion
+from cartpole.config.schema import Motor
+from cartpole.messages import FloatArray
+from cartpole.model.dynamics import cart_step
+
+GATE = 6.0
+FULL_SCALE = 2047
+PULL_STEP_S, PULL_S = 0.005, 0.06  # grid and window of a pole's acceleration
+SMALL_PUSH_M_S2 = 0.01  # by which a push's effect is differentiated
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Variances: of the cart's random acceleration [(m/s)^2/s] and of a position [m^2]."""
+
+    push: float
+    position: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """What a fit is given: cart (n,), commands in driver units (m,), and what else may push the
+    drive, (n, k) [m/s^2 for a factor of one]."""
+
+    time: FloatArray
+    position: FloatArray
+    sent: FloatArray
+    units: FloatArray
+    pushes: FloatArray
+
+    def innovations(self, values: FloatArray, noise: Noise) -> tuple[FloatArray, FloatArray]:
+        """Innovations [m] and variances, (n,); factors of the last pushes may be left out."""
+        n = len(self.time)
+        out, variance = np.empty(n), np.empty(n)
+        pars = np.zeros(PUSHES + self.pushes.shape[1])
+        pars[: len(values)] = values
+        innovations(
+            self.time, self.position, self.sent, self.units, self.pushes,
+            pars, noise.push, noise.position, GATE, out, variance,
+        )  # fmt: skip
+        return out, variance
+
+    def pushed_by(self, *more: FloatArray) -> Drive:
+        """The same drive, that these (n,) may push besides."""
+        return Drive(
+            self.time,
+            self.position,
+            self.sent,
+            self.units,
+            np.column_stack([self.pushes, *more]),
+        )
+
+    def effects(self, values: FloatArray, noise: Noise, pushes: Sequence[FloatArray]) -> FloatArray:
+        """By how many of its deviations a residual changes for each m/s^2 of a push, (n, k)."""
+        given = np.zeros(PUSHES + self.pushes.shape[1] + 1)
+        given[: len(values)] = values
+        before, variance = self.innovations(given[:-1], noise)
+        given[-1] = SMALL_PUSH_M_S2
+        after = [self.pushed_by(one).innovations(given, noise)[0] for one in pushes]
+        scale = SMALL_PUSH_M_S2 * np.sqrt(variance)
+        return np.column_stack([(one - before) / scale for one in after])
+
+    def speeds(self, values: FloatArray) -> FloatArray:
+        """The drive's speed [m/s] at the samples by the commands alone, (n,)."""
+        wanted = np.array([wanted_speed(one, values) for one in self.units.tolist()])
+        at = np.searchsorted(self.sent + values[DELAY], self.time, side="right") - 1
+        held = np.where(at >= 0, wanted[at], 0.0).tolist()
+        speed, out = 0.0, [0.0]
+        tau, limit = float(values[TAU]), float(values[LIMIT])
+        for u, step in zip(held, np.diff(self.time).tolist(), strict=False):
+            _, speed = cart_step(0.0, speed, u, step, tau, limit)
+            out.append(speed)
+        return np.array(out)
+
+
+def drive_from(motion: Motion, commands: Commands, motor: Motor) -> Drive:
+    """A recorded drive; its pole may push it."""
+    units = driver_units(commands.velocity_m_s, motor)
+    return Drive(motion.t_s, motion.p_m, commands.t_s, units, pole_pull(motion)[:, None])
+
+
+def driver_units(velocity_m_s: FloatArray, motor: Motor) -> FloatArray:
+    """What the configured driver wrote for these commands, sign of the wiring left out, (n,)."""
+    size = motor.dead_band_counts + np.abs(velocity_m_s) * motor.counts_per_m_s
+    whole = np.minimum(np.rint(size), FULL_SCALE)
+    return np.where(velocity_m_s == 0.0, 0.0, np.copysign(whole, velocity_m_s))
+
+
+def pole_pull(motion: Motion) -> FloatArray:
+    """How a pole pulls at its cart [1/s^2], (n,): omega^2 sin theta - omegadot cos theta.
+
+    A cart of mass M under a pole of mass m, its centre of mass d from the pivot, is accelerated by
+    m d / (m + M) times this.
+    """
+    grid = np.arange(motion.t_s[0], motion.t_s[-1], PULL_STEP_S)
+    width = 2 * round(0.5 * PULL_S / PULL_STEP_S) + 1
+    if len(grid) <= width:
+        return np.zeros(len(motion.t_s))
+    theta = np.interp(grid, motion.t_s, motion.theta_rad)
+    angle, rate, bent = (
+        savgol_filter(theta, width, 3, deriv=k, delta=PULL_STEP_S) for k in range(3)
+    )
+    pull = rate**2 * np.sin(angle) - bent * np.cos(angle)
+    return np.asarray(np.interp(motion.t_s, grid, pull))
