@@ -128,6 +128,19 @@ def test_any_signs_and_either_level(active: str, signs: tuple[int, int, int]) ->
     assert yard.records[-1].mode is Mode.READY
 
 
+def test_twelve_seconds_on_a_long_track_from_its_far_end() -> None:
+    """The way to the switches leaves no time to calm this pole wholly: the filter takes it."""
+    long = settings(
+        rig__track_length_m=1.14,
+        rig__position_limit_m=0.49,
+        sim__damping_1_s=0.0,
+        sim__counts_per_m_s=1620.0,
+    )
+    yard = Yard(long, (0.53, 0.0, -2.4, -7.3))
+    assert yard.home() <= 12.0
+    assert yard.records[-1].mode is Mode.READY
+
+
 @pytest.mark.parametrize("friction", [(0.0, 0.0), (0.3, 1.0)])
 @pytest.mark.parametrize("start", [(0.43, 0.0, 3.1, 0.0), (-0.44, 0.0, -2.0, 8.0)])
 def test_twelve_seconds_whatever_the_friction_and_the_swing(

@@ -37,7 +37,8 @@ FREE_SHARE = 0.12  # of the configured travel, kept for the slow approach
 SURE_SIGMAS = 5.0  # beyond this the pole's sense is no accident
 ZERO_SIGMA_RAD = 0.003  # a zero less sure than this is taken from a pole at rest instead
 REST_S = 0.3
-CALM_S = 7.0  # a pole that swings longer is left to the filter
+CALM_S = 7.0  # a pole that swings longer is left to the filter ...
+LATEST_S, LEAST_CALM_S = 11.4, 1.0  # ... as one is for which the way to the switches left no time
 FREE_SPEED_M_S = 0.02  # faster than this without a command is no cart at rest
 NEAR_SWITCH_M = 0.03
 DRIVE_SPAN_S = 0.02  # over which the cart's speed is taken
@@ -279,7 +280,9 @@ class Homing:
                 "the pole answers the cart the wrong way round",
                 "encoder.pole_sign is reversed; or motor.sign and encoder.cart_sign both are",
             )
-        if self._settled(state, pole, cart) or _seconds(state, now_ns) > CALM_S:
+        spent_s = _seconds(state, now_ns)
+        late = (now_ns - state.started_ns) / NANOSECONDS > LATEST_S and spent_s > LEAST_CALM_S
+        if self._settled(state, pole, cart) or spent_s > CALM_S or late:
             rest = _enter(state, HomingPhase.REST, now_ns)
             return HomingStep(rest, 0.0, cart=cart, at_switch=False)
         velocity = self._calming(state, pole) + calm.spring(cart, self._lead_s)
