@@ -201,6 +201,11 @@ class Guide:
                 since_ns = self._tick(0.0, enable=False)
         self._zero_here(0.5 * (low + high))
 
+    def switches(self) -> tuple[bool, bool]:
+        """Whether the left and the right one are pressed."""
+        last = self._samples[-1]
+        return last.limit_low, last.limit_high
+
     def _zero_here(self, hanging: float) -> None:
         known = self._half_counts > 0.0
         cart = self._zero[0] if known else float(self._samples[-1].cart_counts)

@@ -259,8 +259,8 @@ class Sweep:
     """To the left switch, to the right one, and back to the middle, whatever the encoder's scale.
 
     Raises DeviceLost if the cart does not move, or a switch says what cannot be. Ends at once, and
-    says why, where the cart goes against its counts (in the first centimetre) or reaches the right
-    switch when told left.
+    says why, where the cart goes against its counts (in the first centimetre), reaches the right
+    switch when told left, or stays at a switch that it was told to leave.
     """
 
     def __init__(self, config: Config) -> None:
@@ -269,9 +269,13 @@ class Sweep:
         self._counts = config.encoder.cart_sign * FIRST_M * config.encoder.cart_counts_per_m
         self._leg, self._low, self._high = 0, 0, 0
         self._moved_s, self._moved_counts, self._pressed_s = 0.0, 0, -1.0
-        self._wrong_s = 0.0
+        self._wrong_s, self._away = 0.0, SWEEP_M_S
         self._left_right = False  # whether the cart was seen away from the right switch
         self._begun: tuple[int, float] | None = None  # counts and direction of the first way
+        self._before = (False, False)  # both switches when it began
+        self._sign = config.encoder.cart_sign
+        self._leaving: int | None = None  # counts at the wrong switch
+        self._gone = 0.0  # counts since then, in the direction that was told
 
     def move(self) -> Move:
         """As a guide follows it."""
@@ -283,8 +287,23 @@ class Sweep:
         if self.against_counts:
             return "the cart moves against its counts: motor.sign or encoder.cart_sign is reversed"
         if self.wrong_switch:
-            return "told to go left the cart reached the right switch: motor.sign is reversed"
+            told, reached = ("left", "right") if self._away > 0.0 else ("right", "left")
+            return f"told to go {told} the cart is at the {reached} switch: motor.sign is reversed"
         return ""
+
+    @property
+    def both_reversed(self) -> bool:
+        """Whether the cart, on its way from the wrong switch, went as it was told by its counts."""
+        return self.wrong_switch and self._gone * self._sign > 0.0
+
+    def encoder_alone(self, low: bool, high: bool) -> bool:
+        """Whether a cart that went against its counts did go as it was told: by the switches (now
+        and before that way), which no sign can turn round."""
+        if not self.against_counts or self._begun is None:
+            return False
+        if self._begun[1] < 0.0:
+            return (low and not self._before[0]) or (self._before[1] and not high)
+        return (high and not self._before[1]) or (self._before[0] and not low)
 
     def __call__(self, t: float, seen: View) -> float | None:
         """The programme."""
@@ -293,6 +312,7 @@ class Sweep:
         speed = self._next(t, seen)
         if speed and self._begun is None:
             self._begun = seen.cart_counts, math.copysign(1.0, speed)
+            self._before = seen.limit_low, seen.limit_high
         if self._begun is not None and self._leg <= 1:
             counts, direction = self._begun
             gone = (seen.cart_counts - counts) * direction / self._counts
@@ -307,6 +327,10 @@ class Sweep:
         if abs(seen.cart_counts - self._moved_counts) > STUCK_COUNTS or t == 0.0:
             self._moved_s, self._moved_counts = t, seen.cart_counts
         if t - self._moved_s > STUCK_S:
+            if self._at_wrong_end(seen) and not self.wrong_switch:
+                self.wrong_switch, self._wrong_s, self._moved_s = True, t, t
+                self._away = -SWEEP_M_S if seen.limit_low else SWEEP_M_S
+                return
             raise DeviceLost(
                 "the cart does not move: motor power, e-stop, belt, the encoder's plug, or a limit "
                 "switch that is pressed and not seen"
@@ -315,10 +339,18 @@ class Sweep:
             raise DeviceLost("no limit switch after a minute; check both with `cartpole doctor`")
         if seen.limit_low and seen.limit_high:
             raise DeviceLost("; ".join(both_pressed(self._active)))
-        if self._leg == 0 and t > RELEASED_S and seen.limit_low:
+        if self._leg == 0 and t > RELEASED_S and seen.limit_low and not self.wrong_switch:
             raise DeviceLost("; ".join(switch_stays("left", self._active)))
 
+    def _at_wrong_end(self, seen: View) -> bool:
+        """Whether it stands at a switch from which it was told to go away."""
+        return (self._leg == 0 and seen.limit_low) or (self._leg == 1 and seen.limit_high)
+
     def _next(self, t: float, seen: View) -> float | None:
+        if self.wrong_switch:  # what waits for the pole to hang still must not wait here
+            self._leaving = seen.cart_counts if self._leaving is None else self._leaving
+            self._gone = (seen.cart_counts - self._leaving) * math.copysign(1.0, self._away)
+            return self._away if t - self._wrong_s < LEAVES_S else None
         if self._leg == 0:  # away from the left switch first, so that its edge is seen
             self._pressed_s = t if seen.limit_low else self._pressed_s
             if self._pressed_s >= 0.0 and t - self._pressed_s < 0.4:
@@ -326,10 +358,9 @@ class Sweep:
             self._leg = 1
         if self._leg == 1:
             # At first a cart may stand there, and need a while to come away.
-            if seen.limit_high and (self._left_right or t > 1.0) and not self.wrong_switch:
+            if seen.limit_high and (self._left_right or t > 1.0):
                 self.wrong_switch, self._wrong_s = True, t
-            if self.wrong_switch:  # what waits for the pole to hang still must not wait here
-                return SWEEP_M_S if t - self._wrong_s < LEAVES_S else None
+                return self._away
             if not seen.limit_low:
                 return -SWEEP_M_S
             self._leg, self._low = 2, seen.cart_counts

@@ -270,8 +270,9 @@ def _encoder(config: Config, way: Way) -> CalibrationResult:
     """Sweep, learn the signs, then let the pole go over the top.
 
     Once more if something is reversed: a motor that goes against the counts in the first
-    centimetre, or a cart that reaches the right switch when told left, whose motor and encoder are
-    both reversed (the board too must know which switch lies ahead).
+    centimetre (or its encoder, where a switch shows that the cart went as it was told), or a cart
+    that is at the wrong switch, whose motor and encoder are both reversed (the board too must know
+    which switch lies ahead).
     """
     for _ in range(MOST_REVERSALS):
         with way.part(config, "encoder") as guide:
@@ -285,10 +286,15 @@ def _encoder(config: Config, way: Way) -> CalibrationResult:
                 guide.zero_between_switches()
                 _turn_over(guide)
                 guide.keep()
+            else:
+                guide.ready()  # by now it stands
+                switches = guide.switches()
         if not sweep.failed:
             return fit_one("encoder", guide.keep(), config)
-        config = with_values(config, {"motor.sign": -config.motor.sign})
-        if sweep.wrong_switch:
+        alone = sweep.encoder_alone(*switches)
+        if not alone:
+            config = with_values(config, {"motor.sign": -config.motor.sign})
+        if alone or sweep.both_reversed:
             config = with_values(config, {"encoder.cart_sign": -config.encoder.cart_sign})
     raise DeviceLost(sweep.failed)
 

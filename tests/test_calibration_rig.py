@@ -20,7 +20,7 @@ from calibration.run import calibrate_rig
 from calibration.simulated import SimulatedBench, SimulatedLead, pinned
 from cartpole.config.load import load_config, with_values
 from cartpole.errors import DeviceLost
-from cartpole.messages import EncoderSample
+from cartpole.messages import Command, EncoderSample
 
 
 @pytest.mark.parametrize("signs", [(-1, 1, -1), (1, -1, 1), (-1, -1, 1)])
@@ -136,3 +136,36 @@ def test_the_cart_calms_a_pole_that_turns_over() -> None:
     assert abs(math.remainder(theta, 2.0 * math.pi)) < 0.15
     assert abs(omega) < 0.6
     assert np.isfinite(theta)
+
+
+@pytest.mark.parametrize("signs", [(-1, 1), (1, -1), (-1, -1), (1, 1)], ids=str)
+@pytest.mark.parametrize("start_m", [-0.455, 0.455, -0.445, 0.445])
+def test_a_cart_that_stands_at_a_switch_finds_out_which_sign_is_reversed(
+    signs: tuple[int, int], start_m: float
+) -> None:
+    """A switch knows left from right whatever the signs: also on its very end."""
+    cart, motor = signs
+    given = ["camera.source=none", f"sim.cart_sign={cart}", f"sim.motor_sign={motor}"]
+    config = pinned(load_config(None, given))
+    lead = SimulatedLead(7, start=(start_m, 0.0, 0.0, 0.0))
+    (result,) = calibrate_rig("encoder", config, lead)
+    found = result.estimates
+    assert (found["encoder.cart_sign"].value, found["motor.sign"].value) == (cart, motor)
+
+
+def test_an_encoder_alone_is_told_by_the_switch_that_the_cart_came_to() -> None:
+    config = pinned(load_config(None, ["camera.source=none", "sim.cart_sign=-1"]))
+    lead = SimulatedLead(7, start=(-0.434, 0.0, 0.0, 0.0), bench=Stops)
+    Stops.touched = False
+    list(calibrate_rig("encoder", config, lead))
+    assert not Stops.touched
+
+
+class Stops(SimulatedBench):
+    """Notes whether an end of the track was touched."""
+
+    touched = False
+
+    def send(self, command: Command) -> None:
+        type(self).touched |= self.plant.at_stop
+        super().send(command)
