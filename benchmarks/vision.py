@@ -4,10 +4,13 @@
 
 ``detectors``: random poses (strip of 8 x 116 px, noise 3 grey levels, 3 ms exposure, up to 15
 rad/s) against the reference renderer of ``vision_scenes.py``, which shares nothing with the
-simulator's. ``reference_us`` is Otsu's threshold on the whole picture, its largest contour and
-minAreaRect, timed in turn with the detector on the same pictures. ``camera_only``: full pictures
-(rolling shutter, lens, reflections) of a swing and of balancing, through the tracker and the
-estimator, no encoder.
+simulator's; ``bound_deg`` is the least error that such pictures allow (``vision_bound.py``),
+``normalised_error`` the rms of error over sigma, ``coverage95`` how often 1.96 sigmas hold it.
+``reference_us`` is Otsu's threshold on the whole picture, its largest contour and minAreaRect,
+timed in turn with the detector on the same pictures. ``torn`` and ``half`` pictures: shares
+refused, and accepted though off by more than .3 degrees, or by more than 1 and four sigmas.
+``camera_only``: full pictures (rolling shutter, lens, reflections) of a swing and of balancing,
+through the tracker and the estimator, no encoder.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ from pathlib import Path
 import cv2
 import fresh_kernels  # noqa: F401  before numba is imported
 import numpy as np
-from oracles.axis import detect_angle
 from oracles.streams import CommandSent, Sensors, Stream, make_stream
+from vision_bound import Bound, bound
+from vision_pictures import SCENES, STRIP, Pose, random_pose, torn_light
 from vision_scenes import ReferenceCamera, random_reflections, steady_motion
 
 from cartpole.config.schema import Camera, Config
@@ -33,45 +37,67 @@ from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionSt
 from cartpole.rules.estimation import filter_rules
 from cartpole.vision.tracker import Tracker
 
-SCALE = 116.0 / 0.45  # px/m: the tape's 0.45 m are 116 px
-FAILED_DEG = 1.0
-STRIP = Camera(
-    tape_start_m=0.0,
-    tape_end_m=0.45,
-    tape_width_m=8.0 / SCALE,
-    homography=(SCALE, 0.0, 160.0, 0.0, -SCALE, 120.0, 0.0, 0.0, 1.0),
-    lens_k1=0.0,
-    readout_s=0.0,
-    exposure_s=0.003,
-    pixel_format="GREY",
-)
-MOVING = STRIP.model_copy(update={"lens_k1": -0.08, "readout_s": 0.0053})
+FAILED_DEG, TORN_DEG = 1.0, 0.3
+INSIDE = 1.96  # sigmas that hold 95 % of what is normal
+MEDIAN = 0.6745  # of what is normal, in sigmas
 
 
 @dataclass
 class Tally:
     """Errors and times of one detector on one kind of scene."""
 
-    errors_deg: list[float] = field(default_factory=list)
+    errors: list[tuple[float, ...]] = field(default_factory=list)  # rad, m, rad/s and their sigmas
     failures: int = 0
     times_s: list[float] = field(default_factory=list)
     reference_s: list[float] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
 
-    def add(self, error_rad: float | None) -> None:
-        if error_rad is None or abs(math.degrees(error_rad)) > FAILED_DEG:
+    def add(self, error: tuple[float, ...] | None) -> None:
+        if error is None:
             self.failures += 1
         else:
-            self.errors_deg.append(math.degrees(error_rad))
+            self.errors.append(error)
 
     def summary(self) -> dict[str, float]:
-        errors = np.array(self.errors_deg or [math.nan])
-        return {
-            "rms_deg": float(np.sqrt(np.mean(errors**2))),
-            "max_deg": float(np.max(np.abs(errors))),
-            "fail_rate": self.failures / max(1, self.failures + len(self.errors_deg)),
+        errors = np.array(self.errors or [(math.nan,) * 6])
+        angle = np.degrees(np.abs(errors[:, 0]))
+        wrong = int(np.sum(angle > FAILED_DEG))
+        fair = angle[angle <= FAILED_DEG]
+        total = max(1, self.failures + len(self.errors))
+        row = {
+            "rms_deg": _rms(fair),
+            "max_deg": float(np.max(fair, initial=0.0)),
+            "fail_rate": (self.failures + wrong) / total,
+            "wrong_rate": wrong / total,
             "median_us": float(np.median(self.times_s) * 1e6),
             "reference_us": float(np.median(self.reference_s) * 1e6),
         }
+        if np.isfinite(errors[:, 3]).all():
+            sigmas = errors[:, 0] / errors[:, 3]
+            row["normalised_error"] = _rms(sigmas)
+            row["coverage95"] = float(np.mean(np.abs(sigmas) < INSIDE))
+            row["p_mm_rms"] = 1e3 * _rms(errors[:, 1])
+            row["p_mm_max"] = 1e3 * float(np.max(np.abs(errors[:, 1])))
+            row["p_normalised_error"] = _rms(errors[:, 1] / errors[:, 4])
+        if self.bounds:
+            row["bound_deg"] = math.degrees(_rms(np.sqrt([b.angle_rad2 for b in self.bounds])))
+            rates = np.array([b.rate_rad2_s2 for b in self.bounds])
+            if np.isfinite(rates).any():
+                row.update(self._rates(errors, rates[np.isfinite(rates)]))
+        return row
+
+    def _rates(self, errors: np.ndarray, bounds: np.ndarray) -> dict[str, float]:
+        """Of pictures that show the rate; medians, since a pole across the lines hardly does."""
+        seen = errors[np.isfinite(errors[:, 5])]
+        return {
+            "rate_median": float(np.median(np.abs(seen[:, 2]))) / MEDIAN,
+            "rate_bound_median": float(np.median(np.sqrt(bounds))),
+            "rate_normalised_error": _rms(seen[:, 2] / seen[:, 5]),
+        }
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def reference(frame: np.ndarray) -> object:
@@ -87,23 +113,8 @@ def reference_angle(frame: np.ndarray) -> float:
     return 0.5 * math.pi - math.radians(angle if w >= h else angle + 90.0)
 
 
-Pose = tuple[float, float, float, float]
-
-
-def random_pose(rng: np.random.Generator, camera: Camera, kind: str) -> Pose:
-    """(p, v, theta, omega); the whole tape in the picture, or half to nine tenths."""
-    while True:
-        p, theta = rng.uniform(-0.6, 0.6), rng.uniform(-math.pi, math.pi)
-        distance = np.linspace(camera.tape_start_m, camera.tape_end_m, 200)
-        h = np.array(camera.homography)
-        column = h[0] * (p + distance * np.sin(theta)) + h[2]
-        row = -h[4] * distance * np.cos(theta) + h[5]
-        margin = 0.0 if kind == "truncated" else 8.0
-        inside = (column > margin) & (column < camera.width_px - 1 - margin)
-        share = np.mean(inside & (row > 0) & (row < camera.height_px - 1))
-        wanted = 0.5 <= share <= 0.9 if kind == "truncated" else share == 1.0
-        if wanted:
-            return p, rng.uniform(-1.0, 1.0), theta, rng.uniform(-15.0, 15.0)
+# (seconds, errors and sigmas of angle, pivot, rate) or (seconds, None)
+Run = Callable[[np.ndarray, Pose, np.random.Generator], tuple[float, tuple[float, ...] | None]]
 
 
 def hint_for(pose: Pose, rng: np.random.Generator) -> DetectionHint:
@@ -120,13 +131,13 @@ def hint_for(pose: Pose, rng: np.random.Generator) -> DetectionHint:
     )
 
 
-def tracked(
-    camera: Camera, hinted: bool
-) -> Callable[[np.ndarray, Pose, np.random.Generator], tuple]:
-    """Detector: the tracker, with a prediction or from nothing; gives (seconds, error or None)."""
+def tracked(camera: Camera, hinted: bool) -> Run:
+    """Detector: the tracker, with a prediction or from nothing."""
     tracker = Tracker(camera)
 
-    def run(frame: np.ndarray, pose: Pose, rng: np.random.Generator) -> tuple:
+    def run(
+        frame: np.ndarray, pose: Pose, rng: np.random.Generator
+    ) -> tuple[float, tuple[float, ...] | None]:
         hint = hint_for(pose, rng) if hinted else None
         tracker.reset()
         start = time.perf_counter()
@@ -134,67 +145,93 @@ def tracked(
         spent = time.perf_counter() - start
         if found.status is not DetectionStatus.OK:
             return spent, None
-        truth = pose[2] + pose[3] * (found.t_ns - NANOSECONDS) / NANOSECONDS
-        return spent, math.remainder(found.theta_rad - truth, 2.0 * math.pi)
+        late = (found.t_ns - NANOSECONDS) / NANOSECONDS
+        return spent, (
+            math.remainder(found.theta_rad - pose[2] - pose[3] * late, 2.0 * math.pi),
+            found.p_m - pose[0] - pose[1] * late,
+            found.omega_rad_s - pose[3],
+            found.sigma_theta_rad,
+            found.sigma_p_m,
+            found.sigma_omega_rad_s,
+        )
 
     return run
 
 
-def unaided(frame: np.ndarray, pose: Pose, _rng: np.random.Generator) -> tuple:
-    """Detector: ``detect_angle``, which knows nothing."""
-    start = time.perf_counter()
-    found = detect_angle(frame)
-    spent = time.perf_counter() - start
-    if found.status is not DetectionStatus.OK:
-        return spent, None
-    return spent, math.remainder(found.angle_rad - pose[2], math.pi)
-
-
-def classical(frame: np.ndarray, pose: Pose, _rng: np.random.Generator) -> tuple:
+def classical(
+    frame: np.ndarray, pose: Pose, _rng: np.random.Generator
+) -> tuple[float, tuple[float, ...]]:
     """Detector: Otsu, largest contour, minAreaRect."""
     start = time.perf_counter()
     angle = reference_angle(frame)
-    return time.perf_counter() - start, math.remainder(angle - pose[2], math.pi)
+    spent = time.perf_counter() - start
+    error = math.remainder(angle - pose[2], math.pi)
+    return spent, (error, math.nan, math.nan, math.inf, math.inf, math.inf)
 
 
-def detectors(pictures: int, seed: int) -> dict[str, dict[str, float]]:
-    """Every detector on its scenes."""
-    rectangle = STRIP.model_copy(update={"method": "min_area_rect"})
-    scenes = {
-        "nominal": (STRIP, {"nominal": tracked(STRIP, True), "unaided": unaided,
-                            "min_area_rect": tracked(rectangle, True),
-                            "classical": classical}),
-        "distractors": (STRIP, {"distractors": tracked(STRIP, True),
-                                "unaided_distractors": unaided,
-                                "classical_distractors": classical}),
-        "truncated": (STRIP, {"truncated": tracked(STRIP, True), "unaided_truncated": unaided}),
-        "rolling_shutter": (MOVING, {"rolling_shutter": tracked(MOVING, True)}),
-    }  # fmt: skip
+def timed(run: Run, frame: np.ndarray, pose: Pose, rng: np.random.Generator, tally: Tally) -> None:
+    """Run a detector and the reference after it, each right after itself: picture, code and tables
+    are in the caches."""
+    run(frame, pose, rng)
+    spent, error = run(frame, pose, rng)
+    reference(frame)
+    start = time.perf_counter()
+    reference(frame)
+    tally.reference_s.append(time.perf_counter() - start)
+    tally.times_s.append(spent)
+    tally.add(error)
+
+
+def detectors(poses: int, shots: int, seed: int) -> dict[str, dict[str, float]]:
+    """Every detector on its scenes: some pictures of each pose, each with its own noise."""
+    rectangle = tracked(STRIP.model_copy(update={"method": "min_area_rect"}), True)
+    others: dict[str, dict[str, Run]] = {
+        "nominal": {"min_area_rect": rectangle, "classical": classical},
+        "distractors": {"classical_distractors": classical},
+    }
     results: dict[str, dict[str, float]] = {}
-    for index, (kind, (camera, runs)) in enumerate(scenes.items()):
+    artists: dict[str, ReferenceCamera] = {}
+    for index, (name, scene) in enumerate(SCENES.items()):
         rng = np.random.default_rng((seed, index))
-        artist = ReferenceCamera(camera)
-        tallies = {name: Tally() for name in runs}
-        for shot in range(pictures + 3):
-            pose = random_pose(rng, camera, kind)
-            reflections = None
-            if kind == "distractors":
-                shape = (camera.height_px, camera.width_px)
-                reflections = random_reflections(shape, rng, int(rng.integers(1, 4)))
-            frame = artist.draw(steady_motion(*pose), rng, reflections)
-            for name, run in runs.items():
-                # Each is timed right after itself: picture, code and tables are in the caches.
-                run(frame, pose, rng)
-                spent, error = run(frame, pose, rng)
-                reference(frame)
-                start = time.perf_counter()
-                reference(frame)
-                reference_s = time.perf_counter() - start
-                if shot >= 3:  # kernels are loaded by then
-                    tallies[name].add(error)
-                    tallies[name].times_s.append(spent)
-                    tallies[name].reference_s.append(reference_s)
-        results.update({name: tally.summary() for name, tally in tallies.items()})
+        key = scene.camera.model_dump_json()
+        artist = artists.setdefault(key, ReferenceCamera(scene.camera))
+        tallies = {run: Tally() for run in (name, *others.get(name, {}))}
+        for _ in range(poses):
+            # Another tape, another tracker: it remembers how wide and sharp the strip is.
+            runs = {name: tracked(scene.camera, scene.hinted), **others.get(name, {})}
+            pose = random_pose(rng, scene)
+            dress = scene.dress(scene.camera, pose, rng)
+            light = artist.clean(steady_motion(*pose), dress.tape, dress.shade, dress.reflections)
+            if scene.bounded and scene.hinted:
+                tallies[name].bounds.append(bound(artist, pose, dress.tape, dress.shade))
+            for _ in range(shots):
+                frame = artist.expose(light, rng)
+                for run, detector in runs.items():
+                    timed(detector, frame, pose, rng, tallies[run])
+        results.update({run: tally.summary() for run, tally in tallies.items()})
+    return results
+
+
+def broken(pictures: int, seed: int) -> dict[str, dict[str, float]]:
+    """Torn and half pictures, with a prediction: refused, or at least not far off and sure."""
+    results = {}
+    artist, run = ReferenceCamera(STRIP), tracked(STRIP, True)
+    for half, name in enumerate(("torn", "half")):
+        rng = np.random.default_rng((seed, 100 + half))
+        errors = []
+        for _ in range(pictures):
+            pose = random_pose(rng, SCENES["nominal"])
+            frame = artist.expose(torn_light(artist, pose, bool(half), rng), rng)
+            found = run(frame, pose, rng)[1]
+            errors.append((math.nan, math.nan) if found is None else (found[0], found[3]))
+        off, sigma = np.abs(np.array(errors)).T
+        results[name] = {
+            "refused": float(np.mean(np.isnan(off))),
+            "accepted_wrong": float(np.mean(np.degrees(off) > TORN_DEG)),
+            "accepted_far_and_sure": float(
+                np.mean((np.degrees(off) > FAILED_DEG) & (off > 4.0 * sigma))
+            ),
+        }
     return results
 
 
@@ -264,6 +301,23 @@ def camera_only(seconds: float, seed: int) -> dict[str, float]:
     return result
 
 
+def told(row: dict[str, float]) -> str:
+    """One line of the table."""
+    text = f"rms {row['rms_deg']:.4f} max {row['max_deg']:.4f} deg"
+    if "bound_deg" in row:
+        text += f" bound {row['bound_deg']:.4f} x{row['rms_deg'] / row['bound_deg']:.2f}"
+    if "normalised_error" in row:
+        text += f" z {row['normalised_error']:.2f} in {100 * row['coverage95']:.0f} %"
+        text += (
+            f" p {row['p_mm_rms']:.3f}/{row['p_mm_max']:.2f} mm z {row['p_normalised_error']:.2f}"
+        )
+    if "rate_median" in row:
+        text += f" rate {row['rate_median']:.3f}/{row['rate_bound_median']:.3f} rad/s"
+        text += f" z {row['rate_normalised_error']:.2f}"
+    text += f", fails {100 * row['fail_rate']:.2f} %, {row['median_us']:.1f} us"
+    return f"{text} (reference {row['reference_us']:.1f})"
+
+
 def main() -> None:
     """Run, print a table, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -272,16 +326,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    figures: dict[str, dict] = {
-        "detectors": detectors(150 if options.quick else 2000, options.seed)
-    }
-    for name, row in figures["detectors"].items():
-        print(
-            f"{name:22} rms {row['rms_deg']:.4f} max {row['max_deg']:.4f} deg, "
-            f"fails {100 * row['fail_rate']:.2f} %, {row['median_us']:.1f} us "
-            f"(reference {row['reference_us']:.1f})",
-            flush=True,
-        )
+    found = detectors(*((30, 5) if options.quick else (300, 7)), options.seed)
+    for name, row in found.items():
+        print(f"{name:22} {told(row)}", flush=True)
+    torn = broken(60 if options.quick else 600, options.seed)
+    for name, row in torn.items():
+        print(f"{name:22}", {key: round(value, 4) for key, value in row.items()})
+    figures: dict[str, dict] = {"detectors": found | torn}
     figures["camera_only"] = camera_only(3.5 if options.quick else 20.0, options.seed)
     print("camera only", {k: round(v, 4) for k, v in figures["camera_only"].items()})
     if options.json:

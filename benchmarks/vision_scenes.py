@@ -1,8 +1,7 @@
 """Reference pictures for the vision benchmark: brute force, and nothing shared with the simulator.
 
-Every pixel is the mean of 4 x 4 points, each either on the tape or not, over 8 instants of the
-exposure, every line at its own time; the points move a little from instant to instant, so that an
-upright edge is placed to 1/128 of a pixel; then the optics' Gaussian blur, uneven light,
+Every pixel is the mean of 4 lines across the strip, exact in length, over 8 instants of the
+exposure, every line of the picture at its own time; then the optics' Gaussian blur, uneven light,
 reflections, Gaussian noise and rounding. Slow (milliseconds) and exact.
 """
 
@@ -26,10 +25,40 @@ Motion = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # times [s] -> p
 
 
 @njit(cache=True, nogil=True)
-def _cover(xs, ys, table, box, tape, shutter, rows, out):
-    """Mean coverage of every pixel of the box by the tape."""
+def _clip(low, high, value, slope):
+    """The part of low <= x <= high where value + slope x <= 0."""
+    if slope > 0.0:
+        return low, min(high, -value / slope)
+    if slope < 0.0:
+        return max(low, -value / slope), high
+    return low, (high if value <= 0.0 else low)
+
+
+@njit(cache=True, nogil=True)
+def _length(across, along, tape, holes):
+    """How much of a line one pixel long lies on the tape; ``across`` and ``along`` (2,) are its
+    middle's coordinates and their change along it."""
+    narrowing = 0.5 * tape[2] * tape[3] / (tape[1] - tape[0])
+    half = 0.5 * tape[2] + narrowing * (along[0] - tape[0])
+    low, high = _clip(-0.5, 0.5, across[0] - half, across[1] - narrowing * along[1])
+    low, high = _clip(low, high, -across[0] - half, -across[1] - narrowing * along[1])
+    low, high = _clip(low, high, tape[0] - along[0], -along[1])
+    low, high = _clip(low, high, along[0] - tape[1], along[1])
+    length = max(0.0, high - low)
+    for hole in range(holes.shape[0]):
+        first, last = _clip(low, high, holes[hole, 0] - along[0], -along[1])
+        first, last = _clip(first, last, along[0] - holes[hole, 1], along[1])
+        length -= max(0.0, last - first)
+    return length
+
+
+@njit(cache=True, nogil=True)
+def _cover(xs, ys, table, box, tape, holes, shutter, out):
+    """Mean coverage of every pixel of the box by the tape, ``holes`` (n, 2) along it left out."""
     top, bottom, left, right = box
+    rows, columns = xs.shape
     first, step = shutter[2], shutter[3]
+    poses = np.empty((INSTANTS, 3))
     for row in range(top, bottom + 1):
         line = shutter[0] * (row / (rows - 1.0) - 0.5)
         for k in range(INSTANTS):
@@ -37,23 +66,34 @@ def _cover(xs, ys, table, box, tape, shutter, rows, out):
             at = (t - first) / step
             i = min(max(int(at), 0), table.shape[0] - 2)
             s = at - i
-            p = (1.0 - s) * table[i, 0] + s * table[i + 1, 0]
             theta = (1.0 - s) * table[i, 1] + s * table[i + 1, 1]
-            sine, cosine = math.sin(theta), math.cos(theta)
-            for r in range(SUB * row, SUB * row + SUB):
-                right_shift = (SUB * k + r % SUB + 0.5) / (SUB * INSTANTS) - 0.5
-                for c in range(SUB * left, SUB * right + SUB):
-                    down_shift = (SUB * k + c % SUB + 0.5) / (SUB * INSTANTS) - 0.5
-                    # The point's place, moved by parts of a quarter pixel.
-                    c1, r1 = min(c, xs.shape[1] - 2), min(r, xs.shape[0] - 2)
-                    x = xs[r, c] + right_shift * (xs[r, c1 + 1] - xs[r, c1]) - p
-                    x += down_shift * (xs[r1 + 1, c] - xs[r1, c])
-                    y = ys[r, c] + right_shift * (ys[r, c1 + 1] - ys[r, c1])
-                    y += down_shift * (ys[r1 + 1, c] - ys[r1, c])
-                    along = x * sine - y * cosine
-                    across = x * cosine + y * sine
-                    if tape[0] <= along <= tape[1] and abs(across) <= 0.5 * tape[2]:
-                        out[row, c // SUB] += 1.0 / (SUB * SUB * INSTANTS)
+            poses[k, 0] = (1.0 - s) * table[i, 0] + s * table[i + 1, 0]
+            poses[k, 1], poses[k, 2] = math.sin(theta), math.cos(theta)
+        moved = abs(poses[-1, 0] - poses[0, 0])
+        moved += tape[1] * math.hypot(poses[-1, 1] - poses[0, 1], poses[-1, 2] - poses[0, 2])
+        middle = poses[INSTANTS // 2]
+        for column in range(left, right + 1):
+            r, c = min(max(row, 1), rows - 2), min(max(column, 1), columns - 2)
+            x, y = xs[row, column], ys[row, column]
+            xc, yc = 0.5 * (xs[r, c + 1] - xs[r, c - 1]), 0.5 * (ys[r, c + 1] - ys[r, c - 1])
+            xr, yr = 0.5 * (xs[r + 1, c] - xs[r - 1, c]), 0.5 * (ys[r + 1, c] - ys[r - 1, c])
+            reach = tape[2] + moved + 2.0 * (abs(xc) + abs(yc))
+            if abs((x - middle[0]) * middle[2] + y * middle[1]) > reach:
+                continue
+            # Lines across the strip, exact in length; the other way a few of them.
+            flat = abs(xr * middle[2] + yr * middle[1]) > abs(xc * middle[2] + yc * middle[1])
+            if flat:
+                xc, yc, xr, yr = xr, yr, xc, yc
+            total = 0.0
+            for k in range(INSTANTS):
+                p, sine, cosine = poses[k]
+                ac, lc = xc * cosine + yc * sine, xc * sine - yc * cosine
+                for j in range(SUB):
+                    off = (j + 0.5) / SUB - 0.5
+                    u, v = x + off * xr - p, y + off * yr
+                    across, along = u * cosine + v * sine, u * sine - v * cosine
+                    total += _length((across, ac), (along, lc), tape, holes)
+            out[row, column] = total / (SUB * INSTANTS)
 
 
 @dataclass(frozen=True)
@@ -67,15 +107,25 @@ class Look:
     fall_off: float = 0.2  # light lost across the picture
 
 
+@dataclass(frozen=True)
+class Tape:
+    """What the tape itself is like beside its settings."""
+
+    holes_m: tuple[tuple[float, float], ...] = ()  # parts that are missing, from the pivot
+    taper: float = 0.0  # width at the far end over that at the near one, less 1
+    pivot_y_m: float = 0.0  # the pivot beside the track
+    light: float = 1.0  # of the tape
+    ground_dn: float = 0.0  # on top of the ground
+
+
 class ReferenceCamera:
     """Draws pictures with a camera's settings; distortion is inverted by fixed-point iteration."""
 
     def __init__(self, camera: Camera, look: Look | None = None) -> None:
         self.camera, self.look = camera, look or Look()
         height, width = camera.height_px, camera.width_px
-        rows, columns = np.mgrid[0 : SUB * height, 0 : SUB * width]
-        u = (columns + 0.5) / SUB - 0.5 - camera.centre_x_px
-        v = (rows + 0.5) / SUB - 0.5 - camera.centre_y_px
+        rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
+        u, v = columns - camera.centre_x_px, rows - camera.centre_y_px
         a, b = u.copy(), v.copy()
         for _ in range(20 if camera.lens_k1 else 0):
             scale = 1.0 + camera.lens_k1 * (a * a + b * b) / camera.focal_px**2
@@ -108,27 +158,46 @@ class ReferenceCamera:
             min(camera.width_px - 1, int(columns.max()) + margin),
         )
 
-    def draw(
-        self, motion: Motion, rng: np.random.Generator, reflections: np.ndarray | None = None
+    def clean(
+        self,
+        motion: Motion,
+        tape: Tape = Tape(),
+        shade: np.ndarray | None = None,
+        reflections: np.ndarray | None = None,
     ) -> np.ndarray:
-        """A picture (height, width) uint8; ``motion`` takes times from the middle line's
-        mid-exposure; ``reflections`` (height, width) are grey levels laid over it."""
+        """The light of a picture (height, width), without noise; ``motion`` takes times from the
+        middle line's mid-exposure, ``shade`` (height, width) is what covers the tape (1: wholly),
+        ``reflections`` (height, width) are grey levels laid over it."""
         camera, look = self.camera, self.look
         half = 0.5 * (camera.readout_s + camera.exposure_s) + 1e-6
         times = np.linspace(-half, half, SPAN)
         p, theta = motion(times)
         cover = np.zeros((camera.height_px, camera.width_px))
         box = self._box(p, theta)
-        tape = np.array([camera.tape_start_m, camera.tape_end_m, camera.tape_width_m])
+        strip = np.array([camera.tape_start_m, camera.tape_end_m, camera.tape_width_m, tape.taper])
+        holes = np.array(tape.holes_m, dtype=np.float64).reshape(-1, 2)
         shutter = np.array([camera.readout_s, camera.exposure_s, -half, times[1] - times[0]])
         table = np.ascontiguousarray(np.stack([p, theta], axis=1))
-        _cover(self._xs, self._ys, table, box, tape, shutter, camera.height_px, cover)
-        picture = look.ground_dn + cover * (look.tape_dn - look.ground_dn) * self._light
+        ys = self._ys - tape.pivot_y_m if tape.pivot_y_m else self._ys
+        _cover(self._xs, ys, table, box, strip, holes, shutter, cover)
+        if shade is not None:
+            cover *= 1.0 - shade
+        level = (look.tape_dn - look.ground_dn) * tape.light
+        picture = look.ground_dn + tape.ground_dn + cover * level * self._light
         if reflections is not None:
             picture = np.maximum(picture, reflections)
-        picture = cv2.GaussianBlur(picture, (0, 0), look.blur_px)
-        picture += look.noise_dn * rng.standard_normal(picture.shape, np.float32)
-        return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+        return cv2.GaussianBlur(picture, (0, 0), look.blur_px)
+
+    def expose(self, light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A picture (height, width) uint8 of that light, with noise."""
+        noise = self.look.noise_dn * rng.standard_normal(light.shape, np.float32)
+        return np.clip(np.rint(light + noise), 0, 255).astype(np.uint8)
+
+    def draw(
+        self, motion: Motion, rng: np.random.Generator, reflections: np.ndarray | None = None
+    ) -> np.ndarray:
+        """A picture (height, width) uint8 of the whole tape."""
+        return self.expose(self.clean(motion, reflections=reflections), rng)
 
 
 def random_reflections(

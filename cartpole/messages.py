@@ -58,6 +58,7 @@ class DetectionStatus(IntEnum):
     OUT_OF_FRAME = 4
     FROZEN = 5  # the same picture again while the rig moves
     LOW_CONFIDENCE = 6
+    MISFIT = 7  # not one picture of this pole: torn, half, or another object's
 
 
 class PlanStatus(IntEnum):
@@ -124,7 +125,9 @@ class Detection:
     ``theta_rad`` is wrapped to (-pi, pi] and true at ``t_ns`` (the mid-exposure time of the lines
     the pole covers); ``p_m`` is the pivot's position at the same time. A sigma of ``inf`` means
     that quantity was not seen. ``corners_px`` are the rotated rectangle's (x, y) corners for
-    overlays.
+    overlays. A rolling shutter shows the pole's rate, too; ``corr_*`` are the correlations of the
+    three errors. ``residual`` is chi-square a degree of freedom of what was seen against what such
+    a pole would look like, ``threshold`` the grey level that parted ground and tape.
     """
 
     t_ns: int
@@ -137,6 +140,13 @@ class Detection:
     sigma_p_m: float = float("inf")
     confidence: float = 0.0
     corners_px: tuple[tuple[float, float], ...] = ()
+    omega_rad_s: float = 0.0
+    sigma_omega_rad_s: float = float("inf")
+    corr_theta_p: float = 0.0
+    corr_theta_omega: float = 0.0
+    corr_p_omega: float = 0.0
+    residual: float = 0.0
+    threshold: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from oracles.axis import detect_angle
 
 from cartpole.config.schema import Camera
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
@@ -74,8 +73,10 @@ def test_time_is_that_of_the_lines_the_pole_covers() -> None:
             Renderer(Camera()).render(state), T0, T0 + 7, 3, hint_at(state)
         )
         delay_s = (found.t_ns - T0) / NANOSECONDS
-        # Its middle lies 46 lines from the middle line: 46/239 of the readout.
-        assert delay_s == pytest.approx(sign * 46 / 239 * 0.0053, rel=0.1)
+        # The tape lies 5 to 86 lines from the middle line: so much of the readout.
+        assert 5 / 239 * 0.0053 < sign * delay_s < 90 / 239 * 0.0053
+        # There the error of the angle is free of the rate's.
+        assert abs(found.corr_theta_omega) < 0.6
         assert (found.arrival_ns, found.sequence) == (T0 + 7, 3)
 
 
@@ -248,23 +249,6 @@ def test_rectangle_method_is_honest_about_its_error() -> None:
     assert len(off) > 95
     assert np.median(np.abs(off)) < 6e-3
     assert np.sqrt(np.mean(np.square(z))) < 3.0
-
-
-def test_axis_without_any_knowledge_of_the_rig() -> None:
-    camera = Camera(lens_k1=0.0, readout_s=0.0)
-    renderer = Renderer(camera, seed=5)
-    off = []
-    for p, _, theta, _ in random_states(60, 6):
-        found = detect_angle(renderer.render((p, 0.0, theta, 0.0)))
-        assert found.status is DetectionStatus.OK
-        off.append(math.remainder(found.angle_rad - theta, math.pi))
-        x = p + (160.0 - 160.0) / 180.0
-        # The point reported lies on the axis.
-        across = (found.x_px - 160.0 - 180.0 * x) * math.cos(theta)
-        across -= (found.y_px - 120.0) * math.sin(theta)
-        assert abs(across) < 0.1
-    assert np.sqrt(np.mean(np.square(off))) < 4e-4
-    assert detect_angle(np.full((240, 320), 10, np.uint8)).status is DetectionStatus.NO_BLOB
 
 
 def test_overlay_draws_the_rectangle_or_the_reason() -> None:

@@ -1,10 +1,17 @@
-"""From the strip's axis in the picture to the pole's angle and pivot in the rig's plane, compiled.
+"""From the strip's axis in the picture to the pole's angle, pivot and rate, compiled.
 
 Every line of a rolling-shutter picture has its own time, so the axis points belong to a pole that
-turned and moved while they were read. They are brought to one common time with the pole's rate and
-the cart's speed, then a Tukey-weighted line gives the angle. The pivot is where three statements
-agree best: it lies on the line, at the tape's known distance from the tape's ends, and on y = 0.
-The common time is the points' mean time, where the angle depends least on the rate assumed.
+turned and moved while they were read. With tau a point's time, the pole's angle
+theta_tau = theta + omega tau and its pivot (x + v tau, y), a point (X, Y) of the axis and an end of
+the tape leave
+
+    across = (X - x - v tau) cos theta_tau + (Y - y) sin theta_tau
+    along  = (X - x - v tau) sin theta_tau - (Y - y) cos theta_tau - distance of the end
+
+and theta, x, y, omega, v are what makes all of them least, in the measure of their errors, together
+with what was known of y and v: Gauss-Newton on five unknowns, and the covariance of all of them.
+The rate bends the axis; the cart's speed only turns it, so it is taken from what was known. The
+pose is told for the time at which the angle's error has nothing to do with the rate's.
 """
 
 from __future__ import annotations
@@ -16,12 +23,46 @@ from numba import njit
 
 from cartpole.messages import FloatArray
 from cartpole.vision.geometry import unproject
+from cartpole.vision.layout import (
+    CHI2,
+    END_SIGMA_PX,
+    ENDS_SEEN,
+    EXPECT_P,
+    FAR_X,
+    FAR_Y,
+    HEIGHT,
+    LENGTH,
+    NEAR_X,
+    NEAR_Y,
+    OMEGA,
+    PIVOT,
+    PIVOT_ERROR,
+    PIVOT_RATE,
+    PX_PER_M,
+    RATE,
+    RATE_ERROR,
+    READOUT,
+    SEEN,
+    SIGMA_P,
+    SIGMA_SPEED,
+    SPEED,
+    TAPE_END,
+    TAPE_START,
+    THETA,
+    THETA_ERROR,
+    THETA_PIVOT,
+    THETA_RATE,
+    TIME,
+    TRACK_FIT_SIGMA_M,
+)
+from cartpole.vision.orient import end_sigmas, orient
 from cartpole.vision.slices import (
     CENTROID,
     LINE_A,
     LINE_B,
     LINE_C,
     MIDDLE,
+    NOISE,
     PLACE,
     SLICES,
     START,
@@ -32,71 +73,67 @@ from cartpole.vision.slices import (
     WEIGHT,
 )
 
-# What is known before the picture: rate and speed at mid-exposure of the middle line and how sure
-# they are, expected pivot and angle at that time (sigma inf: unknown), tape, readout time.
-(
-    OMEGA,
-    SIGMA_OMEGA,
-    SPEED,
-    SIGMA_SPEED,
-    EXPECT_P,
-    SIGMA_P,
-    EXPECT_THETA,
-    SIGMA_THETA,
-    TAPE_START,
-    TAPE_END,
-    READOUT,
-    HEIGHT,
-    PX_PER_M,
-    POINT_SIGMA_PX,  # floor of one point's error
-) = range(14)
-PRIOR_SIZE = 14
+# What a model of light, lens and track that is only nearly right adds: independent of noise.
+MODEL_SIGMA_PX = 0.002
+GROUPED = 4  # neighbouring slices that make one point
+MIN_POINTS = 3
+UNKNOWNS = 5  # theta, x, y, omega, v
+FREE_RATE = 300.0  # rad/s: beyond any rig; keeps a rate that was not seen finite
+FREE_PLACE_M = 3.0
 
-# The result.
-(
-    THETA,
-    PIVOT,
-    TIME,  # of both, from mid-exposure of the middle line [s]
-    THETA_ERROR,
-    PIVOT_ERROR,
-    SCORE,  # chi-square of the chosen end against what was known
-    OTHER_SCORE,  # of the opposite end
-    INLIERS,
-    RESIDUAL,  # rms of the points about the line [m]
-    NEAR_X,  # the strip's ends in the picture [px], near the pivot first
-    NEAR_Y,
-    FAR_X,
-    FAR_Y,
-    LENGTH,  # distance of the two ends [m]
-    ENDS_SEEN,
-) = range(15)
-POSE_SIZE = 15
-
-TRACK_SIGMA_M = 0.02  # how far from y = 0 the pivot may seem to be when the end is chosen
-TRACK_FIT_SIGMA_M = 0.002  # and when the pivot is placed
-END_SIGMA_PX = 0.3  # one end of the tape along the axis
-SYSTEMATIC_SIGMA_RAD = 5e-5
-MIN_POINTS = 8
+# Columns of the points.
+X, Y, DELAY, POINT_WEIGHT = range(4)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _to_rig(
     table: FloatArray, report: FloatArray, prior: FloatArray, g: FloatArray, points: FloatArray
 ) -> int:
-    """Weighted slices to rows (x [m], y [m], delay [s], weight) of ``points``."""
+    """Weighted slices, ``GROUPED`` at a time, to rows (x, y [m], delay [s], 1 / variance [1/m^2])
+    of ``points``; returns how many."""
     steep = report[STEEP] > 0.0
     per_row = prior[READOUT] / max(1.0, prior[HEIGHT] - 1.0)
-    count = 0
-    for i in range(int(report[SLICES])):
-        if table[i, WEIGHT] <= 0.0:
-            continue
-        column, row = table[i, PLACE], table[i, CENTROID]
+    n = int(report[SLICES])
+    metre = np.empty(2)
+    for end in range(2):
+        place = table[0 if end == 0 else n - 1, PLACE]
+        t = place - report[MIDDLE]
+        across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
+        slope = report[LINE_B] + 2.0 * t * report[LINE_C]
         if steep:
-            column, row = row, column
-        points[count, 0], points[count, 1] = unproject(column, row, g)
-        points[count, 2] = row * per_row - 0.5 * prior[READOUT]
-        points[count, 3] = 1.0
-        count += 1
+            x0, y0 = unproject(across - 0.5, place, g)
+            x1, y1 = unproject(across + 0.5, place, g)
+        else:
+            x0, y0 = unproject(place, across - 0.5, g)
+            x1, y1 = unproject(place, across + 0.5, g)
+        metre[end] = math.sqrt(((x1 - x0) ** 2 + (y1 - y0) ** 2) / (1.0 + slope * slope))
+    quiet = 1.0 / report[NOISE] ** 2
+    count, held, w, wk, wr = 0, 0, 0.0, 0.0, 0.0
+    for i in range(n + 1):
+        weight = table[i, WEIGHT] if i < n else 0.0
+        if weight > 0.0:
+            t = table[i, PLACE] - report[MIDDLE]
+            off = table[i, CENTROID] - report[LINE_A] - t * (report[LINE_B] + t * report[LINE_C])
+            held += 1
+            w += weight
+            wk += weight * t
+            wr += weight * off
+        if held == GROUPED or (held > 0 and weight <= 0.0):
+            t = wk / w
+            across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C]) + wr / w
+            place = t + report[MIDDLE]
+            row = across
+            if steep:
+                row = place
+                points[count, X], points[count, Y] = unproject(across, place, g)
+            else:
+                points[count, X], points[count, Y] = unproject(place, across, g)
+            share = (place - table[0, PLACE]) / max(1.0, n - 1.0)
+            scale = metre[0] + share * (metre[1] - metre[0])
+            points[count, DELAY] = row * per_row - 0.5 * prior[READOUT]
+            points[count, POINT_WEIGHT] = w * quiet / (scale * scale)
+            count += 1
+            held, w, wk, wr = 0, 0.0, 0.0, 0.0
     return count
 
 
@@ -115,272 +152,227 @@ def _end(
     out[3], out[4] = column, row
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _carry(
-    x: float, y: float, delay: float, omega: float, speed: float, pivot: float
-) -> tuple[float, float]:
-    """A pole's point seen ``delay`` after the common time, brought to that time."""
-    # The angle is a few hundredths: series are exact enough, and fast.
-    angle = -omega * delay
-    square = angle * angle
-    sine, cosine = angle * (1.0 - square / 6.0), 1.0 - square * (0.5 - square / 24.0)
-    dx = x - pivot - speed * delay
-    return pivot + cosine * dx - sine * y, sine * dx + cosine * y
+@njit(cache=True, nogil=True, error_model="numpy")
+def _axis(points: FloatArray, n: int, fit: FloatArray) -> None:
+    """Weighted total least squares: centre (x, y) and direction from +x into ``fit``."""
+    sw, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    x0, y0 = points[0, X], points[0, Y]
+    for i in range(n):
+        w = points[i, POINT_WEIGHT]
+        dx, dy = points[i, X] - x0, points[i, Y] - y0
+        sw += w
+        sx += w * dx
+        sy += w * dy
+        sxx += w * dx * dx
+        sxy += w * dx * dy
+        syy += w * dy * dy
+    mx, my = sx / sw, sy / sw
+    sxx, sxy, syy = sxx - sw * mx * mx, sxy - sw * mx * my, syy - sw * my * my
+    fit[0], fit[1] = x0 + mx, y0 + my
+    fit[2] = 0.5 * math.atan2(2.0 * sxy, sxx - syy)
 
 
-@njit(cache=True, nogil=True)
-def fit_line(
-    points: FloatArray, moved: FloatArray, n: int, floor: float, rounds: int, fit: FloatArray
-) -> int:
-    """Tukey-weighted total least squares, reweighted ``rounds`` times.
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add(h: FloatArray, row: FloatArray, residual: float, weight: float) -> None:
+    """One observation into the normal equations (UNKNOWNS, UNKNOWNS + 1)."""
+    for i in range(UNKNOWNS):
+        wi = weight * row[i]
+        for j in range(i, UNKNOWNS):
+            h[i, j] += wi * row[j]
+        h[i, UNKNOWNS] -= wi * residual
 
-    ``fit`` receives the centre (x, y), the direction from +x, the weighted rms, the sums of weights
-    and of squared distances along the line. Weights stay in ``points`` for the next call.
-    """
-    inliers = 0
-    for _ in range(rounds):
-        sw, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        x0, y0 = moved[0, 0], moved[0, 1]
-        for i in range(n):
-            w = points[i, 3]
-            dx, dy = moved[i, 0] - x0, moved[i, 1] - y0
-            sw += w
-            sx += w * dx
-            sy += w * dy
-            sxx += w * dx * dx
-            sxy += w * dx * dy
-            syy += w * dy * dy
-        if sw <= 0.0:
-            return 0
-        mx, my = sx / sw, sy / sw
-        sxx, sxy, syy = sxx - sw * mx * mx, sxy - sw * mx * my, syy - sw * my * my
-        axis = 0.5 * math.atan2(2.0 * sxy, sxx - syy)
-        nx, ny = -math.sin(axis), math.cos(axis)
-        cx, cy = x0 + mx, y0 + my
-        rest, freedom = 0.0, 0.0
-        for i in range(n):
-            r = nx * (moved[i, 0] - cx) + ny * (moved[i, 1] - cy)
-            rest += points[i, 3] * r * r
-            freedom += points[i, 3]
-        rms = math.sqrt(rest / max(1.0, freedom - 2.0))
-        cut = 4.685 * max(rms, floor)
-        inliers = 0
-        for i in range(n):
-            u = (nx * (moved[i, 0] - cx) + ny * (moved[i, 1] - cy)) / cut
-            if abs(u) < 1.0:
-                points[i, 3] = (1.0 - u * u) ** 2
-                inliers += 1
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _invert(h: FloatArray, inverse: FloatArray) -> bool:
+    """Inverse of a positive definite matrix given by its upper triangle, by Cholesky."""
+    n = UNKNOWNS
+    low = np.zeros((n, n))
+    for j in range(n):
+        for i in range(j, n):
+            total = h[j, i]
+            for k in range(j):
+                total -= low[i, k] * low[j, k]
+            if i == j:
+                if not total > 0.0:
+                    return False
+                low[j, j] = math.sqrt(total)
             else:
-                points[i, 3] = 0.0
-        fit[0], fit[1], fit[2], fit[3], fit[4] = cx, cy, axis, rms, sw
-        fit[5] = 0.5 * (sxx + syy + math.sqrt((sxx - syy) ** 2 + 4.0 * sxy * sxy))
-    return inliers
+                low[i, j] = total / low[j, j]
+    for column in range(n):
+        for i in range(n):
+            total = 1.0 if i == column else 0.0
+            for k in range(i):
+                total -= low[i, k] * inverse[k, column]
+            inverse[i, column] = total / low[i, i]
+        for i in range(n - 1, -1, -1):
+            total = inverse[i, column]
+            for k in range(i + 1, n):
+                total -= low[k, i] * inverse[k, column]
+            inverse[i, column] = total / low[i, i]
+    return True
 
 
-@njit(cache=True, nogil=True)
-def _place_pivot(
-    fit: FloatArray,
-    theta: float,
-    along: float,
-    along_sigma: float,
-    across_sigma: float,
-    track_sigma: float,
-    out: FloatArray,
-) -> None:
-    """Pivot (x, y) and the variance of x into ``out``.
-
-    Least squares of: across the line 0 ± across_sigma from the fit's centre, along it ``along`` ±
-    along_sigma, y = 0 ± track_sigma. The pole points along (sin theta, -cos theta).
-    """
-    dx, dy = math.sin(theta), -math.cos(theta)
-    nx, ny = -dy, dx
-    wn, wd = 1.0 / across_sigma**2, 1.0 / along_sigma**2
-    wy = 1.0 / track_sigma**2
-    a11 = wn * nx * nx + wd * dx * dx
-    a12 = wn * nx * ny + wd * dx * dy
-    a22 = wn * ny * ny + wd * dy * dy + wy
-    b1, b2 = wd * along * dx, wd * along * dy - wy * fit[1]
-    det = a11 * a22 - a12 * a12
-    if det <= 0.0:
-        out[0], out[1], out[2] = fit[0], fit[1], math.inf
-        return
-    out[0] = fit[0] + (a22 * b1 - a12 * b2) / det
-    out[1] = fit[1] + (a11 * b2 - a12 * b1) / det
-    out[2] = a22 / det
-
-
-@njit(cache=True, nogil=True)
-def _along(
-    fit: FloatArray,
-    theta: float,
+@njit(cache=True, nogil=True, error_model="numpy")
+def _step(
+    points: FloatArray,
+    n: int,
     ends: FloatArray,
-    seen: FloatArray,
+    end_sigma: FloatArray,
     prior: FloatArray,
-    out: FloatArray,
-) -> None:
-    """Pivot's coordinate along the pole from the fit's centre and its sigma, by the tape's ends.
-
-    ``ends`` (2, 2) are the visible ends, ``seen`` (2,) whether they are the tape's own.
-    """
-    dx, dy = math.sin(theta), -math.cos(theta)
-    first = (ends[0, 0] - fit[0]) * dx + (ends[0, 1] - fit[1]) * dy
-    second = (ends[1, 0] - fit[0]) * dx + (ends[1, 1] - fit[1]) * dy
-    near, far, near_seen, far_seen = first, second, seen[0], seen[1]
-    if first > second:
-        near, far, near_seen, far_seen = second, first, seen[1], seen[0]
-    sigma = END_SIGMA_PX / prior[PX_PER_M]
-    total, weight = 0.0, 0.0
-    if near_seen > 0.0:
-        total += near - prior[TAPE_START]
-        weight += 1.0
-    if far_seen > 0.0:
-        total += far - prior[TAPE_END]
-        weight += 1.0
-    if weight == 0.0:
-        out[0], out[1] = 0.0, 1e3
-        return
-    # A single end keeps the bias of its blurred edge, which cancels between two.
-    out[0], out[1] = total / weight, 3.0 * sigma
-    if weight > 1.5:
-        # Two ends at a wrong distance: one of them is not the tape's.
-        wrong = 0.5 * (far - near - prior[TAPE_END] + prior[TAPE_START])
-        out[1] = math.sqrt(0.5 * sigma * sigma + wrong * wrong)
-
-
-@njit(cache=True, nogil=True)
-def _disbelief(theta: float, pivot: FloatArray, along_sigma: float, prior: FloatArray) -> float:
-    """Chi-square of an orientation of the pole against what was known before the picture."""
-    score: float = pivot[1] ** 2 / (TRACK_SIGMA_M**2 + min(along_sigma, 10.0) ** 2)
-    if math.isfinite(prior[SIGMA_P]):
-        score += (pivot[0] - prior[EXPECT_P]) ** 2 / (prior[SIGMA_P] ** 2 + pivot[2] + 4e-4)
-    if math.isfinite(prior[SIGMA_THETA]):
-        off = theta - prior[EXPECT_THETA]
-        off -= 2.0 * math.pi * round(off / (2.0 * math.pi))
-        score += off * off / (prior[SIGMA_THETA] ** 2 + 0.05**2)
-    return score
-
-
-@njit(cache=True, nogil=True)
-def _orient(
-    fit: FloatArray,
-    ends: FloatArray,
-    seen: FloatArray,
-    prior: FloatArray,
-    pose: FloatArray,
+    q: FloatArray,
+    covariance: FloatArray,
 ) -> float:
-    """The pole's angle: of the axis's two directions the one that fits what is known."""
-    along, pivot = np.empty(2), np.empty(3)
-    scores = np.empty(2)
-    for option in range(2):
-        # The axis angle is measured from +x; the pole's own from straight down.
-        theta = fit[2] + (0.5 + option) * math.pi
-        _along(fit, theta, ends, seen, prior, along)
-        # Here the track is no constraint but a question: how far off would the pivot be?
-        _place_pivot(fit, theta, along[0], along[1], 1e-3, 1.0 if along[1] < 10.0 else 1e-3, pivot)
-        scores[option] = _disbelief(theta, pivot, along[1], prior)
-    best = 0 if scores[0] <= scores[1] else 1
-    pose[SCORE], pose[OTHER_SCORE] = scores[best], scores[1 - best]
-    theta = float(fit[2]) + (0.5 + best) * math.pi
-    turns: float = math.ceil(theta / (2.0 * math.pi) - 0.5)
-    return theta - 2.0 * math.pi * turns
+    """One Gauss-Newton step of ``q`` (UNKNOWNS,); the points' chi-square before it, NaN: singular.
+
+    ``ends`` (2, 3) are rows (x, y, delay) of the near and far end; a sigma of 0: not seen.
+    """
+    h, row = np.zeros((UNKNOWNS, UNKNOWNS + 1)), np.empty(UNKNOWNS)
+    theta, x, y, omega, v = q[0], q[1], q[2], q[3], q[4]
+    chi2 = 0.0
+    sine0, cosine0 = math.sin(theta), math.cos(theta)
+    for i in range(n):
+        tau = points[i, DELAY]
+        # The turn is a few hundredths: series are exact enough, and fast.
+        turn = omega * tau
+        square = turn * turn
+        s, c = turn * (1.0 - square / 6.0), 1.0 - square * (0.5 - square / 24.0)
+        sine, cosine = sine0 * c + cosine0 * s, cosine0 * c - sine0 * s
+        dx, dy = points[i, X] - x - v * tau, points[i, Y] - y
+        across, along = dx * cosine + dy * sine, dx * sine - dy * cosine
+        row[0], row[1], row[2] = -along, -cosine, -sine
+        row[3], row[4] = -along * tau, -cosine * tau
+        weight = points[i, POINT_WEIGHT]
+        chi2 += weight * across * across
+        _add(h, row, across, weight)
+    for i in range(2):
+        if end_sigma[i] <= 0.0:
+            continue
+        tau = ends[i, 2]
+        sine, cosine = math.sin(theta + omega * tau), math.cos(theta + omega * tau)
+        dx, dy = ends[i, 0] - x - v * tau, ends[i, 1] - y
+        across, along = dx * cosine + dy * sine, dx * sine - dy * cosine
+        row[0], row[1], row[2] = across, -sine, cosine
+        row[3], row[4] = across * tau, -sine * tau
+        _add(h, row, along - prior[TAPE_START + i], 1.0 / end_sigma[i] ** 2)
+    known = (
+        (1, x, prior[EXPECT_P] if math.isfinite(prior[SIGMA_P]) else x, FREE_PLACE_M),
+        (2, y, 0.0, TRACK_FIT_SIGMA_M),
+        (3, omega, prior[OMEGA], FREE_RATE),
+        (4, v, prior[SPEED], prior[SIGMA_SPEED]),
+    )
+    for i, value, expected, sigma in known:
+        row[:] = 0.0
+        row[i] = 1.0
+        _add(h, row, value - expected, 1.0 / sigma**2)
+    if not _invert(h, covariance):
+        return math.nan
+    for i in range(UNKNOWNS):
+        for j in range(UNKNOWNS):
+            q[i] += covariance[i, j] * h[j, UNKNOWNS]
+    return chi2
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _tell(
+    q: FloatArray, covariance: FloatArray, span: float, prior: FloatArray, pose: FloatArray
+) -> None:
+    """The pose when its angle has least to do with its rate, ``span`` seconds away at most."""
+    time = 0.0
+    if covariance[3, 3] > 0.0:
+        time = -covariance[0, 3] / covariance[3, 3]
+    time = min(span, max(-span, time))
+    c00 = covariance[0, 0] + time * (2.0 * covariance[0, 3] + time * covariance[3, 3])
+    c03 = covariance[0, 3] + time * covariance[3, 3]
+    # The speed is what was known, no finding: its error is part of the place's only.
+    c11 = covariance[1, 1] + time * (2.0 * covariance[1, 4] + time * covariance[4, 4])
+    c01 = covariance[0, 1] + time * (covariance[1, 3] + covariance[0, 4] + time * covariance[3, 4])
+    c13 = covariance[1, 3] + time * covariance[3, 4]
+    # A model that is a little wrong over the whole length of what was seen.
+    model = MODEL_SIGMA_PX / prior[PX_PER_M]
+    c00 += (model / max(0.02, pose[SEEN])) ** 2
+    c11 += model * model
+    pose[THETA], pose[PIVOT], pose[RATE] = q[0] + q[3] * time, q[1] + q[4] * time, q[3]
+    pose[THETA] -= 2.0 * math.pi * math.ceil(pose[THETA] / (2.0 * math.pi) - 0.5)
+    pose[TIME] = time
+    c33 = covariance[3, 3]
+    pose[THETA_ERROR], pose[PIVOT_ERROR] = math.sqrt(c00), math.sqrt(c11)
+    pose[RATE_ERROR] = math.sqrt(c33)
+    pose[THETA_PIVOT] = c01 / math.sqrt(c00 * c11)
+    pose[THETA_RATE] = c03 / math.sqrt(c00 * c33)
+    pose[PIVOT_RATE] = c13 / math.sqrt(c11 * c33)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def solve_pose(
     table: FloatArray,
     report: FloatArray,
     prior: FloatArray,
     g: FloatArray,
     points: FloatArray,
-    moved: FloatArray,
     pose: FloatArray,
 ) -> bool:
-    """Angle and pivot from a measured strip.
+    """Angle, pivot and rate from a measured strip.
 
     Args:
         table, report: from :func:`cartpole.vision.strip.measure_strip`.
         prior: (PRIOR_SIZE,) what was known.
         g: the camera's geometry vector.
-        points: (>= slices, 4) working memory; rows (x, y, delay, weight) afterwards.
-        moved: (>= slices, 2) working memory; the points at the common time.
+        points: (>= slices, 4) working memory.
         pose: (POSE_SIZE,) receives the result.
 
     Returns:
-        False if too few points agree on a line.
+        False if there are too few points.
     """
     n = _to_rig(table, report, prior, g, points)
     if n < MIN_POINTS:
         return False
-    raw_ends = np.empty((2, 5))
-    _end(report[START], report, prior, g, raw_ends[0])
-    _end(report[STOP], report, prior, g, raw_ends[1])
+    raw = np.empty((2, 5))
+    _end(report[START], report, prior, g, raw[0])
+    _end(report[STOP], report, prior, g, raw[1])
     seen = np.array([report[START_SEEN], report[STOP_SEEN]])
-    mean_time = 0.0
+    fit, sigma = np.empty(3), np.empty(2)
+    _axis(points, n, fit)
+    theta = orient(fit, raw[:, :2], seen, prior, pose)
+    if (raw[1, 0] - raw[0, 0]) * math.sin(theta) - (raw[1, 1] - raw[0, 1]) * math.cos(theta) < 0.0:
+        raw[:] = raw[::-1].copy()
+        seen[:] = seen[::-1].copy()
+    end_sigmas(fit, theta, raw, seen, prior, sigma)
+    # An end at a wrong place does not count as seen, though it may still bound the pivot's.
+    sure = 2.0 * END_SIGMA_PX / prior[PX_PER_M]
+    pose[ENDS_SEEN] = 1.0 * (0.0 < sigma[0] < sure) + 1.0 * (0.0 < sigma[1] < sure)
+    pose[LENGTH] = math.hypot(raw[1, 0] - raw[0, 0], raw[1, 1] - raw[0, 1])
+    slices = max(1.0, abs(report[STOP] - report[START]))
+    good = 0
+    for i in range(int(report[SLICES])):
+        good += table[i, WEIGHT] > 0.0
+    pose[SEEN] = pose[LENGTH] * min(1.0, good / slices)
+    early, late = points[0, DELAY], points[0, DELAY]
     for i in range(n):
-        mean_time += points[i, 2] / n
-    floor = prior[POINT_SIGMA_PX] / prior[PX_PER_M]
-    fit, ends, along, pivot = np.empty(6), np.empty((2, 2)), np.empty(2), np.empty(3)
-    omega, speed = 0.0, 0.0  # the first round takes the picture as it is
-    pivot[:] = 0.0
-    theta, inliers = 0.0, 0
-    for trial in range(3):
-        for i in range(n):
-            moved[i, 0], moved[i, 1] = _carry(
-                points[i, 0], points[i, 1], points[i, 2] - mean_time, omega, speed, pivot[0]
-            )
-        for i in range(2):
-            ends[i, 0], ends[i, 1] = _carry(
-                raw_ends[i, 0], raw_ends[i, 1], raw_ends[i, 2] - mean_time, omega, speed, pivot[0]
-            )
-        inliers = fit_line(points, moved, n, floor, 1 if trial < 2 else 2, fit)
-        if inliers < MIN_POINTS:
+        early, late = min(early, points[i, DELAY]), max(late, points[i, DELAY])
+    middle = 0.5 * (early + late)
+    for i in range(n):
+        points[i, DELAY] -= middle
+    raw[:, 2] -= middle
+    q, covariance = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+    q[0], q[2], q[3], q[4] = theta, 0.0, prior[OMEGA], prior[SPEED]
+    # Where the line meets the track, or as far along it as the middle of the tape says.
+    half = 0.5 * (prior[TAPE_START] + prior[TAPE_END])
+    q[1] = fit[0] - half * math.sin(theta)
+    chi2 = 0.0
+    for _ in range(3):
+        chi2 = _step(points, n, raw[:, :3], sigma, prior, q, covariance)
+        if not math.isfinite(chi2):
             return False
-        theta = _orient(fit, ends, seen, prior, pose)
-        _along(fit, theta, ends, seen, prior, along)
-        across = max(fit[3], floor) / math.sqrt(fit[4])
-        lever = (fit[1] / max(0.05, abs(math.cos(theta)))) ** 2
-        across = math.sqrt(across**2 + lever * max(fit[3], floor) ** 2 / fit[5])
-        _place_pivot(fit, theta, along[0], along[1], across, TRACK_FIT_SIGMA_M, pivot)
-        omega, speed = prior[OMEGA], prior[SPEED]
-    _report(fit, theta, pivot, raw_ends, prior, points, n, mean_time, pose)
-    pose[INLIERS] = inliers / n
-    pose[ENDS_SEEN] = seen[0] + seen[1]
-    pose[LENGTH] = math.hypot(ends[1, 0] - ends[0, 0], ends[1, 1] - ends[0, 1])
+    # A worse fit than the noise explains is told by the errors.
+    pose[CHI2] = chi2 / max(1.0, n - 3.0)
+    if pose[CHI2] > 1.0:
+        covariance *= pose[CHI2]
+    _tell(q, covariance, 0.5 * (late - early), prior, pose)
+    pose[TIME] += middle
+    pose[NEAR_X], pose[NEAR_Y], pose[FAR_X], pose[FAR_Y] = (
+        raw[0, 3],
+        raw[0, 4],
+        raw[1, 3],
+        raw[1, 4],
+    )
     return True
-
-
-@njit(cache=True, nogil=True)
-def _report(
-    fit: FloatArray,
-    theta: float,
-    pivot: FloatArray,
-    raw_ends: FloatArray,
-    prior: FloatArray,
-    points: FloatArray,
-    n: int,
-    mean_time: float,
-    pose: FloatArray,
-) -> None:
-    """Fill the pose; the angle's error is that of the fit and of the rate assumed."""
-    dx, dy = math.sin(theta), -math.cos(theta)
-    # A point at distance s moves with omega s across the axis; seen late by k (s - centre), its
-    # shift bends and turns the line: the turn is centre * k * (error of omega). The cart's
-    # speed turns it likewise by cos(theta) * k * (error of speed).
-    times, lengths = 0.0, 0.0
-    for i in range(n):
-        s = (points[i, 0] - fit[0]) * dx + (points[i, 1] - fit[1]) * dy
-        times += s * (points[i, 2] - mean_time)
-        lengths += s * s
-    per_m = times / max(lengths, 1e-12)
-    lever = (fit[0] - pivot[0]) * dx + (fit[1] - pivot[1]) * dy
-    spread = max(fit[3], prior[POINT_SIGMA_PX] / prior[PX_PER_M])
-    variance = spread**2 / fit[5] + (lever * per_m * prior[SIGMA_OMEGA]) ** 2
-    variance += (dy * per_m * prior[SIGMA_SPEED]) ** 2
-    pose[THETA], pose[PIVOT], pose[TIME] = theta, pivot[0], mean_time
-    pose[THETA_ERROR] = math.sqrt(variance + SYSTEMATIC_SIGMA_RAD**2)
-    pose[PIVOT_ERROR] = math.sqrt(pivot[2] + (0.02 / prior[PX_PER_M]) ** 2)
-    pose[RESIDUAL] = fit[3]
-    start, stop = raw_ends[0], raw_ends[1]
-    if (stop[0] - start[0]) * dx + (stop[1] - start[1]) * dy < 0.0:
-        start, stop = stop, start
-    pose[NEAR_X], pose[NEAR_Y], pose[FAR_X], pose[FAR_Y] = start[3], start[4], stop[3], stop[4]

@@ -16,11 +16,16 @@ from cartpole.messages import FloatArray
 
 Pixels = npt.NDArray[np.uint8]
 
-# Columns of the table of slices: place along the slicing axis, centroid across it, light above
-# ground, weight (0: dropped), sum over the window, its first pixel and pixel count, edge-weighted
-# sum over the window, sums of the edge weights and of the edge weights times place.
-PLACE, CENTROID, FLUX, WEIGHT, SUM, FIRST, COUNT, EDGES, EDGE_SUM, EDGE_MOMENT = range(10)
+# Columns of the table of slices: place along the slicing axis, the strip's middle across it, light
+# above ground (grey levels of its plateau), weight (1 / variance of the middle before the noise is
+# known, [1 / (grey level px)^2]; 0: dropped), sum over the window (-1: not in the picture), its
+# first pixel and pixel count, what the fit leaves a degree of freedom [grey levels^2], what the
+# slice is (below), how far a slope of the ground of one grey level a pixel shifts the middle.
+PLACE, CENTROID, LIGHT_DN, WEIGHT, SUM, FIRST, COUNT, LEFT_OVER, KIND, TILT = range(10)
 TABLE_COLUMNS = 10
+
+# Kinds of slices.
+OUTSIDE, DARK, FOREIGN, NEAR_EDGE, DISPLACED, GOOD = range(6)
 
 # What `measure_strip` reports beside the table.
 (
@@ -32,20 +37,23 @@ TABLE_COLUMNS = 10
     START_SEEN,  # 1: that end lies in the picture, undisturbed
     STOP_SEEN,
     GROUND,  # grey levels
-    LIGHT,  # median light of a slice, grey levels x px
-    LINE_A,  # centroid = A + B (place - MIDDLE) + C (place - MIDDLE)^2
+    LIGHT,  # the tape's plateau above it, grey levels
+    LINE_A,  # middle = A + B (place - MIDDLE) + C (place - MIDDLE)^2
     LINE_B,
     LINE_C,
     MIDDLE,
     GROUND_NOISE,  # standard deviation of the ground, grey levels
-) = range(14)
-REPORT_SIZE = 14
+    NOISE,  # of the tape's pixels, by the scatter of the slices' places, grey levels
+    PIXEL_NOISE,  # what the fit leaves of them
+    DISPLACED_SHARE,  # of the slices that look like the tape: those off its line
+    MISSING,  # slices between the ends that are not the tape's
+    HALF_WIDTH,  # found, px across the strip
+    BLUR,  # found, px
+) = range(20)
+REPORT_SIZE = 20
 
 MIN_SLICES = 8
-BAND_PX = 2  # pixels on each side of the window that tell the ground
-EDGE_FALL_PX = 2.5  # edge weights are 1 within half the motion blur of an edge, 0 beyond this
 BLIND_SMEAR_PX = 1.2  # motion blur to allow for where the motion is not known
-WINDOW_PX = 2.0  # the window reaches this far beyond the edges
 
 
 @njit(cache=True, nogil=True)
@@ -177,129 +185,3 @@ def parabola(
         b += db / reach
         c += dc / (reach * reach)
     return a, b, c, inliers
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _edges(
-    pixels: Pixels,
-    low: int,
-    size: int,
-    centre: float,
-    half_width: float,
-    reach: float,
-    per_fall: float,
-    sums: FloatArray,
-) -> None:
-    """One slice's sums (4,): light, edge-weighted light, edge weights, edge weights times place.
-
-    An edge weight is 1 within ``reach - 1`` falls of an edge and 0 beyond ``reach`` falls, smooth
-    because it is sampled once a pixel; negative at the left edge. Within half a pixel of the axis
-    the two pass into each other.
-    """
-    total, edges, edge_sum, edge_moment = 0.0, 0.0, 0.0, 0.0
-    start = low - centre
-    for j in range(size):
-        value = float(pixels[low + j])
-        off = start + j
-        weight = min(1.0, max(0.0, reach - abs(abs(off) - half_width) * per_fall))
-        weight *= weight * (3.0 - 2.0 * weight) * min(1.0, max(-1.0, 2.0 * off))
-        total += value
-        edges += weight * value
-        edge_sum += weight
-        edge_moment += weight * off
-    sums[0], sums[1], sums[2], sums[3] = total, edges, edge_sum, edge_moment
-
-
-@njit(cache=True, nogil=True)
-def sweep(
-    lines: Pixels,
-    line: FloatArray,
-    first: int,
-    last: int,
-    profile: tuple[float, float, float, float],
-    threshold: int,
-    table: FloatArray,
-    ground: FloatArray,
-) -> int:
-    """Sums in a narrow window; the ground of both sides into ``ground``: (left mean, right mean,
-    variance, distance between the sides).
-
-    ``line`` is (a, b, c, middle); ``profile`` the half width, the motion blur at ``first`` and at
-    ``last``, and the factor by which a slice is longer than the strip is wide. Returns the number
-    of slices.
-    """
-    count = 0
-    end = lines.shape[1] - 1
-    left, right, squares = np.int64(0), np.int64(0), np.int64(0)
-    n_left, n_right = 0, 0
-    half_width, oblique = profile[0] * profile[3], profile[3]
-    windows = 0.0
-    sums = np.empty(4)
-    for k in range(first, last + 1):
-        t = k - line[3]
-        centre = line[0] + t * (line[1] + t * line[2])
-        share = (k - first) / max(1, last - first)
-        smear = 0.5 * (profile[1] + share * (profile[2] - profile[1])) * oblique
-        half = half_width + smear + WINDOW_PX * oblique
-        low, high = math.ceil(centre - half), math.floor(centre + half)
-        table[count, PLACE] = k
-        table[count, FIRST] = low
-        table[count, COUNT] = high - low + 1
-        if low < 0 or high > end:
-            table[count, WEIGHT] = 0.0
-            table[count, SUM] = -1.0
-            count += 1
-            continue
-        pixels = lines[k]
-        fall = EDGE_FALL_PX * oblique
-        size = high - low + 1
-        _edges(pixels, low, size, centre, half_width, smear / fall + 1.0, 1.0 / fall, sums)
-        for j in range(max(0, low - BAND_PX), low):
-            value = np.int64(pixels[j])
-            if value < threshold:
-                left += value
-                squares += value * value
-                n_left += 1
-        for j in range(high + 1, min(end, high + BAND_PX) + 1):
-            value = np.int64(pixels[j])
-            if value < threshold:
-                right += value
-                squares += value * value
-                n_right += 1
-        windows += 2.0 * half + BAND_PX
-        # Light beside the strip is not the strip's.
-        beside = pixels[low] >= threshold or pixels[high] >= threshold
-        table[count, WEIGHT] = 0.0 if beside else 1.0
-        table[count, SUM], table[count, EDGES] = sums[0], sums[1]
-        table[count, EDGE_SUM], table[count, EDGE_MOMENT] = sums[2], sums[3]
-        count += 1
-    mean = (left + right) / max(1, n_left + n_right)
-    ground[0] = left / n_left if n_left > 0 else mean
-    ground[1] = right / n_right if n_right > 0 else mean
-    ground[2] = max(0.0, squares / max(1, n_left + n_right) - mean * mean)
-    ground[3] = max(1.0, windows / max(1, count))
-    return count
-
-
-@njit(cache=True, nogil=True)
-def centroids(
-    table: FloatArray, n: int, line: FloatArray, width: float, ground: FloatArray
-) -> None:
-    """Light above the ground, a level with a slope across the strip, and where it lies.
-
-    ``width`` is the strip's along a slice. Moving an edge by d brings its brightness times d into
-    the edge-weighted sum, and both edges move together.
-    """
-    level = 0.5 * (ground[0] + ground[1])
-    slope = (ground[1] - ground[0]) / ground[3]
-    for i in range(n):
-        if table[i, SUM] < 0.0:
-            table[i, FLUX] = 0.0
-            continue
-        flux = table[i, SUM] - level * table[i, COUNT]
-        edges = table[i, EDGES] - level * table[i, EDGE_SUM] - slope * table[i, EDGE_MOMENT]
-        t = table[i, PLACE] - line[3]
-        table[i, FLUX] = flux
-        table[i, CENTROID] = line[0] + t * (line[1] + t * line[2])
-        if flux > 0.0:
-            table[i, CENTROID] += 0.5 * edges * width / flux

@@ -278,6 +278,13 @@ def _detection_fields(found: Detection) -> tuple[Any, ...]:
         found.sigma_p_m,
         found.confidence,
         found.corners_px,
+        found.omega_rad_s,
+        found.sigma_omega_rad_s,
+        found.corr_theta_p,
+        found.corr_theta_omega,
+        found.corr_p_omega,
+        found.residual,
+        found.threshold,
     )
 
 

@@ -1,0 +1,34 @@
+"""Where the tape's ends should be seen; compiled."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from cartpole.messages import FloatArray
+from cartpole.vision.geometry import project
+from cartpole.vision.layout import (
+    EXPECT_P,
+    EXPECT_THETA,
+    HEIGHT,
+    OMEGA,
+    READOUT,
+    SPEED,
+    TAPE_START,
+)
+
+
+@njit(cache=True, nogil=True)
+def expected_ends(prior: FloatArray, g: FloatArray, out: FloatArray) -> None:
+    """Where the tape's near and far end should be seen, (x, y) [px] each, into out (4,)."""
+    per_row = prior[READOUT] / max(1.0, prior[HEIGHT] - 1.0)
+    for end in range(2):
+        distance = prior[TAPE_START + end]
+        delay = 0.0
+        for _ in range(2):  # the line it is on tells when it is seen, and so where
+            theta = prior[EXPECT_THETA] + prior[OMEGA] * delay
+            x = prior[EXPECT_P] + prior[SPEED] * delay + distance * math.sin(theta)
+            column, row = project(x, -distance * math.cos(theta), g)
+            delay = row * per_row - 0.5 * prior[READOUT]
+        out[2 * end], out[2 * end + 1] = column, row

@@ -1,0 +1,92 @@
+"""Measure the pole where it is expected, in one compiled call."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from cartpole.messages import FloatArray
+from cartpole.vision.ends import expected_ends
+from cartpole.vision.layout import (
+    EXPECT_THETA,
+    EXPOSURE,
+    OMEGA,
+    PX_PER_M,
+    SIGMA_P,
+    SIGMA_THETA,
+    SPEED,
+    TAPE_END,
+    TAPE_START,
+    WIDTH,
+)
+from cartpole.vision.pose import solve_pose
+from cartpole.vision.slices import MIN_SLICES, Pixels
+from cartpole.vision.strip import measure_strip
+from cartpole.vision.verdict import NO_BLOB, OK, check, draw_corners, judge
+
+MAX_SLACK_PX = 14.0  # beyond this the whole picture is searched
+MAX_EXTEND_PX = 30.0
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _smear(prior: FloatArray, distance_m: float) -> float:
+    """How far the pole moves across its axis while exposed [px], so far from the pivot; signed."""
+    speed = prior[OMEGA] * distance_m + prior[SPEED] * math.cos(prior[EXPECT_THETA])
+    smear: float = speed * prior[EXPOSURE] * prior[PX_PER_M]
+    return smear
+
+
+@njit(cache=True, nogil=True)
+def track(
+    frame: Pixels,
+    prior: FloatArray,
+    g: FloatArray,
+    threshold: int,
+    optics: FloatArray,
+    table: FloatArray,
+    report: FloatArray,
+    scratch: FloatArray,
+    points: FloatArray,
+    pose: FloatArray,
+) -> int:
+    """Measure the pole where it is expected; arguments as of ``measure_strip``, ``solve_pose`` and
+    ``check``.
+
+    Returns:
+        A status; NO_BLOB also if the expectation is too vague.
+    """
+    sine, cosine = math.sin(prior[EXPECT_THETA]), math.cos(prior[EXPECT_THETA])
+    swing = prior[TAPE_END] * prior[SIGMA_THETA]
+    slack = 3.0 * prior[PX_PER_M] * (swing + abs(cosine) * prior[SIGMA_P]) + 2.0
+    extend = 3.0 * prior[PX_PER_M] * abs(sine) * prior[SIGMA_P] + 5.0
+    if not (slack <= MAX_SLACK_PX and extend <= MAX_EXTEND_PX):
+        return NO_BLOB
+    ends = np.empty(4)
+    expected_ends(prior, g, ends)
+    used = measure_strip(
+        frame,
+        ends[0],
+        ends[1],
+        ends[2],
+        ends[3],
+        prior[WIDTH],
+        _smear(prior, prior[TAPE_START]),
+        _smear(prior, prior[TAPE_END]),
+        False,
+        slack,
+        extend,
+        threshold,
+        optics,
+        table,
+        report,
+        scratch,
+    )
+    if used < MIN_SLICES or not solve_pose(table, report, prior, g, points, pose):
+        return NO_BLOB
+    status = judge(report, prior, pose)
+    if status != OK:
+        return status
+    draw_corners(prior, pose)
+    return check(frame, table, report, prior, pose, g, scratch)
