@@ -112,7 +112,10 @@ def test_strided_luma_and_read_only_pictures(
     buffer.flags.writeable = False
     plain = Tracker(camera).detect(frame, T0, T0, 0, hint_at(state))
     strided = Tracker(camera).detect(buffer[:, ::2], T0, T0, 0, hint_at(state))
-    assert strided == plain
+    assert strided.status is plain.status
+    # Sums over a view may be taken in another order: rounding, no more.
+    for name in ("t_ns", "theta_rad", "p_m", "sigma_theta_rad", "sigma_p_m", "residual"):
+        assert getattr(strided, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
     assert abs(errors(plain, state)[0]) < (1e-3 if method == "line_fit" else 0.02)
 
 

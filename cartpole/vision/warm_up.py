@@ -60,19 +60,18 @@ def drawn_pole(camera: Camera, theta_rad: float) -> Pixels:
     buffer = np.full((camera.height_px, camera.width_px * step), 10, np.uint8)
     picture = buffer[:, ::step]
     geometry = CameraGeometry.from_camera(camera)
-    along = np.array((math.sin(theta_rad), -math.cos(theta_rad)))
-    across = 0.5 * camera.tape_width_m * np.array((along[1], -along[0]))
-    corners = [
-        geometry.project(*(distance * along + side * across))
-        for distance, side in (
-            (camera.tape_start_m, -1),
-            (camera.tape_start_m, 1),
-            (camera.tape_end_m, 1),
-            (camera.tape_end_m, -1),
-        )
+    sine, cosine = math.sin(theta_rad), -math.cos(theta_rad)
+    ends = [
+        geometry.project(distance * sine, distance * cosine)
+        for distance in (camera.tape_start_m, camera.tape_end_m)
     ]
-    plain = np.full(picture.shape, 10, np.uint8)
-    sixteenths = np.rint(np.array(corners) * 16.0).astype(np.int32)
-    cv2.fillConvexPoly(plain, sixteenths, 220, cv2.LINE_AA, 4)
-    picture[:] = cv2.GaussianBlur(plain, (0, 0), 0.8)  # no lens draws steps
+    (x0, y0), (x1, y1) = ends
+    length, half = math.hypot(x1 - x0, y1 - y0), 0.5 * camera.tape_width_m * geometry.scale_px_m()
+    x, y = (x1 - x0) / length, (y1 - y0) / length
+    row, column = np.mgrid[: camera.height_px, : camera.width_px]
+    along = (column - x0) * x + (row - y0) * y
+    across = (column - x0) * y - (row - y0) * x
+    inside = np.minimum(half - np.abs(across), np.minimum(along, length - along))
+    lit = np.clip(0.5 + inside, 0.0, 1.0)
+    picture[:] = np.rint(10.0 + 210.0 * cv2.GaussianBlur(lit, (0, 0), 0.8))  # no lens draws steps
     return picture
