@@ -49,7 +49,7 @@ $(BASE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "cartpole needs Python 3.11 or newer; say where: make PYTHON=python3.12 setup"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
-	@echo "installing what cartpole needs into $(VENV), about 720 MB"
+	@echo "installing what cartpole needs into $(VENV), about 730 MB"
 	@$(PIP) install --no-compile --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
