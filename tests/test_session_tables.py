@@ -266,6 +266,8 @@ def test_slips_of_values_that_no_rig_has() -> None:
         (text(t, 1e3 * p, theta), "millimetres"),
         (text(t, 1e2 * p, theta), "centimetres"),
         (text(t, p, theta + math.pi), "upright"),
+        (text(t, np.where(t > 2.0, 1e300, p), theta), "no position and no angle"),
+        (text(t, p, np.where(t > 2.0, -1e308, theta)), "no position and no angle"),
     ):
         with pytest.raises(SessionError, match=said):
             parse(made)

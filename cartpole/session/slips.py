@@ -35,6 +35,7 @@ EXPLAINED, LEFT_UNEXPLAINED = 0.7, 0.4
 LONGEST_STEP_S, SHORTEST_STEP_S = 0.5, 5e-5
 LONGEST_TRACK_M = 5.0
 FASTEST_TURN_RAD_S = 60.0
+MOST = 1e9  # metres or radians, in whatever wrong unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def find_slip(
         return None
     return (
         _time_slip(t_s, layout)
+        or _beyond(p_m, theta_rad)
         or _motion_slip(t_s, p_m, theta_rad, layout)
         or _turn_slip(t_s, theta_rad, layout)
         or _track_slip(p_m, layout)
@@ -89,6 +91,12 @@ def _time_slip(t_s: FloatArray, layout: Layout) -> Slip | None:
         if 2e-4 <= raw * UNITS[TIME][unit] <= 0.2:
             return _unit_slip(layout, TIME, unit, "time looks like")
     return Slip(f"the rows are {step:g} s apart: no pole can be followed so")
+
+
+def _beyond(p_m: FloatArray, theta: FloatArray) -> Slip | None:
+    """Numbers of another kind, by which nothing more can be tried."""
+    most = max(float(np.max(np.abs(p_m))), float(np.max(np.abs(theta))))
+    return None if most <= MOST else Slip(f"a value of {most:g} is no position and no angle")
 
 
 def _turn_slip(t_s: FloatArray, theta: FloatArray, layout: Layout) -> Slip | None:
