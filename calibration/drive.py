@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.signal import savgol_filter
@@ -16,6 +16,7 @@ from cartpole.model.dynamics import cart_step
 
 GATE = 6.0
 FULL_SCALE = 2047
+BLUR_STEP_S = 0.001
 PULL_STEP_S, PULL_S = 0.005, 0.06  # grid and window of a pole's acceleration
 SMALL_PUSH_M_S2 = 0.01  # by which a push's effect is differentiated
 
@@ -31,13 +32,15 @@ class Noise:
 @dataclass(frozen=True, slots=True)
 class Drive:
     """What a fit is given: cart (n,), commands in driver units (m,), and what else may push the
-    drive, (n, k) [m/s^2 for a factor of one]."""
+    drive, (n, k) [m/s^2 for a factor of one]. ``lever`` (n,) is the squared cosine of the pole's
+    angle: the share of the cart's acceleration that the pole feels and gives back."""
 
     time: FloatArray
     position: FloatArray
     sent: FloatArray
     units: FloatArray
     pushes: FloatArray
+    lever: FloatArray
 
     def innovations(self, values: FloatArray, noise: Noise) -> tuple[FloatArray, FloatArray]:
         """Innovations [m] and variances, (n,); factors of the last pushes may be left out."""
@@ -53,13 +56,23 @@ class Drive:
 
     def pushed_by(self, *more: FloatArray) -> Drive:
         """The same drive, that these (n,) may push besides."""
-        return Drive(
-            self.time,
-            self.position,
-            self.sent,
-            self.units,
-            np.column_stack([self.pushes, *more]),
-        )
+        return replace(self, pushes=np.column_stack([self.pushes, *more]))
+
+    def blurred_pull(self, values: FloatArray) -> FloatArray:
+        """What smoothing its angle hides of a pole's pull, but for a factor [m/s^2], (n,).
+
+        The pole gives back a share of the drive's own acceleration, which steps with the commands.
+        """
+        grid = np.arange(self.time[0], self.time[-1], BLUR_STEP_S)
+        width = 2 * round(0.5 * PULL_S / BLUR_STEP_S) + 1
+        if len(grid) <= width:
+            return np.zeros(len(self.time))
+        felt = np.interp(grid, self.time, self.lever * self.acceleration(values))
+        return np.asarray(np.interp(self.time, grid, felt - savgol_filter(felt, width, 3)))
+
+    def acceleration(self, values: FloatArray) -> FloatArray:
+        """The drive's acceleration [m/s^2] at the samples by the commands alone, (n,)."""
+        return np.asarray(np.gradient(self.speeds(values), self.time))
 
     def effects(self, values: FloatArray, noise: Noise, pushes: Sequence[FloatArray]) -> FloatArray:
         """By how many of its deviations a residual changes for each m/s^2 of a push, (n, k)."""
@@ -87,7 +100,8 @@ class Drive:
 def drive_from(motion: Motion, commands: Commands, motor: Motor) -> Drive:
     """A recorded drive; its pole may push it."""
     units = driver_units(commands.velocity_m_s, motor)
-    return Drive(motion.t_s, motion.p_m, commands.t_s, units, pole_pull(motion)[:, None])
+    pull, lever = pole_pull(motion)[:, None], np.cos(motion.theta_rad) ** 2
+    return Drive(motion.t_s, motion.p_m, commands.t_s, units, pull, lever)
 
 
 def driver_units(velocity_m_s: FloatArray, motor: Motor) -> FloatArray:

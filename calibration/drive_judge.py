@@ -14,7 +14,7 @@ from cartpole.messages import FloatArray
 
 HARD_SHARE, WORST_UNEVEN = 0.2, 1.6  # of a motion; with even noise the ratio is 0.9 to 1.1
 LAGS_S = tuple(0.01 * k for k in range(-3, 9))  # of accelerations that were commanded
-WORST_COMMANDED, WORST_WEAK = 5.0, 25.0  # a lag; 20 good rigs gave 0.6 to 2.1
+WORST_COMMANDED = 6.0  # a lag; 20 good rigs gave 0.6 to 2.1, very weak drives up to 5
 LEAST_SHARE = 1e-3  # of the strongest direction: what lies below says nothing
 # From one cog to the next: belts' teeth, pulleys' and magnets' turns.
 PITCHES_M = (0.002, 0.2)
@@ -48,10 +48,6 @@ class Residuals:
         """The residuals."""
         return np.clip(self.fit.residuals, -OUTLIER, OUTLIER)
 
-    def acceleration(self) -> FloatArray:
-        """That of the drive by its commands alone [m/s^2], (n,)."""
-        return np.asarray(np.gradient(self.drive.speeds(self.fit.values), self.drive.time))
-
     def effects(self, pushes: list[FloatArray]) -> FloatArray:
         """What pushes would do to the residuals that no parameter can, (n, k)."""
         columns = self.drive.effects(self.fit.values, self.noise, pushes)
@@ -65,7 +61,7 @@ def uneven(residuals: Residuals) -> list[str]:
     What hangs between drive and cart (play, a soft belt) shows there; the noise of the whole motion
     hides it, and the lag is then wrong by far more than its interval.
     """
-    acceleration = np.abs(residuals.acceleration())
+    acceleration = np.abs(residuals.drive.acceleration(residuals.fit.values))
     hard = acceleration > np.quantile(acceleration, 1.0 - HARD_SHARE)
     if not np.any(hard):
         return []
@@ -76,20 +72,21 @@ def uneven(residuals: Residuals) -> list[str]:
     return [f"what is left is {ratio:.1f} times as strong while the drive accelerates hard"]
 
 
-def commanded(residuals: Residuals, weak: bool) -> list[str]:
+def commanded(residuals: Residuals) -> list[str]:
     """A doubt where what is left goes with what was commanded before.
 
     The innovations of a right model know nothing of the commands (Ljung, System Identification,
     chapter 16: the test of residuals against past inputs). A ramp of the drive's own, a soft belt
     or another delay leave something that the random pushes' variance hides from chi-squared.
     """
-    time, acceleration = residuals.drive.time, residuals.acceleration()
+    time = residuals.drive.time
+    acceleration = residuals.drive.acceleration(residuals.fit.values)
     late = [np.interp(time - lag, time, acceleration) for lag in LAGS_S]
     directions, strengths, _ = np.linalg.svd(residuals.effects(late), full_matrices=False)
     known = strengths > LEAST_SHARE * strengths[0]
     explained = float(np.sum((directions.T[known] @ residuals.left()) ** 2))
     count = int(known.sum())
-    if explained <= (WORST_WEAK if weak else WORST_COMMANDED) * count:
+    if explained <= WORST_COMMANDED * count:
         return []
     share = f"{explained / count:.1f} a lag, 1 by chance"
     does = "the drive does something that lag, delay and limit do not tell"

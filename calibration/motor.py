@@ -50,7 +50,7 @@ def calibrate_motor(recording: Recording, motor: Motor) -> CalibrationResult:
     names = [one.name for one in result.parameters if one.name.startswith("motor.")]
     used = (motion.t_s, result.residuals)
     left = found.residuals
-    if every := [*verdict.doubts, *uneven(left), *commanded(left, found.weak)]:
+    if every := [*verdict.doubts, *uneven(left), *commanded(left)]:
         doubts = f"{'; '.join(every)}; {CAUSES}"
         return CalibrationResult({}, result.chi2_dof, dict.fromkeys(names, doubts), residuals=used)
     estimates = {name: result.estimate(name) for name in names if name not in refused}
@@ -160,7 +160,9 @@ def _fit(drive: Drive, motor: Motor, measured: float) -> _Found:
     plain = _settled(drive, best, (), noise)
     if np.any(drive.pushes):
         back = Parameter(BACK_M, "m", 0.0, -2.0, 2.0, 0.05)
-        weak = _settled(drive, plain.fit, (back,), plain.noise)
+        hidden = Parameter("hidden by smoothing", "1", 0.0, -5.0, 5.0, 0.05)
+        pushed = drive.pushed_by(drive.blurred_pull(plain.fit.values))
+        weak = _settled(pushed, plain.fit, (back, hidden), plain.noise)
         if weak.fit.value(BACK_M) > WEAK_SIGMA * weak.fit.sigma(BACK_M):
             plain = weak
     return _with_cog(plain)
