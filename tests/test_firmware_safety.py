@@ -410,7 +410,7 @@ MUTANTS = (
         "}\n\nvoid safety_tick",
         off_frame_grows_old,
     ),
-    ("safety.c", "if (units > CEILING_DRIVE) units = CEILING_DRIVE;", "", drive_is_bounded),
+    ("safety.c", "units < (uint32_t)room ?", "units < 60000u ?", drive_is_bounded),
     ("safety.c", "  ramp_drain(&s->ramp);", "", heartbeat_ramps_then_off),
     ("ramp.c", "if (step < -ramp->budget) step = -ramp->budget;", "", ramps),
     ("ramp.c", "if (ramp->budget > full) ramp->budget = full;", "", ramps),

@@ -9,7 +9,7 @@ import typer
 from support.sessions import write_session
 from typer.testing import CliRunner
 
-from cartpole.cli import calibrate, exchange, replay, report, sessions, simulate
+from cartpole.cli import calibrate, campaign, exchange, replay, report, sessions, simulate
 from cartpole.cli import run as run_command
 from cartpole.cli.common import write_json
 from cartpole.config.load import load_config
@@ -27,7 +27,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: str | Path) -> str:
     app = typer.Typer()
-    for module in (sessions, exchange, replay, report, run_command, simulate):
+    for module in (sessions, exchange, replay, report, run_command, simulate, campaign):
         module.register(app)
     app.command()(calibrate.calibrate)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -52,6 +52,27 @@ def test_an_input_is_never_overwritten(recording: Path, words: tuple[str, ...]) 
         run(*(word.format(recording) for word in words))
     assert recording.read_bytes() == before
     assert {one.name for one in recording.parent.iterdir()} <= {"run.mcap", "run.html"}
+
+
+def test_a_campaigns_picture_overwrites_nothing(tmp_path: Path) -> None:
+    other, runs = tmp_path / "other.png", tmp_path / "runs.jsonl"
+    other.write_text("a letter")
+    for more in ((), ("--replay", "0")):
+        with pytest.raises(UsageError, match="already"):
+            run("campaign", "--runs", "1", "--plot", other, *more)
+    for option in ("--plot", "--json"):  # which is not there yet
+        with pytest.raises(UsageError, match="what is read"):
+            run("campaign", "--runs", "1", "--resume", runs, option, runs)
+    assert other.read_text() == "a letter"
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_the_picture_of_the_light_overwrites_nothing(recording: Path, tmp_path: Path) -> None:
+    other = tmp_path / "plot-light.png"
+    other.write_text("a letter")
+    with pytest.raises(UsageError, match=r"plot-light\.png"):
+        run("calibrate", "camera", "--session", recording, "--plot", tmp_path / "plot.png")
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_figures_never_overwrite_a_recording(recording: Path) -> None:

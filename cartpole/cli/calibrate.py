@@ -73,7 +73,10 @@ def calibrate(
     from cartpole.session.columns import choose
     from cartpole.session.outputs import planned
 
-    planned(picture=plot, figures=json_file, inputs=[config, *(session or [])])
+    read = [config, *(session or [])]
+    planned(picture=plot, figures=json_file, inputs=read)
+    if plot is not None:
+        planned(picture=_light_beside(plot), figures=json_file, inputs=read)
     if write and config is None:
         raise UsageError("--write needs --config FILE: the settings that the numbers go into")
     settings = load(config, overrides)
@@ -105,6 +108,11 @@ class Reading:
     delimiter: str | None = None
 
 
+def _light_beside(plot: Path) -> Path:
+    """Where the picture of the light goes."""
+    return plot.with_name(f"{plot.stem}-light{plot.suffix}")
+
+
 def _tell(found: Found, config: Path | None, json_file: Path | None, plot: Path | None) -> None:
     """Show the results, and keep them where that is wanted."""
     from calibration.result import merged
@@ -123,7 +131,7 @@ def _tell(found: Found, config: Path | None, json_file: Path | None, plot: Path 
             plot_residuals(results, beside)
             for result in results:
                 if result.draw is not None:
-                    result.draw(beside.with_name(f"{plot.stem}-light{plot.suffix}"))
+                    result.draw(_light_beside(beside))
     values = {key: value for result in results for key, value in result.settings().items()}
     if values and config is not None:
         from cartpole.config.edit import write_values

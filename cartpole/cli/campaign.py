@@ -49,7 +49,9 @@ def register(app: typer.Typer) -> None:
         from cartpole.campaign.draw import draw
         from cartpole.campaign.many import faults_of, fly_campaign, kept_of
         from cartpole.cli.progress import announce_compilation, progress
+        from cartpole.session.outputs import planned
 
+        planned(picture=plot, figures=json_path, inputs=[config, resume])
         base, names = load(config, override), faults_of(faults)
         again = [] if config is None else ["--config", str(config)]
         again += [] if faults is None else ["--faults", faults]
@@ -85,9 +87,10 @@ def _tell(
     shrink_failures(base, found["failures"][:shrinks], flown, names, again)
     if plot is not None:
         from cartpole.campaign.picture import draw_map
+        from cartpole.session.outputs import written
 
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        draw_map(flown, plot)
+        with written(plot, force=True) as beside:  # looked at before anything flew
+            draw_map(flown, beside)
     write_json(json_path, found)
     print("\n".join(told(found)))
     if found["failures"]:
@@ -103,10 +106,11 @@ def _replay(base: Config, drawn: Draw, plot: Path | None, json_path: Path | None
     print(f"seed {drawn.seed}: {', '.join(drawn.names) or 'nothing but the rig'}")
     print(f"{run.end}: {run.why or 'as it must be'}")
     if plot is not None:
+        from cartpole.session.outputs import written
         from cartpole.session.plot import plot_session
 
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_session(records, plot, drawn.config(base))
+        with written(plot, force=True) as beside:
+            plot_session(records, beside, drawn.config(base))
         print(f"drawn to {plot}")
     write_json(json_path, run.plain())
     if run.why:

@@ -50,6 +50,9 @@ def planned(
     wanted = [path for path in (recording, film, picture, figures) if path is not None]
     if len({path.resolve() for path in wanted}) < len(wanted):
         raise UsageError("two outputs in one file: name another one")
+    for path in wanted:  # an input that is only begun now, too
+        if any(path.resolve() == one.resolve() for one in read):
+            raise UsageError(f"{path} is what is read: name another file for the output")
     if recording is not None:
         for path in parts(recording):
             check_output(path, inputs=read, force=force)

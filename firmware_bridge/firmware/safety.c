@@ -130,15 +130,20 @@ void safety_tick(safety_t *s, uint16_t now_ms, uint8_t inputs) {
   if (s->stopping && s->ramp.velocity == 0) switch_off(s);
 }
 
+/* From the dead band up to full drive. */
+static int16_t drive_units(uint32_t speed, uint32_t gain, int16_t dead_band) {
+  uint32_t units = (uint32_t)(((uint64_t)speed * gain + 0x80000000u) / 0x100000000u);
+  int16_t room = (int16_t)(CEILING_DRIVE - dead_band);
+  return units < (uint32_t)room ? (int16_t)(dead_band + (int16_t)units) : CEILING_DRIVE;
+}
+
 int16_t safety_drive(const safety_t *s) {
   int32_t velocity = s->ramp.velocity;
   if (!s->enabled || velocity == 0) return 0;
   uint32_t speed = velocity < 0 ? (uint32_t)-velocity : (uint32_t)velocity;
-  uint32_t units = (uint32_t)(((uint64_t)speed * s->limits.gain + 0x80000000u) >> 32);
-  units += s->limits.dead_band;
-  if (units > CEILING_DRIVE) units = CEILING_DRIVE;
+  int16_t units = drive_units(speed, s->limits.gain, (int16_t)s->limits.dead_band);
   bool backward = (velocity < 0) != ((s->limits.flags & CONFIG_REVERSE) != 0);
-  return backward ? (int16_t) - (int16_t)units : (int16_t)units;
+  return backward ? (int16_t)-units : units;
 }
 
 uint8_t safety_flags(const safety_t *s) {

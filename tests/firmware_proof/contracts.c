@@ -39,6 +39,8 @@ static void begin_stop(safety_t *s);
     ensures s->enabled ==>
       s->ramp.velocity == \old(s->ramp.velocity) && s->homing == \old(s->homing);
     ensures s->ramp.budget == 0 || !\old(s->enabled);
+    ensures fault < FAULT_LIMIT_LOW ==>
+      s->enabled == \old(s->enabled) && s->homing == \old(s->homing);
 */
 void safety_trip(safety_t *s, uint8_t fault);
 
@@ -65,6 +67,8 @@ static int32_t clamp(int32_t value, uint32_t limit);
     ensures s->target == 0 || s->target == \old(s->target);
     ensures (s->inputs & INPUT_LIMIT_LOW) ==> s->ramp.velocity >= 0 && s->target >= 0;
     ensures (s->inputs & INPUT_LIMIT_HIGH) ==> s->ramp.velocity <= 0 && s->target <= 0;
+    ensures !(s->inputs & INPUT_LIMIT_LOW) && !(s->inputs & INPUT_LIMIT_HIGH) ==>
+      s->ramp == \old(s->ramp) && s->target == \old(s->target);
 */
 static void block(safety_t *s);
 
@@ -76,12 +80,14 @@ static void block(safety_t *s);
     ensures s->may_enable ==> \old(s->may_enable);
     ensures s->ramp.velocity == 0 || s->ramp.velocity == \old(s->ramp.velocity);
     ensures s->ramp.budget == \old(s->ramp.budget) || s->ramp.budget == 0;
-    ensures s->enabled && !(s->inputs & (INPUT_LIMIT_LOW | INPUT_LIMIT_HIGH)) ==>
+    ensures s->enabled ==> s->homing == \old(s->homing);
+    ensures s->enabled && !(s->inputs & INPUT_LIMIT_LOW) && !(s->inputs & INPUT_LIMIT_HIGH) ==>
       s->ramp == \old(s->ramp) && s->target == \old(s->target);
     ensures (s->inputs & INPUT_ESTOP) ==> !s->enabled && s->fault >= FAULT_ESTOP;
     ensures (s->inputs & INPUT_LIMIT_LOW) ==> s->ramp.velocity >= 0 && s->target >= 0;
     ensures (s->inputs & INPUT_LIMIT_HIGH) ==> s->ramp.velocity <= 0 && s->target <= 0;
-    ensures (s->inputs & (INPUT_LIMIT_LOW | INPUT_LIMIT_HIGH)) ==> !s->enabled || s->homing;
+    ensures (s->inputs & INPUT_LIMIT_LOW) ==> !s->enabled || s->homing;
+    ensures (s->inputs & INPUT_LIMIT_HIGH) ==> !s->enabled || s->homing;
 */
 static void check_inputs(safety_t *s);
 
@@ -179,6 +185,12 @@ void safety_bad_frame(safety_t *s, uint16_t now_ms);
       s->limits == \old(s->limits) && s->configured == \old(s->configured);
 */
 bool safety_configure(safety_t *s, const config_t *limits, uint16_t crc);
+
+/*@ requires 0 <= dead_band <= CEILING_DRIVE;
+    assigns \nothing;
+    ensures dead_band <= \result <= CEILING_DRIVE;
+*/
+static int16_t drive_units(uint32_t speed, uint32_t gain, int16_t dead_band);
 
 /*@ requires \valid_read(s) && sound(*s);
     assigns \nothing;

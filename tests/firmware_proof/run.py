@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 FIRMWARE = ROOT / "firmware_bridge" / "firmware"
-INSTALL = "apt install frama-c-base cvc4 gcc"
+INSTALL = "apt install frama-c-base cvc4 z3 gcc"
 MACHINES = {"16 bits": "gcc_x86_16", "64 bits": "gcc_x86_64"}
 PROVED = ("safety.c", "ramp.c")
 EXHAUSTIVE = ("cobs.c", "crc16.c", "quadrature.c", "sabertooth.c")
@@ -47,7 +47,7 @@ class Shown:
 
 def missing() -> str:
     """Tools that are not here; empty if all are."""
-    lacking = [name for name in ("frama-c", "cvc4", "gcc") if shutil.which(name) is None]
+    lacking = [name for name in ("frama-c", "cvc4", "z3", "gcc") if shutil.which(name) is None]
     return f"{', '.join(lacking)} missing: {INSTALL}" if lacking else ""
 
 
@@ -65,7 +65,7 @@ def promises(machine: str, source: Path = FIRMWARE, functions: str = "") -> Show
         machine,
         source,
         str(HERE / "contracts.c"),
-        *("-wp", "-wp-rte", "-wp-model", "Typed+ref", "-wp-prover", "cvc4"),
+        *("-wp", "-wp-rte", "-wp-model", "Typed+ref", "-wp-prover", "cvc4,z3"),
         *("-wp-par", "2", "-wp-timeout", str(PROVER_S), *chosen),
     )
     found = _PROVED.search(told)
