@@ -9,6 +9,7 @@ import pytest
 from cartpole.config.schema import Camera
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
 from cartpole.sim.render import Renderer
+from cartpole.vision.geometry import CameraGeometry
 from cartpole.vision.overlay import draw_overlay
 from cartpole.vision.tracker import Tracker
 
@@ -117,6 +118,23 @@ def test_strided_luma_and_read_only_pictures(
     for name in ("t_ns", "theta_rad", "p_m", "sigma_theta_rad", "sigma_p_m", "residual"):
         assert getattr(strided, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
     assert abs(errors(plain, state)[0]) < (1e-3 if method == "line_fit" else 0.02)
+
+
+@pytest.mark.parametrize(("inside_m", "theta"), [(0.05, -0.2), (0.08, -0.2), (0.1, -0.35)])
+def test_a_pole_that_leaves_the_picture_aslant_is_not_told_too_surely(
+    inside_m: float, theta: float
+) -> None:
+    """At the border one edge of the tape is seen: where it lies depends on the tape's width."""
+    left = CameraGeometry.from_camera(Camera()).unproject(0.0, 120.0)[0]
+    state = (left + inside_m, 0.0, theta, 4.0)
+    z = []
+    for seed in range(12):
+        frame = Renderer(Camera(), seed=seed).render(state)
+        found = Tracker(Camera()).detect(frame, T0, T0, 0, hint_at(state))
+        if found.status is DetectionStatus.OK:
+            z.append(errors(found, state)[0] / found.sigma_theta_rad)
+    assert len(z) >= 3
+    assert np.sqrt(np.mean(np.square(z))) < 1.5
 
 
 def test_bayer_pattern_does_not_turn_the_axis() -> None:

@@ -43,6 +43,7 @@ from cartpole.vision.slices import (
     Pixels,
 )
 
+EDGE_SEEN = 0.0  # of an edge's outer half: a slice with less of one tells no place
 GROUND_PX = 2  # pixels beside a window that tell the ground's noise
 
 
@@ -79,8 +80,9 @@ def fit_places(
         low, high = max(MARGIN_PX, low), min(end - MARGIN_PX, high)
         size = high - low + 1
         row[FIRST], row[COUNT] = low, size
-        # Less than a window with most of the strip tells amplitude from ground too badly.
-        if size < half + blur + 2.0:
+        # One edge alone tells the place no better than the width is known.
+        foot = half + EDGE_SEEN * soft
+        if centre - foot < MARGIN_PX or centre + foot > end - MARGIN_PX:
             continue
         pixels = lines[k]
         take(pixels, low, size, values)
