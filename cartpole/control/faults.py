@@ -185,7 +185,7 @@ def fault(t_ns: int, name: str, detail: str = "") -> Fault:
 
 def worst(latched: tuple[Fault, ...]) -> Severity:
     """The most severe latched fault; WARNING if there is none."""
-    return max((one.severity for one in latched), default=Severity.WARNING)
+    return max(one.severity for one in latched) if latched else Severity.WARNING
 
 
 def without(latched: tuple[Fault, ...], name: str) -> tuple[Fault, ...]:

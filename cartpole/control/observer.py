@@ -237,9 +237,11 @@ class Observer:
             self._filter.reset(sample.t_ns, (p, 0.0, theta, 0.0), FIRST_SIGMA)
         self._filter.add_encoder(sample.t_ns, p, theta)
         slipped, stuck, _ = self._memory.guilty
-        if self._learn_cart(sample, p) and not stuck:
-            zero_sigma = SLIPPED_ZERO_RAD if slipped else encoder.pole_zero_sigma_rad
-            self._learner.add_pole(sample.t_ns, theta, zero_sigma)
+        if stuck or not self._follows(sample):
+            self._learn_cart(sample, p)
+            return
+        zero_sigma = SLIPPED_ZERO_RAD if slipped else encoder.pole_zero_sigma_rad
+        self._learner.add_both(sample.t_ns, p, theta, zero_sigma)
 
     def _take_detection(self, detection: Detection) -> None:
         """What a frame shows."""
@@ -267,8 +269,8 @@ class Observer:
         memory = self._memory
         if memory.doubted or not self._filter.initialised:
             return
-        p, v, theta, omega = self._filter.predict(detection.t_ns)
-        off = math.remainder(detection.theta_rad - theta - self._filter.offset, 2.0 * math.pi)
+        p, v, theta, omega, offset = self._filter.seen(detection.t_ns)
+        off = math.remainder(detection.theta_rad - theta - offset, 2.0 * math.pi)
         most = max(FITS_RAD, FITS_SIGMAS * detection.sigma_theta_rad) + FITS_S * abs(omega)
         if abs(off) > most:
             memory.misfits += 1
@@ -303,26 +305,33 @@ class Observer:
             self._learner.add_command(t_ns, velocity_m_s)
         else:
             self._learner.rest()
-        self.model = self._learner.model
-        self._filter.believe(self.model)
+        model = self._learner.model
+        if model is not self.model:
+            self.model = model
+            self._filter.believe(model)
 
-    def _learn_cart(self, sample: EncoderSample, p_m: float) -> bool:
-        """Learn from a count while the cart follows what was sent; whether it does."""
-        if self._rules.board_blocks and (sample.limit_low or sample.limit_high):
-            self._learner.rest()
-            return False
-        if self._memory.driven:
+    def _follows(self, sample: EncoderSample) -> bool:
+        """Whether the cart follows what was sent."""
+        blocked = self._rules.board_blocks and (sample.limit_low or sample.limit_high)
+        return self._memory.driven and not blocked
+
+    def _learn_cart(self, sample: EncoderSample, p_m: float) -> None:
+        """Learn from a count of the cart alone, while it follows what was sent."""
+        if self._follows(sample):
             self._learner.add_cart(sample.t_ns, p_m)
-        return self._memory.driven
+        elif self._memory.driven:
+            self._learner.rest()
 
     def _learn_frame(self, seen: Detection) -> None:
         """Learn from a frame where there are no encoders: its offset takes the zero's place."""
         rules, whole = self._rules, max(seen.sigma_p_m, seen.sigma_theta_rad) < math.inf
         if not self._memory.driven or not whole:
             return
-        self._learner.add_cart(seen.t_ns, seen.p_m, seen.sigma_p_m)
         theta = seen.theta_rad - rules.upright_offset_rad
-        self._learner.add_pole(seen.t_ns, theta, rules.offset_sigma_rad, seen.sigma_theta_rad)
+        self._learner.add_both(
+            seen.t_ns, seen.p_m, theta, rules.offset_sigma_rad,
+            seen.sigma_p_m, seen.sigma_theta_rad,
+        )  # fmt: skip
 
     def estimate(self, now_ns: int) -> Estimate | None:
         """The state at ``now_ns``; ``None`` while nothing is known."""

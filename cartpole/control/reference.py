@@ -87,6 +87,9 @@ class Target:
 
     def at(self, t_ns: int) -> float:
         """The target [m] at a time."""
+        held = self._memory.reference
+        if held.shape is ReferenceShape.HOLD:
+            return float(held.centre_m)
         return float(self.over(t_ns, np.zeros(1))[0])
 
     def over(self, start_ns: int, times_s: FloatArray) -> FloatArray:

@@ -68,6 +68,7 @@ class StateFilter:
         self._par = np.zeros(at.PARAMETERS)
         self._ring = (kept.when, kept.what, kept.known, kept.stamps, kept.marks, self._par)
         self._rules = rules
+        self._looked_ns: int | None = None  # what the scratch row shows, if it still holds
         self._set(rules)
 
     @classmethod
@@ -118,8 +119,8 @@ class StateFilter:
     def believe(self, model: ModelParameters) -> None:
         """Predict with this model; it holds for everything not yet worked in."""
         par = self._par
-        for k, value in enumerate(model.coefficients):
-            par[k] = value
+        self._looked_ns = None
+        par[: len(model.coefficients)] = model.coefficients
         par[at.GAIN] = model.gain
         self._delay_ns = round(model.delay_s * NANOSECONDS)
         # A command sent now acts later, yet must not push measurements out of the history.
@@ -128,7 +129,9 @@ class StateFilter:
 
     def stamps_jitter(self, seen_s: float) -> None:
         """What the counts' stamps are off by, as seen; the settings' is the least."""
-        self._par[at.JITTER_S] = max(seen_s, self._rules.noise.encoder_jitter_s)
+        jitter_s = max(seen_s, self._rules.noise.encoder_jitter_s)
+        if jitter_s != self._par[at.JITTER_S]:
+            self._par[at.JITTER_S], self._looked_ns = jitter_s, None
 
     def reset(self, t_ns: int, state: Four, sigma: Four) -> None:
         """Start from a known state (p, v, theta, omega); commands in flight stay."""
@@ -229,9 +232,14 @@ class StateFilter:
         """(p, v, theta, omega) at ``t_ns``, also ahead, through the commands in flight."""
         if not self.memory.initialised:
             return (0.0, 0.0, 0.0, 0.0)
-        row, _ = self._look(t_ns)
-        p, v, theta, omega = row[at.X : at.X + 4].tolist()
+        p, v, theta, omega, _ = self.seen(t_ns)
         return (p, v, theta, omega)
+
+    def seen(self, t_ns: int) -> tuple[float, float, float, float, float]:
+        """As ``predict``, and the offset of the camera's angle [rad]; there is an estimate."""
+        row, _ = self._look(t_ns)
+        p, v, theta, omega, offset = row[at.X : at.X + at.OFFSET + 1].tolist()
+        return (p, v, theta, omega, offset)
 
     def hint(self, t_ns: int) -> DetectionHint | None:
         """Where the camera should see the pole at ``t_ns``; ``None``: look everywhere."""
@@ -312,6 +320,7 @@ class StateFilter:
         self, t_ns: int, state: Four, sigma: Four, offset: float, offset_variance: float
     ) -> None:
         """Empty the ring but for a base event, and put the commands still in flight back."""
+        self._looked_ns = None
         self.memory.marks[at.FIRST], self.memory.marks[at.DONE], self.memory.marks[at.END] = (
             0,
             0,
@@ -355,6 +364,7 @@ class StateFilter:
         first_variance: float,
         second_variance: float,
     ) -> None:
+        self._looked_ns = None
         status = kernels.insert(
             *self._ring, t_ns, kind, first, second, first_variance, second_variance
         )
@@ -362,7 +372,9 @@ class StateFilter:
             self.memory.dropped += 1
 
     def _look(self, t_ns: int) -> tuple[FloatArray, Whole]:
-        kernels.look(*self._ring, t_ns)
+        if t_ns != self._looked_ns:
+            kernels.look(*self._ring, t_ns)
+            self._looked_ns = t_ns
         return self.memory.known[-1], self.memory.stamps[-1]
 
     def _fold_all(self) -> None:

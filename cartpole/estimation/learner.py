@@ -105,6 +105,7 @@ class Learner:
         self._rules, self._memory = rules, memory
         self._table = _table(rules)
         self._said = _parameters(rules.prior).tolist()
+        self._model: ModelParameters | None = None  # in force, until something else is learned
 
     @staticmethod
     def fresh(rules: LearnerRules) -> LearnerMemory:
@@ -132,6 +133,11 @@ class Learner:
         by 1 - (DOUBT s / d)^2 (the positive part of James and Stein's estimator, 1961), so that
         true settings are not disturbed by the noise of learning.
         """
+        if self._model is None:
+            self._model = self._shrunk()
+        return self._model
+
+    def _shrunk(self) -> ModelParameters:
         prior, seen = self._rules.prior, self._memory.state[kernels.FIRST : kernels.ZERO].tolist()
         values = []
         for said, one, sigma, doubts in zip(self._said, seen, self.sigma, DOUBT, strict=True):
@@ -169,6 +175,7 @@ class Learner:
             self._memory.covariance,
             kernels.FIRST + parameter,
         )
+        self._model = None
         gain = covariance[:, k] / (covariance[k, k] + sigma * sigma)
         state += gain * (value - state[k])
         covariance -= np.outer(gain, covariance[k, :])
@@ -183,7 +190,9 @@ class Learner:
 
     def stamps_jitter(self, seen_s: float) -> None:
         """What the counts' stamps are off by, as seen."""
-        self._table[kernels.JITTER] = max(seen_s, LEAST_JITTER_S)
+        jitter_s = max(seen_s, LEAST_JITTER_S)
+        if jitter_s != self._table[kernels.JITTER]:
+            self._table[kernels.JITTER] = jitter_s
 
     def add_cart(self, t_ns: int, p_m: float, sigma_m: float = 0.0) -> None:
         """Where the cart is, from any zero; without a sigma rounded to a count."""
@@ -215,6 +224,32 @@ class Learner:
         half = 0.0 if sigma_rad > 0.0 else self._rules.half_theta_rad
         self._read(False, theta_rad, half, sigma_rad * sigma_rad)
 
+    def add_both(
+        self,
+        t_ns: int,
+        p_m: float,
+        theta_rad: float,
+        zero_sigma_rad: float,
+        sigma_m: float = 0.0,
+        sigma_rad: float = 0.0,
+    ) -> None:
+        """Cart and pole as they were in one instant: :meth:`add_cart`, then :meth:`add_pole`."""
+        memory, rules = self._memory, self._rules
+        if not rules.enabled:
+            return
+        known = memory.cart and memory.pole
+        if not known or not 0 <= t_ns - int(memory.marks[kernels.TIME]) <= GAP_NS:
+            self.add_cart(t_ns, p_m, sigma_m)
+            self.add_pole(t_ns, theta_rad, zero_sigma_rad, sigma_rad)
+            return
+        self._model = None
+        kernels.take(
+            memory.state, memory.covariance, memory.marks, memory.sent, memory.speeds, t_ns,
+            p_m, 0.0 if sigma_m > 0.0 else rules.half_p_m, sigma_m * sigma_m,
+            theta_rad, 0.0 if sigma_rad > 0.0 else rules.half_theta_rad, sigma_rad * sigma_rad,
+            self._table,
+        )  # fmt: skip
+
     def findings(self) -> tuple[Finding, ...]:
         """What settled elsewhere than the settings say and was not told yet; it is told now."""
         prior, model, sigma = self._rules.prior, self.model, self.sigma
@@ -244,6 +279,7 @@ class Learner:
         memory = self._memory
         if not self._rules.enabled:
             return False
+        self._model = None
         now = int(memory.marks[kernels.TIME])
         if t_ns < now and (memory.cart or memory.pole):
             return False
@@ -341,3 +377,4 @@ def _load(rules: LearnerRules) -> None:
     learner.add_command(0, 0.1)
     learner.add_cart(100_000, 0.0)
     learner.add_pole(200_000, 0.0, 1e-3)
+    learner.add_both(300_000, 0.0, 0.0, 1e-3)

@@ -251,3 +251,26 @@ def read(
         shift, share = rounded_moments(miss, half, math.sqrt(expected))
     _correct(x, cov, i, also, shift, share, expected, rules)
     return True
+
+
+@njit(cache=True, nogil=True)
+def take(
+    x: Floats,
+    cov: Floats,
+    marks: Whole,
+    sent: Whole,
+    speeds: Floats,
+    t_ns: int,
+    p: float,
+    half_p: float,
+    variance_p: float,
+    theta: float,
+    half_theta: float,
+    variance_theta: float,
+    rules: Floats,
+) -> None:
+    """``advance`` to ``t_ns`` and ``read`` cart and pole there, in one call."""
+    if t_ns > marks[TIME]:
+        advance(x, cov, marks, sent, speeds, t_ns, rules)
+    read(x, cov, marks, True, p, half_p, variance_p, rules)
+    read(x, cov, marks, False, theta, half_theta, variance_theta, rules)
