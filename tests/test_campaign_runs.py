@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,12 @@ def struck(name: str, seed: int = 1) -> Flown:
     return fly(drawn, Config())
 
 
+def still_flown(seed: int) -> Flown:
+    """A run with true settings that an operator stops after two seconds."""
+    drawn = Draw(seed, draw(seed, ()).keeping(()).ingredients, "asked to stop", 2.0, 0.5, 1)
+    return fly(drawn, Config())
+
+
 @pytest.mark.parametrize(
     ("name", "end"),
     [
@@ -120,6 +127,83 @@ def test_a_core_that_lies_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(SabertoothText, "encode", louder)
     assert "I1" in struck("e-stop").violations
+
+
+def test_a_board_that_drives_on_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I3: the driver's serial time-out is three times what it should be."""
+    from cartpole.sim.boards import SabertoothTextBoard
+
+    assert "I3" not in struck("starved").violations
+    honest = SabertoothTextBoard.__init__
+
+    def patient(self: SabertoothTextBoard, *given: Any, **named: Any) -> None:
+        honest(self, *given, **named | {"timeout_ns": 3 * named["timeout_ns"]})
+
+    monkeypatch.setattr(SabertoothTextBoard, "__init__", patient)
+    assert "I3" in struck("starved").violations
+
+
+def test_a_limit_taken_over_in_flight_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I9: nobody refuses what may only change while disarmed."""
+    monkeypatch.setattr("cartpole.control.core.refusal", lambda *_: "")
+    assert "I9" in still_flown(10).violations
+
+
+def test_a_weight_taken_over_beside_a_refused_limit_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """I9: half of what was asked for."""
+    from cartpole.control.core import ControlCore
+    from cartpole.messages import Answer, Settings
+
+    def half(self: ControlCore, asked: Settings, _now_ns: int) -> Answer:
+        key = "controller.weights.angle"
+        values = {**self.settings.values, key: asked.values[key]}
+        self.adopt(dataclasses.replace(self.settings, values=values))
+        return Answer(False, "the limit only while disarmed")
+
+    monkeypatch.setattr(ControlCore, "_reconfigure", half)
+    assert "I9" in still_flown(10).violations
+
+
+RECORDED = 21
+
+
+def test_a_recorded_run_holds() -> None:
+    flown = still_flown(RECORDED)
+    assert flown.violations == {}, flown.first_violation
+
+
+def test_a_core_that_remembers_elsewhere_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I8: what is flown depends on something that no recording holds."""
+    from cartpole.control.core import ControlCore
+
+    honest, ticks = ControlCore._fly, iter(range(10**6))
+
+    def moody(self: ControlCore, *given: Any) -> Any:
+        plan, desired = honest(self, *given)
+        return plan, desired * (1.0 - 1e-6 * (next(ticks) % 7))
+
+    monkeypatch.setattr(ControlCore, "_fly", moody)
+    assert "I8" in still_flown(RECORDED).violations
+
+
+def test_a_chunk_that_is_not_on_the_disk_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I5: a part of each chunk that was closed is missing."""
+    from cartpole.session.container import Container
+
+    honest = Container._close_chunk
+
+    def spoilt(self: Container) -> None:
+        begin = self._stream.tell()
+        honest(self)
+        here = self._stream.tell()
+        self._stream.seek(begin + (here - begin) // 2)
+        self._stream.write(bytes(min(40, (here - begin) // 2)))
+        self._stream.seek(here)
+
+    monkeypatch.setattr(Container, "_close_chunk", spoilt)
+    assert "I5" in still_flown(RECORDED).violations
 
 
 # ---- figures ----

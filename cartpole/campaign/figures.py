@@ -12,9 +12,10 @@ from cartpole.campaign.strikes import STRIKES
 from cartpole.control.faults import CATALOGUE
 from cartpole.messages import Mode, PlanStatus
 
-INVARIANTS = ("I1", "I2", "I4", "I6", "I7", "I10")
+INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10")
 UP_BY_S = 8.0
 SHOWN = 10  # failures told one by one
+REACHED = ("modes_reached", "plan_statuses", "fallbacks", "faults_injected")
 FALLBACKS = ("last good plan", "feedback")
 
 
@@ -109,10 +110,7 @@ def told(found: dict[str, Any]) -> list[str]:
     quiet = found["no_fault"]
     injected = sum(found["faults_injected"].values())
     never = [
-        f"{kind} {name}"
-        for kind in ("modes_reached", "plan_statuses", "fallbacks", "faults_injected")
-        for name, count in found[kind].items()
-        if not count
+        f"{kind} {name}" for kind in REACHED for name, count in found[kind].items() if not count
     ]
     median, last = quiet["upright_s_median"], quiet["upright_s_p95"]
     lines = [
@@ -124,6 +122,10 @@ def told(found: dict[str, Any]) -> list[str]:
         "faults {}: right end {:.1f} %, right cause {:.1f} %".format(
             injected, 100 * found["ends_right"], 100 * found["causes_right"]
         ),
+    ]
+    lines += [
+        f"{kind.replace('_', ' ')}: " + ", ".join(f"{name} {n}" for name, n in found[kind].items())
+        for kind in REACHED
     ]
     if never:
         lines.append("never seen: " + ", ".join(never))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cartpole.campaign.checks import Asking, Found, Kept, Silence, recorded
 from cartpole.campaign.draw import Draw
 from cartpole.campaign.judge import Flown, Outcome, judge
 from cartpole.campaign.strikes import STRIKES, Board, Hand
@@ -76,6 +77,9 @@ class _Run:
         self.run = VirtualRun(config, draw.seed, tap=self._tap, requests=(), planner=self.planner)
         self.board = Board() if config.motor.protocol == "bridge" else None
         self.invariants = Invariants(config)
+        self._silence, self._asking = Silence(config), Asking(config)
+        self.kept = Kept(config, self.run, draw.seed) if recorded(draw.seed) else None
+        self.own_plans = True  # no plan was spoilt from outside
         self.outcome = Outcome(self.strike, draw.strike_at_s)
         self.violations: list[Violation] = []
         self.counts: dict[str, Counter[str]] = {
@@ -90,7 +94,17 @@ class _Run:
 
     def _tap(self, t_ns: int, link: str, direction: str, data: bytes) -> None:
         if (link, direction) == ("motor", "out"):
+            if self._obeys:
+                self._note(t_ns, self._silence.before(t_ns, self.run.rig.plant))
             self.wire += [(t_ns, u) for u in self._words.feed(data)]
+
+    @property
+    def _obeys(self) -> bool:
+        """Whether the drive does what it is told."""
+        return self.strike is None or self.strike.obeys or self._struck_ns is None
+
+    def _note(self, t_ns: int, found: Iterable[Found]) -> None:
+        self.violations += [Violation(name, -1, t_ns, why) for name, why in found]
 
     def fly(self) -> int:
         """Fly to the end; the last tick's time."""
@@ -104,6 +118,9 @@ class _Run:
             ready = ready + 1 if self.run.core.mode is Mode.READY else 0
             if ready == READY_TICKS:
                 hand.requests.append(Request(RequestKind.SWING_UP))
+            if self.first_flying_ns is not None:
+                flown_s = (now_ns - self.first_flying_ns) / NANOSECONDS
+                hand.requests.extend(self._asking.request(self.run.core, flown_s))
             self._strike(hand)
             now_ns = hand.now_ns + hand.pause_ns
             if self._tick(now_ns, hand, first=index == 0):
@@ -137,6 +154,10 @@ class _Run:
         self._command = tick.record.command
         if self.board is not None:
             self.board.hear(tick.record.command)
+        self._note(now_ns, self._asking.after(self.run.core))
+        self.own_plans &= hand.plan_status is None
+        if self.kept is not None:
+            self.kept.take(tick)
         self._judge(tick)
         if self._watch is not None:
             self._watch(tick)
@@ -150,10 +171,9 @@ class _Run:
     def _judge(self, tick: SimulatedTick) -> None:
         record = tick.record
         now_ns = record.input.now_ns
-        obeys = self.strike is None or self.strike.obeys or self._struck_ns is None
         seen = Seen(
             commands=tuple(self.wire),
-            farthest_m=self._farthest(tick) if obeys else 0.0,
+            farthest_m=self._farthest(tick) if self._obeys else 0.0,
             rest_margin_m=None if self.strike is None else self.strike.rest_margin_m,
         )
         self.violations += self.invariants.check(record, tick.truth, seen)
@@ -223,6 +243,10 @@ def fly(draw: Draw, base: Config, watch: Watcher | None = None) -> Flown:
         late = run.try_again(now_ns)
         if late and not _outside(run):
             run.violations.append(Violation("I10", -1, now_ns, late))
+    if run.kept is not None:
+        run.violations += [
+            Violation(name, -1, now_ns, why) for name, why in run.kept.judge(replayed=run.own_plans)
+        ]
     tally = Counter(violation.invariant for violation in run.violations)
     flown.violations = dict(tally)
     if run.violations:

@@ -81,7 +81,7 @@ class Plant:
         self._used = 0
         self._state = np.array(start, dtype=np.float64)
         self._now = start
-        self._told_ns = t_ns
+        self.told = (t_ns, 0.0)  # when the driver last gave a command, and which [m/s]
         self._stop_m = self._switch_m + BUMPER_M
         self._t_ns = t_ns
         self._command = 0.0
@@ -173,7 +173,7 @@ class Plant:
         Commands on their way still act; ``timeout_s`` after the last one was given, the driver
         commands zero.
         """
-        silent_ns = self._told_ns + round(timeout_s * NANOSECONDS)
+        silent_ns = self.told[0] + round(timeout_s * NANOSECONDS)
         edges = deque([*self._pending, (silent_ns, 0.0)])
         state, drive, command = self._state.copy(), self._drive.copy(), self._command
         far = abs(float(state[P]))
@@ -219,6 +219,6 @@ class Plant:
             velocity_m_s = 0.0
         if self._command_step:
             velocity_m_s = self._command_step * round(velocity_m_s / self._command_step)
-        self._told_ns = t_ns
+        self.told = (t_ns, velocity_m_s)
         acts_ns = t_ns + round(self.parameters.delay_s * NANOSECONDS)
         self._pending.append((max(acts_ns, self._t_ns), velocity_m_s))
