@@ -18,6 +18,7 @@ COMMAND_MODULES = (
     "sessions",
     "exchange",
     "calibrate",
+    "learn",
     "operate",
     "dashboard",
     "service",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,8 @@ SMOOTH = 0.01
 SAME_RAD = 0.1
 MODEL = ("length_m", "damping_1_s", "gravity_m_s2", "tau_s")
 LIMITS = ("position_m", "lead", "command", "rate")
+# Of a layer's parameters, in order.
+NAMES = ("state", "reference", "model", "weights", "terminal", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class MPCLayer(torch.nn.Module):
         self.problem, self.mu, self.guesses = problem, mu, guesses
         self.on_flag, self.allow, self.polish = on_flag, allow, polish
         self.tolerance, self.budget, self.accuracy = tolerance, budget, accuracy
+        self.refused = (~allow).value
         self.flaws: list[Flaw] = []
         self.factorisations = 0
 
@@ -151,7 +155,7 @@ class _Plans(torch.autograd.Function):
         n, batch = layer.problem.horizon, parameters[0].shape[0]
         states, inputs = np.empty((batch, n + 1, 5)), np.empty((batch, n))
         arrays = [value.detach().numpy() for value in parameters]
-        ctx.layer, ctx.adjoints, layer.flaws = layer, [], []
+        ctx.layer, ctx.adjoints, ctx.sizes, layer.flaws = layer, [], [], []
         for i in range(batch):
             solver, flaw = layer.solve([np.array(value[i]) for value in arrays])
             adjoint = Adjoint(solver, polish=layer.polish)
@@ -161,8 +165,8 @@ class _Plans(torch.autograd.Function):
             plan = solver.solution()
             states[i], inputs[i] = plan.states, plan.inputs
             ctx.adjoints.append(adjoint)
+            ctx.sizes.append((size(plan.states), size(plan.inputs)))
             layer.flaws.append(adjoint.flaws)
-        ctx.save_for_backward(*parameters)
         return torch.from_numpy(states), torch.from_numpy(inputs)
 
     @staticmethod
@@ -170,45 +174,60 @@ class _Plans(torch.autograd.Function):
         layer: MPCLayer = ctx.layer
         seeds_x, seeds_w = (grad.detach().to(torch.float64).numpy() for grad in grads)
         parts: list[PlanGradient] = []
+        wrong: list[int] = []
         for i, adjoint in enumerate(ctx.adjoints):
-            gradient, flaws = examined(layer, adjoint, seeds_x[i], seeds_w[i])
+            gradient, flaws = examined(layer, adjoint, seeds_x[i], seeds_w[i], ctx.sizes[i])
             layer.flaws[i] = flaws
             parts.append(gradient)
-        wrong = [i for i, flaws in enumerate(layer.flaws) if flaws & ~layer.allow]
+            if flaws.value & layer.refused:
+                wrong.append(i)
         layer.factorisations = sum(adjoint.factorisations for adjoint in ctx.adjoints)
         if wrong and layer.on_flag == "raise":
             raise GradientError(
                 f"no gradient of plan {wrong[0]} of {len(parts)}: {layer.flaws[wrong[0]]!r}"
             )
-        names = ("state", "reference", "model", "weights", "terminal", "limits")
-        out = []
-        for name in names:
-            stacked = np.stack([getattr(part, name) for part in parts])
-            stacked[wrong] = 0.0
+        out: list[Tensor | None] = [None]  # the layer itself
+        for name, needed in zip(NAMES, ctx.needs_input_grad[1:], strict=True):
+            if not needed:
+                out.append(None)
+                continue
+            if len(parts) == 1:
+                stacked = getattr(parts[0], name)[None]
+            else:
+                stacked = np.stack([getattr(part, name) for part in parts])
+            if wrong:
+                stacked[wrong] = 0.0
             out.append(torch.from_numpy(stacked))
-        return (None, *out)
+        return tuple(out)
+
+
+def size(values: FloatArray) -> float:
+    """Euclidean norm."""
+    flat = values.ravel()
+    return math.sqrt(float(flat @ flat))
 
 
 def examined(
-    layer: MPCLayer, adjoint: Adjoint, states: FloatArray, inputs: FloatArray
+    layer: MPCLayer,
+    adjoint: Adjoint,
+    states: FloatArray,
+    inputs: FloatArray,
+    sizes: tuple[float, float],
 ) -> tuple[PlanGradient, Flaw]:
-    """One problem's gradient, and all that is wrong with it.
+    """One problem's gradient, and all that is wrong with it; ``sizes`` of the plan's arrays.
 
     A plan that was not polished is certified: one more Newton step must not move its gradient.
     """
     flaws = adjoint.flaws
-    solver = adjoint.solver
     if layer.polish:
         gradient = adjoint.gradient(states, inputs)
     else:
         _first, gradient, change = adjoint.certified(states, inputs)
         if not change <= layer.accuracy:
             flaws |= Flaw.INACCURATE
-    plan = solver.solution()
-    scale = float(np.linalg.norm(states) * np.linalg.norm(plan.states))
-    scale += float(np.linalg.norm(inputs) * np.linalg.norm(plan.inputs))
+    scale = size(states) * sizes[0] + size(inputs) * sizes[1]
     if smoothing(gradient, scale, layer.mu) > SMOOTH:
         flaws |= Flaw.SMOOTHED
-    if not np.isfinite(gradient.vector()).all():
+    if not gradient.finite:
         flaws |= Flaw.INDEFINITE
-    return gradient, flaws | adjoint.flaws
+    return gradient, flaws if adjoint.flaws is flaws else flaws | adjoint.flaws

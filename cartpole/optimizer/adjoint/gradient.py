@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Flag, auto
 
@@ -18,6 +19,8 @@ from cartpole.optimizer.compiled.workspace import rows
 # Residual of the barrier's problem to which a plan is polished before it is differentiated.
 POLISHED = 1e-10
 POLISH_STEPS = 12
+# Rows of the direction of the last y.
+LAST = [DP, DV, DTH, DOM, RATIO]
 
 
 class Flaw(Flag):
@@ -47,6 +50,12 @@ class PlanGradient:
     reference: FloatArray
     state: FloatArray
     mu: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is."""
+        parts = (self.model, self.weights, self.terminal, self.limits, self.reference, self.state)
+        return math.isfinite(sum(float(part.sum()) for part in parts))
 
     def vector(self) -> FloatArray:
         """All of it in one row; the terminal cost by its upper triangle."""
@@ -126,8 +135,9 @@ class Adjoint:
             return self._nothing()
         out = np.empty(SCALAR_GRADIENTS)
         contract(ws, sc, n, kind, out)
-        last = np.array([row[n] for row in map(self._row, (DP, DV, DTH, DOM, RATIO))])
-        place = np.array([row[n] for row in map(self._row, (P, V, TH, OM))] + [0.0])
+        table = ws.reshape(-1, STRIDE)
+        last = table[LAST, n]
+        place = np.append(table[P : OM + 1, n], 0.0)
         place[0] -= self._row(REF)[n]
         place[2] -= sc[THETA_REF]
         if kind == VELOCITY:
@@ -137,7 +147,7 @@ class Adjoint:
         reference = np.zeros(n + 1)
         reference[:n] = -2.0 * sc[WEIGHT_P] * self._row(H)[:n] * self._row(DP)[:n]
         reference[n] = -self.solver.problem.terminal[0] @ last
-        first = np.array([row[0] for row in map(self._row, (S0, S1, S2, S3, S4))])
+        first = table[S0 : S4 + 1, 0].copy()
         if kind == VELOCITY:
             first[1] -= first[4]
         first[4] += states[0, 4]

@@ -1,0 +1,129 @@
+"""What settings are worth: flights of the learned rig, and the gate before anything is written.
+
+The rig that is flown is the learned one, disturbances included; settings are only what the
+controller believes and wants. The same seeds for both, so that a difference is one of the settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cartpole.config.load import with_values
+from cartpole.learning.innovations import Model
+from cartpole.learning.residual import truth_settings
+from cartpole.messages import Severity
+from cartpole.sim.run import QUIET_S, VirtualRun
+
+if TYPE_CHECKING:
+    from cartpole.config.schema import Config
+
+# One unit of the index is this much of the pole's angle, the cart's place, the command's rate.
+ANGLE_RAD, PLACE_M, RATE_M_S2 = 0.01, 0.01, 2.0
+UP_S = 2.0  # so long a swing-up costs one unit, too
+FLIGHT_S = 6.5
+HOLD_S = 3.0  # of its end in which the index is taken
+FALLEN_RAD = 0.3
+LOST = 1e6  # index of a flight that does not end upright
+WORSE = 1.02  # settings may be worse by this share where they are truer
+
+
+def truth(config: Config, model: Model, pole_noise_sigma: float | None = None) -> Config:
+    """The settings with a simulated rig that moves as the model does."""
+    values: dict[str, Any] = {
+        "sim.length_m": model.length_m,
+        "sim.damping_1_s": model.damping_1_s,
+        "sim.coulomb_rad_s2": model.coulomb_rad_s2,
+        "sim.tau_s": model.tau_s,
+        "sim.delay_s": model.delay_s,
+        "sim.counts_per_m_s": config.motor.counts_per_m_s / model.gain,
+        "sim.cart_disturbance": model.cart_noise,
+        "sim.pole_disturbance": model.pole_noise if pole_noise_sigma is None else pole_noise_sigma,
+        "sim.homed": True,
+        "sim.pictures": "measured",
+    }
+    return with_values(config, values | truth_settings(model))
+
+
+@dataclass(frozen=True, slots=True)
+class Flown:
+    """A flight: its index, when it was up [s], angle (n,) and place (n,) over time (n,) [s]."""
+
+    index: float
+    up_s: float
+    t_s: tuple[float, ...]
+    angle_rad: tuple[float, ...]
+    place_m: tuple[float, ...]
+
+
+def fly(config: Config, seed: int, seconds: float = FLIGHT_S) -> Flown:
+    """Swing up and hold on the rig of ``config.sim``."""
+    period = config.controller.period_s
+    run = VirtualRun(config, seed)
+    first = round(QUIET_S / period)
+    total = first + round(seconds / period)
+    angles, places, commands = [], [], []
+    for index, tick in enumerate(run.ticks()):
+        if index >= total:
+            break
+        angles.append(math.remainder(tick.truth[2] - math.pi, 2.0 * math.pi))
+        places.append(tick.truth[0] - config.controller.target_m)
+        commands.append(tick.record.command.velocity_m_s)
+        if any(fault.severity >= Severity.BRAKE for fault in tick.record.faults):
+            break
+    angle, place = np.array(angles[first:]), np.array(places[first:])
+    command = np.array(commands[first:])
+    hold = round(HOLD_S / period)
+    time = period * np.arange(len(angle))
+    whole = len(angles) >= total
+    down = np.flatnonzero(np.abs(angle) > 0.1)
+    up_s = float(time[down[-1]]) if len(down) else 0.0
+    if not whole or np.abs(angle[-hold:]).max() > FALLEN_RAD:
+        value, up_s = LOST, math.inf
+    else:
+        rate = np.diff(command[-hold:]) / period
+        value = (
+            float(np.mean(angle[-hold:] ** 2)) / ANGLE_RAD**2
+            + float(np.mean(place[-hold:] ** 2)) / PLACE_M**2
+            + float(np.mean(rate**2)) / RATE_M_S2**2
+            + up_s / UP_S
+        )
+    return Flown(value, up_s, tuple(time), tuple(angle), tuple(place))
+
+
+def index(config: Config, seeds: Sequence[int]) -> float:
+    """Mean index over flights."""
+    return float(np.mean([fly(config, seed).index for seed in seeds]))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Index before and after on flights that nothing was fitted to, and why it is refused."""
+
+    before: float
+    after: float
+    why: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the settings may be written."""
+        return not self.why
+
+
+def gate(
+    config: Config, values: Mapping[str, Any], model: Model, seeds: Sequence[int], most: float
+) -> Verdict:
+    """Fly the learned rig by the settings of before and after; ``most`` of the index is allowed."""
+    rig = truth(config, model)
+    before = index(rig, seeds)
+    after = index(with_values(rig, values), seeds)
+    if not after < LOST:
+        return Verdict(before, after, "a flight by the new settings did not end upright")
+    if not after <= most * before:
+        more = 100.0 * (after / before - 1.0)
+        return Verdict(before, after, f"held-out flights cost {more:+.1f} % by the new settings")
+    return Verdict(before, after)

@@ -1,0 +1,128 @@
+"""What the equations of motion leave out: tried one by one, believed only by what was held out.
+
+A drive that is stronger one way, cogs or sticks, a track that is tilted: each explains
+*something* in any recording. So each is fitted on a part of the recordings and kept only if it
+predicts the rest, by some nats in sum and nowhere worse by more than chance; then the others are
+tried again beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cartpole.learning.innovations import Model, Track, filtered, likelihood
+from cartpole.learning.sysid import Progress, folds, learn
+
+# What a residual adds to the model, and where its fit begins.
+RESIDUALS: dict[str, dict[str, float]] = {
+    "asymmetry": {"asymmetry": 0.02},
+    "tilt": {"tilt_rad": 0.005},
+    "stiction": {"stiction_m_s2": 0.3},
+    "cogging": {"cogging_sin_m_s2": 0.1, "cogging_cos_m_s2": 0.1, "cogging_pitch_m": 0.02},
+}
+# Fitted anew with every residual: what it may have been mistaken for.
+BESIDE = ("tau_s", "delay_s", "gain", "cart_noise")
+LEAST_NATS = 8.0  # by which the held-out likelihood must grow
+FOLD_NATS = 3.0  # by which no fold may lose
+PEAKS = 4  # pitches of the scan that are fitted
+LONGEST_PITCH_M, SHORTEST_PITCH_M = 0.1, 0.004
+# Settings of the simulated rig that a residual becomes.
+TRUTH = {
+    "tilt_rad": "sim.track_tilt_rad",
+    "stiction_m_s2": "sim.drive_stiction_m_s2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A residual, the nats that it gained on what was held out, and whether it is believed."""
+
+    name: str
+    nats: float
+    worst_fold: float
+    model: Model
+
+    @property
+    def believed(self) -> bool:
+        """By the held-out likelihood alone."""
+        return self.nats > LEAST_NATS and self.worst_fold > -FOLD_NATS
+
+
+def scan(tracks: Sequence[Track], model: Model) -> list[float]:
+    """Pitches [m] at which the cart's innovations go with its place, the most telling first."""
+    density = np.arange(1.0 / LONGEST_PITCH_M, 1.0 / SHORTEST_PITCH_M, 0.4)
+    power = np.zeros(len(density))
+    for track in tracks:
+        white = np.clip(filtered(track, model.array())[1][:, 0], -5.0, 5.0)
+        wave = np.exp(-2j * math.pi * np.outer(density, track.p_m))
+        power += np.abs(wave @ white) ** 2 / max(1, len(white))
+    inner = np.r_[False, (power[1:-1] > power[:-2]) & (power[1:-1] >= power[2:]), False]
+    peaks = np.flatnonzero(inner)
+    best = peaks[np.argsort(power[peaks])[::-1][:PEAKS]]
+    return [float(1.0 / density[i]) for i in best]
+
+
+def fitted(tracks: Sequence[Track], base: Model, name: str) -> Model:
+    """The likeliest model with this residual."""
+    first = RESIDUALS[name]
+    begins = [replace(base, **first)]
+    if name == "cogging":
+        begins = [replace(base, **first | {"cogging_pitch_m": one}) for one in scan(tracks, base)]
+    unknown = (*first, *BESIDE)
+    all_found = [learn(tracks, begin, unknown, intervals=False) for begin in begins or [base]]
+    return min(all_found, key=lambda found: found.value).model
+
+
+def tried(tracks: Sequence[Track], base: Model, name: str) -> Found:
+    """A residual on every fold: fitted inside, judged outside."""
+    gains = []
+    for inside, outside in folds(tracks):
+        plain = learn(inside, base, BESIDE, intervals=False).model
+        with_it = fitted(inside, plain, name)
+        gains.append(
+            sum(likelihood(track, plain) - likelihood(track, with_it) for track in outside)
+        )
+    return Found(name, float(sum(gains)), float(min(gains)), fitted(tracks, base, name))
+
+
+def residuals(
+    tracks: Sequence[Track],
+    base: Model,
+    names: Sequence[str] = tuple(RESIDUALS),
+    progress: Progress = lambda _done, _what: None,
+) -> tuple[Model, list[Found], list[Found]]:
+    """(model with all that is believed, believed, not believed): the best first, then again."""
+    believed: list[Found] = []
+    left = list(names)
+    refused: list[Found] = []
+    done = 0
+    while left:
+        refused = []
+        for name in left:
+            progress(min(0.95, done / (2.0 * len(names))), name)
+            refused.append(tried(tracks, base, name))
+            done += 1
+        best = max(refused, key=lambda found: found.nats if found.believed else -math.inf)
+        if not best.believed:
+            break
+        believed.append(best)
+        base = best.model
+        left.remove(best.name)
+        refused.remove(best)
+    progress(1.0, "done")
+    return base, believed, refused
+
+
+def truth_settings(model: Model) -> dict[str, float]:
+    """Settings by which the simulated rig has these residuals, too."""
+    values = {key: float(getattr(model, name)) for name, key in TRUTH.items()}
+    values = {key: value for key, value in values.items() if value != 0.0}
+    cogging = math.hypot(model.cogging_sin_m_s2, model.cogging_cos_m_s2)
+    if cogging > 0.0:
+        values["sim.drive_cogging_m_s2"] = cogging
+        values["sim.drive_cogging_pitch_m"] = model.cogging_pitch_m
+    return values

@@ -1,0 +1,176 @@
+"""Learning from recordings: the rig is told, residuals by what was held out, and a gate."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibration.recording import Recording
+from cartpole.config.load import with_values
+from cartpole.config.schema import Config
+from cartpole.errors import SessionError, UsageError
+from cartpole.learning import recorded
+from cartpole.learning.closed_loop import LOST, fly, gate, truth
+from cartpole.learning.command import Outcome, believed, judge, proposed, run
+from cartpole.learning.innovations import Model, Track, filtered, likelihood, track_of
+from cartpole.learning.residual import scan, tried, truth_settings
+from cartpole.learning.sysid import UNKNOWN, Held, held_out, learn
+from cartpole.messages import EncoderSample
+from cartpole.rules.optimizer import problem_from_config
+from cartpole.sim.run import VirtualRun
+
+STEP_M, STEP_RAD = 1.0 / 20_000.0, 2.0 * np.pi / 1200.0
+
+
+def flown(seed: int, seconds: float = 6.0, **values: float) -> Track:
+    """A swing-up and hold on a rig that differs, as the encoders and the wire tell it."""
+    named = {f"sim.{name}": value for name, value in values.items()}
+    run_ = VirtualRun(with_values(Config(), {"sim.homed": True, **named}), seed)
+    samples: list[EncoderSample] = []
+    commands = []
+    for tick in itertools.islice(run_.ticks(), round(seconds / 0.02)):
+        given = tick.record.input.measurements
+        samples += [one for one in given if isinstance(one, EncoderSample)]
+        commands.append((tick.record.command.t_ns * 1e-9, tick.record.command.velocity_m_s))
+    t = np.array([one.t_ns * 1e-9 for one in samples])
+    p = np.array([one.cart_counts * STEP_M for one in samples])
+    theta = np.array([one.pole_counts * STEP_RAD for one in samples])
+    sent = np.array(commands)
+    return Track(
+        f"seed {seed}", t, p, theta, sent[:, 0], sent[:, 1], STEP_M**2 / 12, STEP_RAD**2 / 12
+    )
+
+
+TRUE = {"length_m": 0.53, "tau_s": 0.06, "damping_1_s": 0.08}
+
+
+@pytest.fixture(scope="module")
+def tracks() -> list[Track]:
+    return [flown(seed, **TRUE) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def cogging() -> list[Track]:
+    return [
+        flown(seed, 10.0, drive_cogging_m_s2=1.0, drive_cogging_pitch_m=0.02) for seed in (3, 4)
+    ]
+
+
+def test_two_recordings_together_tell_the_rig(tracks: list[Track]) -> None:
+    learned = learn(tracks, Model(), starts=2)
+    for name, value in (*TRUE.items(), ("delay_s", 0.008), ("gain", 1.0)):
+        wrong = abs(getattr(learned.model, name) - value)
+        assert wrong < 4.0 * learned.sigma[name], name
+        assert learned.sigma[name] < (0.05 if name == "damping_1_s" else 0.05 * value + 5e-4)
+    white = filtered(tracks[0], learned.model.array())[1]
+    assert 0.7 < white[:, 0].var() < 1.4
+    assert all(curve[-1] <= curve[0] for curve in learned.curves)
+    values = proposed(learned, Config())
+    assert values["pole.length_m"] == pytest.approx(0.53, rel=0.02)
+    held = held_out(tracks, Model())
+    assert held.better
+    assert held.gain > 20.0
+
+
+def test_the_likelihood_falls_away_from_the_truth(tracks: list[Track]) -> None:
+    best = learn(tracks, Model(), intervals=False).model
+    here = sum(likelihood(track, best) for track in tracks)
+    for name in UNKNOWN[3:6]:
+        for by in (0.8, 1.25):
+            away = replace(best, **{name: getattr(best, name) * by})
+            assert sum(likelihood(track, away) for track in tracks) > here + 2.0
+
+
+def test_cogging_is_found_with_its_pitch_and_predicts_what_was_held_out(
+    cogging: list[Track],
+) -> None:
+    base = learn(cogging, Model(), intervals=False).model
+    assert min(abs(pitch - 0.02) for pitch in scan(cogging, base)) < 1e-3
+    found = tried(cogging, base, "cogging")
+    assert found.believed
+    values = truth_settings(found.model)
+    assert values["sim.drive_cogging_m_s2"] == pytest.approx(1.0, abs=0.2)
+    assert values["sim.drive_cogging_pitch_m"] == pytest.approx(0.02, abs=2e-4)
+    assert tried(cogging, found.model, "tilt").believed is False
+
+
+def test_what_is_not_there_is_not_believed(tracks: list[Track]) -> None:
+    base = learn(tracks, Model(), intervals=False).model
+    for name in ("asymmetry", "tilt", "cogging"):
+        assert not tried(tracks, base, name).believed
+
+
+def test_the_gate_refuses_a_spoilt_model(tracks: list[Track]) -> None:
+    """By the recordings held out, before anything flies."""
+    learned = learn(tracks, Model(), intervals=False)
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        by = float(np.exp(rng.choice([-1.0, 1.0]) * rng.uniform(0.1, 0.6)))
+        name = str(rng.choice(["length_m", "tau_s", "gain"]))
+        spoilt = replace(learned.model, **{name: getattr(learned.model, name) * by})
+        held = Held(
+            tuple(likelihood(track, learned.model) for track in tracks),
+            tuple(likelihood(track, spoilt) for track in tracks),
+        )
+        outcome = Outcome("sysid", values={"pole.length_m": spoilt.length_m})
+        judge(outcome, Config(), spoilt, held)
+        assert not outcome.writable
+        assert "less likely" in outcome.why
+
+
+def test_the_gate_refuses_spoilt_weights_and_what_does_not_fly() -> None:
+    model = believed(Config())
+    spoilt = {"controller.weights.command_rate": 30.0}
+    assert not gate(Config(), spoilt, model, (1,), 1.02).passed
+    late = {"motor.delay_s": 0.1}
+    verdict = gate(Config(), late, model, (1,), 1.02)
+    assert not verdict.passed
+    assert gate(Config(), {"pole.length_m": 0.5}, model, (1,), 1.02).passed
+
+
+def test_a_flight_that_falls_is_lost() -> None:
+    rig = truth(Config(), believed(Config()))
+    assert fly(rig, 1).index < 100.0
+    assert fly(with_values(rig, {"sim.pole_disturbance": 5.0}), 1).index == LOST
+
+
+def test_weights_by_which_plans_were_made_are_found_again() -> None:
+    """Terminal cost included: it follows the weights."""
+    rng = np.random.default_rng(7)
+    n = problem_from_config(Config()).horizon
+    shown = []
+    for _ in range(12):
+        state = np.array(
+            [*rng.normal(0.0, 0.1, 2), np.pi + rng.normal(0.0, 0.2), rng.normal(), 0.0]
+        )
+        shown.append(recorded.Example(state, 0.02, np.zeros(recorded.COMPARED)))
+    made = recorded.commands(Config(), shown)
+    shown = [replace(one, commands=row) for one, row in zip(shown, made, strict=True)]
+    assert n > recorded.COMPARED
+    flat = recorded.flattened(Config(), recorded.COST)
+    factors = np.exp(rng.uniform(-1.0, 1.0, len(flat)) * np.log(4.5))
+    wrong = {key: value * by for (key, value), by in zip(flat.items(), factors, strict=True)}
+    found = recorded.imitate(with_values(Config(), wrong), shown, recorded.COST, starts=2)
+    assert found.after < 1e-4 * found.before
+    for key, value in flat.items():
+        assert found.values[key] == pytest.approx(value, rel=1e-3)
+
+
+def test_misuse_is_said_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match="needs 200"):
+        track_of(Recording("empty", ""))
+    with pytest.raises(UsageError, match="one of sysid"):
+        run("everything", [], Config(), 0, lambda _done, _what: None)
+    mine = with_values(Config(), {"optimizer.user_model": "x.py:f"})
+    with pytest.raises(UsageError, match="own equations"):
+        run("sysid", [], mine, 0, lambda _done, _what: None)
+    command = [sys.executable, "-m", "cartpole", "learn", "sysid", str(tmp_path / "none.mcap")]
+    done = subprocess.run([*command, "--write"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--write needs --config" in done.stderr
