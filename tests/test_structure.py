@@ -65,6 +65,7 @@ KNOW_SETTINGS = (
     "cartpole.campaign",
     "cartpole.devices",
     "calibration",
+    "cartpole.learning",  # like calibration, it reads settings and proposes others
     "cartpole.api",
     "cartpole.doctor",
     "cartpole.dashboard",
