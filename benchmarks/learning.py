@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from cartpole.config.load import with_values
 from cartpole.config.schema import Config
-from cartpole.learning import Flaw, GradientError, MPCLayer
+from cartpole.learning import Flaw, GradientError, MPCLayer, recorded
 from cartpole.learning.imitation import commands, imitate, make_solver
 from cartpole.messages import FloatArray
 from cartpole.model.programs import compile_program
@@ -40,6 +41,7 @@ BOTH_WAYS = (Guess(1.0, 0.2, 1.0, np.pi), Guess(-1.0, 0.2, 1.0, -np.pi))
 MU = 1e-4
 SILENT = 0.01
 EXPERTS, IMITATED = 50, 20  # plans, steps of each
+PLANS = 12  # from which weights are found
 
 
 def make_problem(n: int, kind: InputKind) -> Problem:
@@ -349,6 +351,38 @@ def imitation(seeds: int) -> dict[str, Any]:
     }
 
 
+def weights(seeds: int) -> dict[str, Any]:
+    """Weights of plans near upright from their commands, started ×/÷ 4.5; terminal cost included.
+
+    The scale of all weights is no part of a command: the angle's is given.
+    """
+    keys, config = recorded.COST, Config()
+    flat = recorded.flattened(config, keys)
+    converged, worst, cpu = 0, 0.0, 0.0
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        shown = []
+        for _ in range(PLANS):
+            p, v, theta = rng.normal(0.0, 0.1), rng.normal(0.0, 0.1), np.pi + rng.normal(0.0, 0.2)
+            state = np.array([p, v, theta, rng.normal(), 0.0])
+            shown.append(recorded.Example(state, 0.02, np.zeros(recorded.COMPARED)))
+        made = recorded.commands(config, shown)
+        shown = [replace(one, commands=row) for one, row in zip(shown, made, strict=True)]
+        factors = np.exp(rng.uniform(-1.0, 1.0, len(keys)) * np.log(4.5))
+        wrong = {key: flat[key] * by for key, by in zip(keys, factors.tolist(), strict=True)}
+        begin = time.process_time()
+        found = recorded.imitate(with_values(config, wrong), shown, keys, starts=3, seed=seed)
+        cpu = max(cpu, time.process_time() - begin if seed > 0 else 0.0)
+        error = max(abs(found.values[key] / flat[key] - 1.0) for key in keys)
+        converged += error < 1e-3
+        worst = max(worst, error)
+    return {
+        "weights": {
+            "seeds_converged": converged, "seeds": seeds, "worst_error": worst, "cpu_s_max": cpu
+        }
+    }  # fmt: skip
+
+
 def counted() -> int:
     """Factorisations that a gradient takes beyond those of the plan."""
     rng = np.random.default_rng(7)
@@ -371,6 +405,7 @@ def main() -> None:
     results["extra_factorisations"] = counted()
     results |= times(15 if quick else 100)
     results |= imitation(20)
+    results |= weights(2 if quick else 20)
     print(json.dumps(results, indent=2))
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
