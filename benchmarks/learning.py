@@ -361,13 +361,11 @@ def weights(seeds: int) -> dict[str, Any]:
     converged, worst, cpu = 0, 0.0, 0.0
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        shown = []
+        states = []
         for _ in range(PLANS):
             p, v, theta = rng.normal(0.0, 0.1), rng.normal(0.0, 0.1), np.pi + rng.normal(0.0, 0.2)
-            state = np.array([p, v, theta, rng.normal(), 0.0])
-            shown.append(recorded.Example(state, 0.02, np.zeros(recorded.COMPARED)))
-        made = recorded.commands(config, shown)
-        shown = [replace(one, commands=row) for one, row in zip(shown, made, strict=True)]
+            states.append(np.array([p, v, theta, rng.normal(), 0.0]))
+        shown = recorded.planned(config, states, 0.02)
         factors = np.exp(rng.uniform(-1.0, 1.0, len(keys)) * np.log(4.5))
         wrong = {key: flat[key] * by for key, by in zip(keys, factors.tolist(), strict=True)}
         begin = time.process_time()

@@ -2,8 +2,9 @@
 
 The commands of a plan from a recorded state are compared with the recorded ones: Gauss-Newton on
 logarithms, the commands' slopes by differences of plans (a terminal cost that follows the weights
-is then part of it). Plans near upright have one minimum, so only these are taken. The scale of all
-weights is not to be seen in commands: the angle's stays.
+is then part of it). From one state there may be several locally best plans (catch the pole here, or
+let it go round): only plans that stay near upright are taken, and each solve begins with the
+recorded motion. The scale of all weights is not to be seen in commands: the angle's stays.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from cartpole.errors import SessionError
 from cartpole.learning.sysid import Progress
 from cartpole.messages import THETA, FloatArray, PlanStatus, U
 from cartpole.optimizer.bank.candidate import upright_nearest
+from cartpole.optimizer.compiled.layout import MU, MU_MIN, OM, TH, P, V
+from cartpole.optimizer.compiled.layout import U as UC
 from cartpole.optimizer.compiled.solver import Guess, Solver
+from cartpole.optimizer.compiled.workspace import rows
 from cartpole.optimizer.problem import regulator
 from cartpole.rules.optimizer import problem_from_config
 
@@ -39,17 +43,22 @@ COMPARED = 12  # commands of each plan
 MOST, LEAST = 60, 8  # plans
 RANGE = 30.0
 TOLERANCE = 1e-8
-BUDGET = 60
+BUDGET = 100
+FIRST_MU = 1e-3  # a recorded motion is near its plan: what a larger one would smooth is known
 ENOUGH = 1e-3  # of the commands: no further start is needed
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A recorded plan: state (5,), target (N + 1,) [m], and its first commands."""
+    """A recorded plan: its states (N + 1, 5) and the cart's target."""
 
-    state: FloatArray
+    states: FloatArray
     target_m: float
-    commands: FloatArray
+
+    @property
+    def commands(self) -> FloatArray:
+        """The first commands (COMPARED,) [m/s]."""
+        return self.states[1 : COMPARED + 1, U]
 
 
 def examples(session: Session) -> list[Example]:
@@ -60,9 +69,8 @@ def examples(session: Session) -> list[Example]:
         if plan is None or kept is None or plan.status is not PlanStatus.CONVERGED:
             continue
         states = np.array(kept.states)
-        theta = float(states[0, THETA])
-        if len(states) > COMPARED and abs(theta - upright_nearest(theta)) < NEAR_RAD:
-            found.append(Example(states[0], tick.line.target_m, states[1 : COMPARED + 1, U]))
+        if len(states) > COMPARED and stays(states):
+            found.append(Example(states, tick.line.target_m))
     if len(found) < LEAST:
         raise SessionError(f"{session.path}: {len(found)} plans near upright, {LEAST} are needed")
     # Those that ask for most say most.
@@ -71,19 +79,63 @@ def examples(session: Session) -> list[Example]:
 
 
 def commands(config: Config, shown: Sequence[Example]) -> FloatArray:
-    """First commands (B, COMPARED) of the plans that these settings make."""
+    """First commands (B, COMPARED) of the plans that these settings make; nan where none is."""
+    solver = _solver(config)
+    out = np.empty((len(shown), COMPARED))
+    for row, one in zip(out, shown, strict=True):
+        solver.set_reference(np.full(solver.horizon + 1, one.target_m))
+        _begin(solver, one)
+        row[:] = _solved(solver)[1 : COMPARED + 1, U]
+    return out
+
+
+def planned(config: Config, states: Sequence[FloatArray], target_m: float) -> list[Example]:
+    """Plans that these settings make from states (5,); those that do not stay near upright are not
+    among them.
+    """
+    solver = _solver(config)
+    solver.set_reference(np.full(solver.horizon + 1, target_m))
+    made = []
+    for state in states:
+        upright = upright_nearest(float(state[THETA]))
+        solver.start(state, Guess(0.0, 0.0, 1.0, upright))
+        plan = _solved(solver)
+        if np.isfinite(plan).all() and stays(plan):
+            made.append(Example(plan, target_m))
+    return made
+
+
+def stays(states: FloatArray) -> bool:
+    """Whether a plan (N + 1, 5) keeps the pole near upright all the way."""
+    upright = upright_nearest(float(states[0, THETA]))
+    return float(np.abs(states[:, THETA] - upright).max()) < NEAR_RAD
+
+
+def _solver(config: Config) -> Solver:
     problem = problem_from_config(config)
     gain = regulator(problem.model, problem.weights, config.optimizer.step_s)[0]
     mu = 0.5 * config.optimizer.tolerance
-    solver = Solver(problem, gain=gain, mu=mu, tolerance=TOLERANCE)
-    out = np.empty((len(shown), COMPARED))
-    for row, one in zip(out, shown, strict=True):
-        solver.set_reference(np.full(problem.horizon + 1, one.target_m))
-        upright = upright_nearest(float(one.state[THETA]))
-        solver.start(one.state, Guess(0.0, 0.0, 1.0, upright))
-        solver.solve(BUDGET)
-        row[:] = solver.solution().states[1 : COMPARED + 1, U]
-    return out
+    return Solver(problem, gain=gain, mu=mu, tolerance=TOLERANCE)
+
+
+def _begin(solver: Solver, one: Example) -> None:
+    """The recorded motion as the first guess; its last state goes on if the plan is longer."""
+    n, state = solver.horizon, one.states[0]
+    upright = upright_nearest(float(state[THETA]))
+    solver.start(state, Guess(0.0, 0.0, 1.0, upright))  # clears multipliers, sets the target
+    motion = one.states[np.minimum(np.arange(n + 1), len(one.states) - 1)]
+    for column, row in enumerate((P, V, TH, OM)):
+        rows(solver.rows, row)[1 : n + 1] = motion[1:, column]
+    rows(solver.rows, UC)[:n] = motion[1:, U]
+    solver.scalars[MU] = max(FIRST_MU, solver.scalars[MU_MIN])
+    solver.step(state, 0, 0)
+
+
+def _solved(solver: Solver) -> FloatArray:
+    """States (N + 1, 5) of the plan, nan if there is none."""
+    status = solver.solve(BUDGET)
+    states = solver.solution().states
+    return states if status is PlanStatus.CONVERGED else np.full_like(states, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
