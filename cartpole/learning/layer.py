@@ -172,7 +172,8 @@ class _Plans(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         layer: MPCLayer = ctx.layer
-        seeds_x, seeds_w = (grad.detach().to(torch.float64).numpy() for grad in grads)
+        # Contiguous: a sum's gradient is one number told n times, which kernels know not.
+        seeds_x, seeds_w = (grad.contiguous().numpy() for grad in grads)
         parts: list[PlanGradient] = []
         wrong: list[int] = []
         for i, adjoint in enumerate(ctx.adjoints):

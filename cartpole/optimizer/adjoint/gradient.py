@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from enum import Flag, auto
 
@@ -14,13 +14,10 @@ from cartpole.optimizer.adjoint.kernels import *
 from cartpole.optimizer.compiled.kkt import measure, start
 from cartpole.optimizer.compiled.layout import *
 from cartpole.optimizer.compiled.solver import Solver
-from cartpole.optimizer.compiled.workspace import rows
 
 # Residual of the barrier's problem to which a plan is polished before it is differentiated.
 POLISHED = 1e-10
 POLISH_STEPS = 12
-# Rows of the direction of the last y.
-LAST = [DP, DV, DTH, DOM, RATIO]
 
 
 class Flaw(Flag):
@@ -35,12 +32,16 @@ class Flaw(Flag):
     JUMPED = auto()  # another plan costs as much: a small change leads to it
 
 
+INDEFINITE = Flaw.INDEFINITE.value  # of a flag's own arithmetic, which is slow
+
+
 @dataclass(frozen=True, slots=True)
 class PlanGradient:
     """dl by the problem's data; shapes and order as in ``Problem``; SI.
 
     ``model`` is by (length, damping, gravity, tau), ``weights`` (6,) as ``StageWeights``,
-    ``limits`` by (position, lead, command, rate), ``state`` (5,) by the measured state.
+    ``limits`` by (position, lead, command, rate), ``state`` (5,) by the measured state;
+    ``finite``: whether all of it is.
     """
 
     model: FloatArray
@@ -50,12 +51,7 @@ class PlanGradient:
     reference: FloatArray
     state: FloatArray
     mu: float
-
-    @property
-    def finite(self) -> bool:
-        """Whether all of it is."""
-        parts = (self.model, self.weights, self.terminal, self.limits, self.reference, self.state)
-        return math.isfinite(sum(float(part.sum()) for part in parts))
+    finite: bool
 
     def vector(self) -> FloatArray:
         """All of it in one row; the terminal cost by its upper triangle."""
@@ -130,37 +126,24 @@ class Adjoint:
         ws, sc, n, kind = self._arguments()
         if states.shape != (n + 1, 5) or inputs.shape != (n,):
             raise UsageError(f"a loss on a plan of {n} steps is by ({n + 1}, 5) and ({n},)")
-        if Flaw.INDEFINITE in self.flaws or not adjoint(ws, states, inputs, n, kind):
+        out = np.empty(GATHERED + n + 1)
+        problem = self.solver.problem
+        good = not self.flaws.value & INDEFINITE and gathered(
+            ws, sc, states, inputs, problem.terminal, problem.model.length_m, n, kind, out
+        )
+        if not good:
             self.flaws |= Flaw.INDEFINITE
-            return self._nothing()
-        out = np.empty(SCALAR_GRADIENTS)
-        contract(ws, sc, n, kind, out)
-        table = ws.reshape(-1, STRIDE)
-        last = table[LAST, n]
-        place = np.append(table[P : OM + 1, n], 0.0)
-        place[0] -= self._row(REF)[n]
-        place[2] -= sc[THETA_REF]
-        if kind == VELOCITY:
-            last[4] += last[1]
-            place[4] = self._row(U)[n - 1]
-        terminal = np.outer(last, place)
-        reference = np.zeros(n + 1)
-        reference[:n] = -2.0 * sc[WEIGHT_P] * self._row(H)[:n] * self._row(DP)[:n]
-        reference[n] = -self.solver.problem.terminal[0] @ last
-        first = table[S0 : S4 + 1, 0].copy()
-        if kind == VELOCITY:
-            first[1] -= first[4]
-        first[4] += states[0, 4]
-        length = self.solver.problem.model.length_m
-        model = np.array([-1.5 / length**2 * out[0], out[D_DAMPING], out[D_GRAVITY], out[D_TAU]])
+            out[:] = np.nan
+        after = G_REFERENCE + n + 1
         return PlanGradient(
-            model=model,
-            weights=out[D_WEIGHT_P : D_WEIGHT_W + 1].copy(),
-            terminal=0.5 * (terminal + terminal.T),
-            limits=out[D_LIMIT_P : D_LIMIT_W + 1].copy(),
-            reference=reference,
-            state=first,
-            mu=float(out[D_MU]),
+            out[:G_WEIGHTS],
+            out[G_WEIGHTS:G_TERMINAL],
+            out[G_TERMINAL:G_LIMITS].reshape(5, 5),
+            out[G_LIMITS:G_REFERENCE],
+            out[G_REFERENCE:after],
+            out[after : after + 5],
+            float(out[after + 5]),
+            good,
         )
 
     def certified(
@@ -178,21 +161,6 @@ class Adjoint:
         after = self.gradient(states, inputs)
         return before, after, distance(before, after)
 
-    def _row(self, row: int) -> FloatArray:
-        return rows(self.solver.rows, row)
-
-    def _nothing(self) -> PlanGradient:
-        nothing = np.full((self.solver.horizon + 1, 5), np.nan)
-        return PlanGradient(
-            model=nothing[0, :4],
-            weights=np.full(6, np.nan),
-            terminal=np.full((5, 5), np.nan),
-            limits=nothing[0, :4],
-            reference=nothing[:, 0],
-            state=nothing[0],
-            mu=np.nan,
-        )
-
 
 def distance(one: PlanGradient, other: PlanGradient) -> float:
     """Largest difference of any entry, as a share of the largest entry of its kind."""
@@ -207,4 +175,4 @@ def distance(one: PlanGradient, other: PlanGradient) -> float:
 
 def smoothing(gradient: PlanGradient, loss_scale: float, mu: float) -> float:
     """How much of a loss of this size is the barrier's doing: mu |dl/dmu| as a share of it."""
-    return mu * abs(gradient.mu) / max(loss_scale, np.finfo(float).tiny)
+    return mu * abs(gradient.mu) / max(loss_scale, sys.float_info.min)

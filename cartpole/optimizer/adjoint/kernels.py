@@ -13,6 +13,9 @@ takes one vector sweep backward and one forward. Then dl/dq = (d, nu) . dF/dq fo
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
@@ -28,6 +31,10 @@ from cartpole.optimizer.compiled.view import stage
 (D_WEIGHT_P, D_WEIGHT_V, D_WEIGHT_TH, D_WEIGHT_OM, D_WEIGHT_U, D_WEIGHT_W) = range(4, 10)
 (D_LIMIT_P, D_LIMIT_G, D_LIMIT_U, D_LIMIT_W, D_MU) = range(10, 15)
 SCALAR_GRADIENTS = 15
+# Places in the result of ``gathered``: what stands before the reference's N + 1 entries; after them
+# (5,) by the measured state, then mu.
+G_WEIGHTS, G_TERMINAL, G_LIMITS, G_REFERENCE = 4, 10, 35, 39
+GATHERED = 45  # entries beside the reference's
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=EXACT)
@@ -323,3 +330,55 @@ def differentiate(
         return False
     contract(ws, sc, n, kind, out)
     return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def gathered(
+    ws: FloatArray, sc: FloatArray, states: FloatArray, inputs: FloatArray, terminal: FloatArray,
+    length_m: float, n: int, kind: int, out: FloatArray,
+) -> bool:  # fmt: skip
+    """All gradients into ``out`` (GATHERED + N + 1,), by the factor of the iterate; see G_*.
+
+    ``terminal`` (5, 5) is the problem's. False: not finite.
+    """
+    if not adjoint(ws, states, inputs, n, kind):
+        return False
+    x = stage(ws, 0)
+    scalar = np.empty(SCALAR_GRADIENTS)
+    contract(ws, sc, n, kind, scalar)
+    out[0] = -1.5 / length_m**2 * scalar[D_COUPLING]
+    out[1] = scalar[D_DAMPING]
+    out[2] = scalar[D_GRAVITY]
+    out[3] = scalar[D_TAU]
+    for i in range(6):
+        out[G_WEIGHTS + i] = scalar[D_WEIGHT_P + i]
+    for i in range(4):
+        out[G_LIMITS + i] = scalar[D_LIMIT_P + i]
+    velocity = kind == VELOCITY
+    last, place = np.empty(5), np.empty(5)
+    for i in range(4):
+        last[i], place[i] = x[DP + i, n], x[P + i, n]
+    place[0] -= x[REF, n]
+    place[2] -= sc[THETA_REF]
+    # The last command is the speed the cart is left with: what the sweep keeps is their difference.
+    last[4] = x[RATIO, n] + last[1] if velocity else x[RATIO, n]
+    place[4] = x[U, n - 1] if velocity else 0.0
+    pull = 0.0
+    for i in range(5):
+        pull -= terminal[0, i] * last[i]
+        for j in range(5):
+            out[G_TERMINAL + 5 * i + j] = 0.5 * (last[i] * place[j] + last[j] * place[i])
+    for k in range(n):
+        out[G_REFERENCE + k] = -2.0 * sc[WEIGHT_P] * x[H, k] * x[DP, k]
+    out[G_REFERENCE + n] = pull
+    first = G_REFERENCE + n + 1
+    for i in range(5):
+        out[first + i] = x[S0 + i, 0]
+    if velocity:
+        out[first + 1] -= x[S4, 0]
+    out[first + 4] += states[0, 4]
+    out[first + 5] = scalar[D_MU]
+    total = 0.0
+    for i in range(out.shape[0]):
+        total += out[i]
+    return math.isfinite(total)
