@@ -41,12 +41,12 @@ def test_a_campaign_that_was_cut_off_runs_nothing_twice(
 
     monkeypatch.setattr(run, "fly", fly)
     path, every = tmp_path / "blows.jsonl", run.planned(7)
-    run.work(7, path, 0, 3, time.monotonic() + 60.0)
+    run.work(run.planned(7), path, 0, 3, time.monotonic() + 60.0)
     path.write_text(path.read_text() + '{"scene": "kil')  # cut off in the middle of a line
     for lane in range(3):
-        run.work(7, path, lane, 3, time.monotonic() + 60.0)
+        run.work(run.planned(7), path, lane, 3, time.monotonic() + 60.0)
     assert sorted(flown) == sorted(every)
-    run.work(9, path, 0, 1, time.monotonic() - 1.0)  # no time left
+    run.work(run.planned(9), path, 0, 1, time.monotonic() - 1.0)  # no time left
     assert len(flown) == len(every)
 
 

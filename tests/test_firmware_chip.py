@@ -16,6 +16,7 @@ from support.firmware import FIRMWARE, MS, Chip, needs_chip
 from cartpole.config.schema import Config, Encoder
 from cartpole.estimation.clock import BoardClock
 from cartpole.messages import EncoderSample
+from cartpole.rules.control import homing_rules
 from cartpole.rules.firmware_bridge import link_rules
 from firmware_bridge.bridge_codec import BridgeCodec
 from firmware_bridge.protocol import BoardFault
@@ -351,7 +352,9 @@ def test_homing_touches_a_switch_and_backs_away(chip: Chip) -> None:
     chip.meet()
     chip.enable, chip.velocity_m_s = True, -0.9
     chip.run(300)
-    assert chip.status.velocity_m_s == pytest.approx(-0.5)  # clamped: half the speed limit
+    fastest_m_s = homing_rules(chip.config).fastest_m_s
+    assert fastest_m_s < 0.9
+    assert chip.status.velocity_m_s == pytest.approx(-fastest_m_s)  # clamped
     pressed = chip.press(PIN_LIMIT_LOW)
     chip.run(100)
     assert chip.off_after(pressed) < 200

@@ -1,6 +1,7 @@
 """The real daemon, struck in mid-flight again and again: `make blows`.
 
     PYTHONPATH=tests python -m blows.run [--runs N] [--resume FILE] [--json FILE] [--minutes M]
+                                         [--kills-only]
 
 SIGKILL at N random moments of swing-up and balance, on text boards and on the bridge board with the
 real firmware in turn, each followed by a new daemon on the same rig; then every other scene once a
@@ -49,7 +50,7 @@ OTHERS: dict[str, Callable[[Stand], Figures]] = {
 ONE_PORT = ("encoder on another node",)  # the bridge board has no second port
 
 
-def planned(runs: int) -> list[tuple[str, str, int]]:
+def planned(runs: int, kills_only: bool = False) -> list[tuple[str, str, int]]:
     """(scene, protocol, number), in the order in which they run."""
     protocols = ["text"] if missing_tools() else ["text", "bridge"]
     kills = [(KILL, protocols[n % len(protocols)], n) for n in range(runs)]
@@ -59,7 +60,7 @@ def planned(runs: int) -> list[tuple[str, str, int]]:
         for protocol in protocols
         if protocol == "text" or name not in ONE_PORT
     ]
-    return others + kills
+    return kills if kills_only else others + kills
 
 
 def fly(scene: str, protocol: str, number: int) -> Figures:
@@ -86,10 +87,12 @@ def done(path: Path) -> list[Figures]:
     return found
 
 
-def work(runs: int, path: Path, lane: int, lanes: int, until_s: float) -> None:
+def work(
+    plan: list[tuple[str, str, int]], path: Path, lane: int, lanes: int, until_s: float
+) -> None:
     """Every run that is not done yet and falls to this lane, as long as there is time."""
     have = {(one["scene"], one["protocol"], one["number"]) for one in done(path)}
-    for count, (scene, protocol, number) in enumerate(planned(runs)):
+    for count, (scene, protocol, number) in enumerate(plan):
         if count % lanes != lane or (scene, protocol, number) in have:
             continue
         if time.monotonic() > until_s:
@@ -143,17 +146,19 @@ def main() -> int:
         "--lanes", type=int, default=1, help="rigs at once; one for honest lateness"
     )
     parser.add_argument("--lane", type=int)
+    parser.add_argument("--kills-only", action="store_true", help="no other scene")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     path: Path = options.resume.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     until_s = time.monotonic() + 60.0 * options.minutes
+    plan = planned(options.runs, options.kills_only)
     if options.lane is not None:
-        work(options.runs, path, options.lane, options.lanes, until_s)
+        work(plan, path, options.lane, options.lanes, until_s)
         return 0
     again = [sys.executable, "-m", "blows.run", *sys.argv[1:], "--lane"]
     lanes = [subprocess.Popen([*again, str(n)]) for n in range(options.lanes)]
-    every = len(planned(options.runs))
+    every = len(plan)
     with progress("striking", every) as advance:
         while any(lane.poll() is None for lane in lanes):
             time.sleep(0.5)
