@@ -49,25 +49,6 @@ def threshold_grid(frame: Pixels, step: int, threshold: int, mask: Pixels) -> in
     return bright
 
 
-@njit(cache=True, nogil=True)
-def automatic_threshold(frame: Pixels, step: int, least: int) -> int:
-    """Halfway between the ground (median) and the brightest 0.3 % of every ``step``-th pixel of
-    every ``step``-th row; these count as at least ``least`` above the ground."""
-    counts = np.zeros(256, np.int64)
-    total = 0
-    for i in range(0, frame.shape[0], step):
-        line = frame[i]
-        for j in range(0, frame.shape[1], step):
-            counts[line[j]] += 1
-            total += 1
-    ground, bright, below = 0, 0, 0
-    for level in range(256):
-        below += counts[level]
-        ground += 2 * below < total
-        bright += 1000 * below < 997 * total
-    return (ground + max(bright, ground + least)) // 2
-
-
 def grid_step(width_px: float) -> int:
     """Coarsest grid that a strip of this width cannot slip through."""
     return max(1, min(MAX_STEP_PX, int(0.7 * width_px)))

@@ -278,21 +278,21 @@ class Planner:
     def _choose(self, state: FloatArray) -> Candidate:
         flown = self._flown
         assert flown is not None
-        best = flown
-        for candidate in self._bank:
-            if candidate is flown or not candidate.flyable:
+        of_flown = flown.solver.score
+        best, least = flown, of_flown
+        others = [(c, c.solver.score) for c in self._bank if c is not flown and c.alive]
+        for candidate, score in others:
+            if not candidate.flyable:
                 continue
-            limit = best.solver.score
+            limit = least
             if best is flown and flown.flyable:
                 limit -= HYSTERESIS * abs(limit)
-            if not best.flyable or candidate.solver.score < limit:
-                best = candidate
-        for candidate in self._bank:
+            if not best.flyable or score < limit:
+                best, least = candidate, score
+        for candidate, score in ((flown, of_flown), *others):
             lost = candidate is not best and candidate.alive and candidate.memory.age >= RENEW_TICKS
             if lost and (
-                not candidate.flyable
-                or candidate.solver.score > 1.5 * best.solver.score
-                or abs(candidate.solver.score - best.solver.score) < 1e-3 * best.solver.score
+                not candidate.flyable or score > 1.5 * least or abs(score - least) < 1e-3 * least
             ):
                 candidate.alive = False
         self._flown = best

@@ -143,9 +143,8 @@ class Solver:
         defect = float(self.scalars[SUM_DEFECT])
         if defect < 1e-6:
             return self.cost
-        last = self.horizon + 1
-        worth = max(float(np.abs(rows(self.rows, row)[:last]).max()) for row in (LTH, LOM))
-        return self.cost + worth * defect
+        multipliers = self.rows.reshape(-1, STRIDE)[LTH : LOM + 1, : self.horizon + 1]
+        return self.cost + float(np.abs(multipliers).max()) * defect
 
     @property
     def steps(self) -> int:
@@ -154,17 +153,15 @@ class Solver:
 
     def solution(self) -> Solution:
         """A copy of the plan."""
-        n = self.horizon
+        n, table = self.horizon, self.rows.reshape(-1, STRIDE)
         states = np.zeros((n + 1, 5))
-        for column, row in enumerate((P, V, TH, OM)):
-            states[:, column] = rows(self.rows, row)[: n + 1]
+        states[:, :4] = table[P : OM + 1, : n + 1].T
         if self.problem.kind is InputKind.VELOCITY:
-            first = rows(self.rows, U)[0] - rows(self.rows, H)[0] * rows(self.rows, W)[0]
-            states[0, 4] = first
-            states[1:, 4] = rows(self.rows, U)[:n]
-            inputs = rows(self.rows, W)[:n].copy()
+            states[0, 4] = table[U, 0] - table[H, 0] * table[W, 0]
+            states[1:, 4] = table[U, :n]
+            inputs = table[W, :n].copy()
         else:
-            inputs = rows(self.rows, U)[:n].copy()
+            inputs = table[U, :n].copy()
         return Solution(
             self.status, self.steps, self.cost, float(self.scalars[RESIDUAL]), states, inputs
         )
