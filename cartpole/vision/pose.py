@@ -75,6 +75,7 @@ from cartpole.vision.slices import (
 
 # What a model of light, lens and track that is only nearly right adds: independent of noise.
 MODEL_SIGMA_PX = 0.002
+CHANCE = 0.5  # standard deviations of chi-square that a fit may be worse without a word
 GROUPED = 4  # neighbouring slices that make one point
 MIN_POINTS = 3
 UNKNOWNS = 5  # theta, x, y, omega, v
@@ -363,10 +364,10 @@ def solve_pose(
         chi2 = _step(points, n, raw[:, :3], sigma, prior, q, covariance)
         if not math.isfinite(chi2):
             return False
-    # A worse fit than the noise explains is told by the errors.
-    pose[CHI2] = chi2 / max(1.0, n - 3.0)
-    if pose[CHI2] > 1.0:
-        covariance *= pose[CHI2]
+    # A worse fit than the noise and chance explain is told by the errors.
+    freedom = max(1.0, n - 3.0)
+    pose[CHI2] = chi2 / freedom
+    covariance *= max(1.0, pose[CHI2] - CHANCE * math.sqrt(2.0 / freedom))
     _tell(q, covariance, 0.5 * (late - early), prior, pose)
     pose[TIME] += middle
     pose[NEAR_X], pose[NEAR_Y], pose[FAR_X], pose[FAR_Y] = (
