@@ -366,3 +366,18 @@ def test_pushes_are_caught_inside_the_limits() -> None:
             worst = max(worst, abs(bench.rig.truth(bench.now_ns)[0]))
         assert bench.records[-1].mode is Mode.BALANCE
         assert worst <= bench.config.rig.position_limit_m
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_pushed_pole_without_a_plan_is_caught_not_let_go(side: float) -> None:
+    """Beyond the regulator's region energy control would ask for nothing until it hangs."""
+    settings = settings_of(Config())
+    pilot = ControlCore(settings)._pilot
+    model = settings.rules.model
+    pilot._memory.bad_in_a_row = 3
+    pushed = np.array([0.0, 0.0, math.pi + side * 0.1, side * 1.1, 0.0])
+    flight = pilot._fall_back(pushed, 0.0, None, model)
+    assert flight.source == "lqr"
+    assert side * flight.velocity_m_s < 0.0  # the cart goes under the pole
+    hanging = np.array([0.0, 0.0, 0.3, 0.0, 0.0])
+    assert pilot._fall_back(hanging, 0.0, None, model).source == "energy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cartpole.config.schema import Config, Pole, Sim
+from cartpole.config.schema import Config, Motor, Pole, Rig, Sim
 from cartpole.messages import NANOSECONDS, Mode
 from cartpole.session.summary import from_upright
 from cartpole.sim.run import VirtualRun
@@ -58,3 +58,25 @@ def test_homing_teaches_the_pole_before_it_is_swung_up() -> None:
     model = run.core._observer.model
     assert model.length_m == pytest.approx(0.6, rel=0.03)
     assert model.coulomb_rad_s2 == 0.0
+
+
+def test_a_held_pole_is_no_rubbing_one() -> None:
+    """It sits on two or three counts, whose edges had said .38 rad/s² of a pivot without any."""
+    length, tau, speed = 0.3803606166160039, 0.02001872211026022, 1.0599181573553804
+    rate, room = 9.312263672911488, 0.3004052416028604
+    config = Config(
+        rig=Rig(
+            track_length_m=2.0 * room + 0.16,
+            position_limit_m=room,
+            velocity_limit_m_s=speed,
+            acceleration_limit_m_s2=rate,
+        ),
+        pole=Pole(length_m=length),
+        motor=Motor(tau_s=tau, acceleration_m_s2=1.2 * rate, counts_per_m_s=1700.0 / speed),
+    )
+    run, most = VirtualRun(config, 25), 0.0
+    for tick in run.ticks():
+        most = max(most, run.core._observer.model.coulomb_rad_s2)
+        if tick.record.index == 250:
+            break
+    assert most < 0.1

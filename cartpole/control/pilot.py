@@ -22,6 +22,8 @@ from cartpole.recall import require
 
 BRIDGED_TICKS = 2
 GOOD_PLANS_TO_RETURN = 5
+CATCH_TICKS = 15
+CATCH_RAD = 0.6  # of the pole's angle and its rate's part: further down it swings up again
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 
 
@@ -76,6 +78,15 @@ def rubbing(model: ModelParameters, state: FloatArray) -> ModelParameters:
     fall = 2.0 * model.coupling_1_m * model.gravity_m_s2 * (1.0 + math.cos(float(state[THETA])))
     rate = max(math.sqrt(float(state[OMEGA]) ** 2 + fall), COULOMB_BLEND_RAD_S)
     return replace(model, damping_1_s=model.damping_1_s + model.coulomb_rad_s2 / rate)
+
+
+def falling(state: FloatArray, model: ModelParameters) -> bool:
+    """Whether the pole falls from upright and might be caught: energy control would let it.
+
+    Beyond the regulator's region nothing is promised; at its limits it is still the best guess.
+    """
+    angle = math.remainder(float(state[THETA]) - math.pi, 2.0 * math.pi)
+    return abs(angle + model.characteristic_time_s * float(state[OMEGA])) < CATCH_RAD
 
 
 class Pilot:
@@ -160,9 +171,12 @@ class Pilot:
     def _fall_back(
         self, state: FloatArray, target: float, plan: Plan | None, model: ModelParameters
     ) -> Flight:
-        if self._lqr.contains(state, target):
+        inside = abs(float(state[P])) <= self._rules.position_limit_m
+        lately = 0 < self._memory.bad_in_a_row <= CATCH_TICKS  # longer, and it was no push
+        catch = inside and lately and falling(state, model)
+        if catch or self._lqr.contains(state, target):
             rate, source = self._lqr.rate(state, target), "lqr"
-        elif abs(float(state[P])) <= self._rules.position_limit_m:
+        elif inside:
             rate = energy.swing_up_rate(
                 state,
                 model,

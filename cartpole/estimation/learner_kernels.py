@@ -44,6 +44,9 @@ MARKS = 5
 MAX_STEP_S = 0.005
 NUDGE = 1e-4  # step of the differences by a parameter
 NUDGE_FRICTION = 1e-3
+# A pole that is slower than this sits on a few counts: what the edges of its counts say of dry
+# friction is biased (a pole within one count seems to be held).
+RUBS_RAD_S = 0.1
 GATE = 6.0
 EDGE = 0.1  # softness of an encoder's edge, as in the state filter
 BELIEVE_AFTER = 8  # refusals in a row after which the state, not the reading, is wrong
@@ -116,6 +119,10 @@ def _step(x: Floats, cov: Floats, u: float, h: float, rules: Floats) -> None:
         moved = _moved(x, u, h, k, nudge, rules)
         f[P, k], f[V, k] = (moved[0] - p) / nudge, (moved[1] - v) / nudge
         f[THETA, k], f[OMEGA, k] = (moved[2] - theta) / nudge, (moved[3] - omega) / nudge
+    square = omega * omega
+    sure = square / (square + RUBS_RAD_S * RUBS_RAD_S)
+    f[THETA, COULOMB] *= sure
+    f[OMEGA, COULOMB] *= sure
     reach = -model.coupling * math.cos(theta)
     x[P], x[V], x[THETA], x[OMEGA] = p, v, theta, omega
     _transform(cov, f)
