@@ -68,7 +68,7 @@ class Adjoint:
     """A polished plan with a factor of its own; any number of losses. Counts its factorisations.
 
     The factor that the iteration leaves behind belongs to the iterate *before* its last step: at a
-    residual of 1e-4 gradients from it are wrong by 10 %. ``polish=False`` takes the plan as it is.
+    tolerance of 1e-6 gradients from it are wrong by 3 %. ``polish=False`` takes the plan as it is.
     """
 
     def __init__(self, solver: Solver, *, polish: bool = True, tolerance: float = POLISHED) -> None:
