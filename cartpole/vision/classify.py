@@ -39,6 +39,7 @@ from cartpole.vision.slices import (
     SUM,
     WEIGHT,
     smallest,
+    thinned,
 )
 
 PROFILE_ERROR = 0.05  # of the tape's light: what a profile that is only nearly right leaves
@@ -60,6 +61,7 @@ def _light(table: FloatArray, n: int, scratch: FloatArray) -> float:
             lit += 1
     if lit < MIN_SLICES:
         return 0.0
+    lit = thinned(scratch, lit)
     half = 0.5 * smallest(scratch, lit, min(lit - 1, int(0.85 * lit)))
     bright = 0
     for i in range(lit):
@@ -76,6 +78,7 @@ def _kinds(table: FloatArray, n: int, light: float, scratch: FloatArray) -> None
         if table[i, LIGHT_DN] > 0.6 * light and table[i, WEIGHT] > 0.0:
             scratch[lit] = table[i, LEFT_OVER]
             lit += 1
+    lit = thinned(scratch, lit)
     usual = smallest(scratch, lit, lit // 2) if lit > 0 else 0.0
     most = 4.0 * usual + 3.0 + (PROFILE_ERROR * light) ** 2
     for i in range(n):

@@ -78,6 +78,7 @@ MODEL_SIGMA_PX = 0.002
 CHANCE = 0.5  # standard deviations of chi-square that a fit may be worse without a word
 GROUPED = 4  # neighbouring slices that make one point
 MIN_POINTS = 3
+STEPS = 2  # of Gauss and Newton: the axis is nearly right, a third one moves nothing
 UNKNOWNS = 5  # theta, x, y, omega, v
 FREE_RATE = 300.0  # rad/s: beyond any rig; keeps a rate that was not seen finite
 FREE_PLACE_M = 3.0
@@ -360,7 +361,7 @@ def solve_pose(
     half = 0.5 * (prior[TAPE_START] + prior[TAPE_END])
     q[1] = fit[0] - half * math.sin(theta)
     chi2 = 0.0
-    for _ in range(3):
+    for _ in range(STEPS):
         chi2 = _step(points, n, raw[:, :3], sigma, prior, q, covariance)
         if not math.isfinite(chi2):
             return False

@@ -47,6 +47,8 @@ from cartpole.vision.slices import (
     STEEP,
     WEIGHT,
     Pixels,
+    smallest,
+    thinned,
 )
 
 FLATTEST = 15.0  # columns a row: a flatter strip lies along the lines, no tear crosses it
@@ -61,7 +63,7 @@ NEAR_SLICES, LEAST_GOOD = 10, 4  # so many good ones on both sides of a change: 
 OTHER_SIDE = 0.1  # of the good slices: there the strip is where it should be
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def _differences(
     frame: Pixels,
     report: FloatArray,
@@ -79,6 +81,9 @@ def _differences(
     wide = width * math.sqrt(1.0 + slope * slope)
     reach = 0.5 * wide + 2.0 + 2.0 * abs(slope)
     whole = report[LIGHT] * wide
+    # The point that a straight strip moves here from the line above lies between two pixels.
+    left = math.floor(-slope)
+    share = -slope - left
     for row in range(first, last + 1):
         if steep:
             t = row - report[MIDDLE]
@@ -87,18 +92,16 @@ def _differences(
             centre = report[MIDDLE] + (row - report[LINE_A]) / report[LINE_B]
         low = max(1 + math.ceil(abs(slope)), math.ceil(centre - reach))
         high = min(columns - 2 - math.ceil(abs(slope)), math.floor(centre + reach))
-        above, here = frame[row - 1], frame[row]
+        size = max(0, high - low + 1)
+        above = frame[row - 1, low + left : low + left + size + 1]
+        here, from_centre = frame[row, low : low + size], low - centre
         change, light, core = 0.0, 0.0, 0.0
-        for column in range(low, high + 1):
-            x = column - slope
-            at = math.floor(x)
-            share = x - at
-            was = (1.0 - share) * above[at] + share * above[at + 1]
-            step = abs(here[column] - was)
+        for j in range(size):
+            step = abs(here[j] - (1.0 - share) * above[j] - share * above[j + 1])
             change += step
-            if abs(column - centre) < 0.5 * wide:
-                core += step
-            light += here[column] - report[GROUND]
+            core += step if abs(from_centre + j) < 0.5 * wide else 0.0
+            light += here[j]
+        light -= size * report[GROUND]
         # What begins beside the strip alone is a reflection.
         changes[row - first] = min(change, CORE * core) / whole
         lights[row - first] = light / whole
@@ -197,7 +200,10 @@ def is_torn(
         return False
     changes, lights = scratch[:n], scratch[n : 2 * n]
     _differences(frame, report, first, last, width, changes, lights)
-    usual = np.median(changes)
+    ranked = scratch[2 * n : 3 * n]
+    ranked[:] = changes
+    some = thinned(ranked, n)
+    usual = smallest(ranked, some, some // 2)
     # Slices that are good on both sides to within the noise are one strip's.
     quiet = report[NOISE] < 1.5 * report[GROUND_NOISE] + 0.01 * report[LIGHT]
     for i in range(n):

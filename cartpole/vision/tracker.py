@@ -111,8 +111,10 @@ class Tracker:
         code = verdict.NO_BLOB
         if self._camera.method == "line_fit":
             code = self._measure_expected(frame)
-        if code in (verdict.OK, verdict.MISFIT):
-            status = DetectionStatus(code)
+        if code == verdict.OK:
+            return self._accept(t_ns, arrival_ns, sequence)
+        if code == verdict.MISFIT:
+            status = DetectionStatus.MISFIT
         else:
             status = self._search(frame, expected)
             if status is DetectionStatus.OK:
