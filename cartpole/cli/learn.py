@@ -1,4 +1,4 @@
-"""``cartpole learn``: from yesterday's sessions to truer settings, never to worse ones."""
+"""``cartpole learn``: from yesterday's sessions to truer settings, past a gate."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from random import Random
@@ -119,7 +120,8 @@ def spoken_otherwise(rng: Random, path: Path, target: Path) -> None:
         elif kind == 3:
             data = damaged_bytes(rng, data, data)
         else:
-            data = json.dumps(_otherwise(rng, json.loads(data))).encode()
+            with contextlib.suppress(ValueError):  # damaged before: no JSON any more
+                data = json.dumps(_otherwise(rng, json.loads(data))).encode()
         messages[k] = (topic, log_time, publish_time, data)
     write(rng, path, target, messages, spoil=rng.random() < 0.3)
 
