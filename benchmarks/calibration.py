@@ -162,7 +162,7 @@ class Watched(SimulatedBench):
     touched = False
 
     def send(self, command: Command) -> None:
-        """See ``calibration.guide.Bench``: a command every tick."""
+        """See ``calibration.bench.Bench``: a command every tick."""
         plant = self.plant
         switch = any(plant.limits(plant.t_ns)) and not command.homing and command.enable
         type(self).touched |= switch or plant.at_stop

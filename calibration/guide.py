@@ -10,41 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from calibration import procedures
+from calibration.bench import Bench, Keep, Progress, Seen, quiet, trouble
+from calibration.notes import Notes
 from calibration.place import Place, between_switches, hanging
-from calibration.recording import Recording, assemble, file_sha256
-from calibration.sight import KeptPicture, Picture, Pictures
 from cartpole.control.governor import govern, outward_bound, slew
 from cartpole.errors import DeviceLost
-from cartpole.messages import (
-    NANOSECONDS,
-    BoardStatus,
-    Command,
-    Detection,
-    DetectionStatus,
-    EncoderSample,
-    HomingResult,
-    LinkEvent,
-    LinkState,
-    Measurement,
-    Mode,
-    TickInput,
-    TickRecord,
-)
+from cartpole.messages import NANOSECONDS, Command, EncoderSample
 from cartpole.rules.control import governor_limits
 
 if TYPE_CHECKING:
     from calibration.procedures import Move
+    from calibration.recording import Recording
     from cartpole.config.schema import Config
     from cartpole.session.writer import SessionWriter
-    from cartpole.vision.frame import Frame
 
 FIRST_SAMPLE_S = 5.0  # a board may be booting
-RATE_SAMPLES = 5
 STILL_S = 2.0  # longer than a period of any pole
 STILL_RAD = 0.15  # swings less than this from side to side: nearly still
 LARGEST_RAD = 2.0  # from side to side; of a larger swing STILL_S may not show both sides
@@ -53,40 +38,6 @@ WEAK_M_S2, SLOW_S = 5.0, 0.08  # how little a drive may brake, and how slowly it
 NO_SAMPLE_NS = 10**12
 READY_TICKS = 5
 SILENT_S = 0.5  # a busy host may be late by a tenth of a second, a lost board stays away
-
-
-class Bench(Protocol):
-    """A rig at hand: once a period, what it measured and a command."""
-
-    def wait(self) -> tuple[int, tuple[Measurement, ...]]:
-        """Wait for the next tick; its time and everything that arrived since the last."""
-
-    def send(self, command: Command) -> None:
-        """Put a command on the wire."""
-
-    def frames(self) -> list[Frame]:
-        """The camera's pictures since the last call, if it has one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the host knows of the rig when it chooses a command; SI by the configured scales."""
-
-    p_m: float
-    v_m_s: float
-    theta_rad: float
-    omega_rad_s: float
-    limit_low: bool
-    limit_high: bool
-    cart_counts: int
-
-
-Progress = Callable[[str, float], None]  # name of the motion, seconds since it began
-Keep = Callable[["Config", str], "SessionWriter"]  # opens the recording of a part
-
-
-def quiet(_name: str, _seconds: float) -> None:
-    """Nobody is told."""
 
 
 class Guide:
@@ -102,20 +53,12 @@ class Guide:
         progress: Progress = quiet,
         open_writer: Callable[[], SessionWriter] | None = None,
     ) -> None:
-        self._bench, self._progress, self._open_writer = bench, progress, open_writer
-        self._writer: SessionWriter | None = None
-        self._samples: list[EncoderSample] = []
-        self._before: list[EncoderSample] = []  # the last ones before ``begin``
-        self._commands: list[tuple[int, float]] = []
-        self._detections: list[Detection] = []
-        self._pictures: list[Picture] = []
+        self._bench, self._progress = bench, progress
+        self.notes = Notes(config.camera, open_writer)
         self._zero = (0.0, 0.0)
         self._half_counts = 0.0  # from the middle to a switch; 0: the middle is not known
         self._made: Recording | None = None
-        self._last, self._sequence, self._ticks = 0.0, 0, 0
-        self._arrived: tuple[Measurement, ...] = ()
-        self._named = ""
-        self._camera = config.camera
+        self._last, self._sequence = 0.0, 0
         self.believe(config)
 
     def believe(self, config: Config) -> None:
@@ -133,14 +76,14 @@ class Guide:
         cart that stands elsewhere was moved by hand, and its place is not known any more.
         """
         waited_s = 0.0
-        while not self._samples:
+        while not self.notes.samples:
             self._tick(0.0, enable=False)
             waited_s += self.config.controller.period_s
             if waited_s > FIRST_SAMPLE_S:
                 raise DeviceLost("the encoder board does not answer; try `cartpole doctor`")
         if place is None:
             return
-        here = place.seen_from(self._samples[-1].cart_counts)
+        here = place.seen_from(self.notes.samples[-1].cart_counts)
         if here is not None:
             self._stand(here)
 
@@ -162,9 +105,9 @@ class Guide:
 
     def place(self) -> Place | None:
         """Where the cart stands, for the next part; None if no switches were seen."""
-        if self._half_counts <= 0.0 or not self._samples:
+        if self._half_counts <= 0.0 or not self.notes.samples:
             return None
-        return Place(self._samples[-1].cart_counts, self._zero[0], self._half_counts)
+        return Place(self.notes.samples[-1].cart_counts, self._zero[0], self._half_counts)
 
     def settle(self, *, may_move: bool) -> None:
         """Let the pole hang nearly still; its zero is in the middle of what swing is left.
@@ -203,17 +146,17 @@ class Guide:
 
     def switches(self) -> tuple[bool, bool]:
         """Whether the left and the right one are pressed."""
-        last = self._samples[-1]
+        last = self.notes.samples[-1]
         return last.limit_low, last.limit_high
 
     def _zero_here(self, hanging: float) -> None:
         known = self._half_counts > 0.0
-        cart = self._zero[0] if known else float(self._samples[-1].cart_counts)
+        cart = self._zero[0] if known else float(self.notes.samples[-1].cart_counts)
         self._zero = (cart, hanging)
 
     def zero_between_switches(self) -> None:
         """After a sweep: p = 0 is the middle of the track from now on."""
-        here = between_switches(self._samples)
+        here = between_switches(self.notes.samples)
         if here is None:
             raise DeviceLost("both limit switches must be seen to find the middle of the track")
         self._stand(here)
@@ -221,21 +164,15 @@ class Guide:
     def _lately(self, now_ns: int) -> list[EncoderSample]:
         """The samples of the last STILL_S."""
         since_ns = now_ns - round(STILL_S * NANOSECONDS)
-        lately = [one for one in self._samples if one.t_ns >= since_ns]
+        lately = [one for one in self.notes.samples if one.t_ns >= since_ns]
         if not lately:
             raise DeviceLost("the encoder board fell silent; try `cartpole doctor`")
         return lately
 
     def begin(self) -> None:
         """Forget what was before; from now on all is kept, and written where that is wanted."""
-        self._before = self._samples[-RATE_SAMPLES:]
-        self._samples = []
-        self._commands, self._detections, self._pictures = [], [], []
         self._bench.frames()
-        self._ticks = 0
-        if self._open_writer is not None:
-            self._writer = self._open_writer()
-            self._writer.put_start(HomingResult(*self._zero))
+        self.notes.begin(self._zero)
         self.ready()
 
     def ready(self) -> None:
@@ -250,19 +187,17 @@ class Guide:
         """Finish the recording; what moves from now on is not in it."""
         if self._made is None:
             self._tick(0.0, enable=False)
-            if self._writer is not None:
-                self._writer.close()
+            self.notes.flush()
             self._made = self.recording()
-            self._writer = None
+            self.notes.close()
         return self._made
 
     def end(self) -> None:
         """Stop the cart and finish the recording."""
         self._stop()
-        if self._writer is not None:
+        if self.notes.is_written:
             self._tick(0.0, enable=False)
-            self._writer.close()
-            self._writer = None
+            self.notes.close()
 
     def follow(self, move: Move) -> None:
         """Fly a motion to its end; raises DeviceLost, with the cart stopped, if it cannot.
@@ -294,7 +229,7 @@ class Guide:
             raise
 
     def _age_ns(self, now_ns: int) -> int:
-        newest = (*self._before, *self._samples[-1:])[-1:]
+        newest = self.notes.recent[-1:]
         return now_ns - newest[0].t_ns if newest else NO_SAMPLE_NS
 
     @staticmethod
@@ -308,7 +243,7 @@ class Guide:
     def _see(self) -> Seen:
         """Position and rates from the last encoder samples, by the configured scales."""
         encoder = self.config.encoder
-        last = (*self._before, *self._samples[-RATE_SAMPLES:])[-RATE_SAMPLES:]
+        last = self.notes.recent
         new, old = last[-1], last[0]
         to_m = encoder.cart_sign / encoder.cart_counts_per_m
         to_rad = encoder.pole_sign * 2.0 * math.pi / encoder.pole_counts_per_turn
@@ -339,19 +274,11 @@ class Guide:
 
     def _take(self, *, moving: bool) -> int:
         """Wait for a tick and keep what came; DeviceLost for what must not be while ``moving``."""
-        now_ns, self._arrived = self._bench.wait()
-        for one in self._arrived:
-            if isinstance(one, EncoderSample):
-                self._samples.append(one)
-            elif isinstance(one, Detection):
-                if one.status is DetectionStatus.OK:
-                    self._detections.append(one)
-            elif moving and (why := _trouble(one)):
+        now_ns, arrived = self._bench.wait()
+        self.notes.take(arrived, self._bench.frames())
+        for one in arrived if moving else ():
+            if why := trouble(one):
                 raise DeviceLost(f"{why}; the cart was stopped")
-        for frame in self._bench.frames():
-            self._pictures.append(KeptPicture(frame.t_ns, frame.sequence, frame.data))
-            if self._writer is not None:
-                self._writer.put_frame(frame)
         return now_ns
 
     def _tick(self, velocity: float, *, enable: bool) -> int:
@@ -364,10 +291,9 @@ class Guide:
 
     def _stop(self) -> None:
         """At once, without waiting for a tick (which is why no recording holds it)."""
-        last_ns = self._commands[-1][0] if self._commands else 0
         self._sequence += 1
         self._last = 0.0
-        self._bench.send(Command(last_ns + 1, self._sequence, 0.0, False, 0.0))
+        self._bench.send(Command(self.notes.last_told_ns + 1, self._sequence, 0.0, False, 0.0))
 
     def _put(
         self,
@@ -380,7 +306,6 @@ class Guide:
     ) -> None:
         self._sequence += 1
         self._last = velocity
-        self._commands.append((now_ns, velocity))
         command = Command(
             now_ns,
             self._sequence,
@@ -391,49 +316,11 @@ class Guide:
             clear_fault=not enable,
         )
         self._bench.send(command)
-        if self._writer is not None:
-            self._keep(self._writer, command, name)
-
-    def _keep(self, writer: SessionWriter, command: Command, name: str) -> None:
-        """A tick of the recording; the guide is no estimator and has no plan."""
-        record = TickRecord(
-            index=self._ticks,
-            input=TickInput(command.t_ns, self._arrived),
-            mode=Mode.HOMING if command.enable else Mode.DISARMED,
-            armed=command.enable,
-            homed=False,
-            estimate=None,
-            plan=None,
-            command=command,
-            events=(name,) if name and name != self._named else (),
-        )
-        self._named = name
-        self._ticks += 1
-        writer.put_tick(record)
+        self.notes.tell(command, name)
 
     def recording(self) -> Recording:
         """What was kept since ``begin``, by the settings of now; named after its file."""
-        name, digest = "motion", ""
-        if self._writer is not None:
-            name, digest = self._writer.path.name, file_sha256(self._writer.path)
-        made = assemble(
-            self._samples, self._commands, self._detections, self.config, name, self._zero, digest
-        )
-        if not self._pictures:
-            return made
-        origin_ns = self._samples[0].t_ns
-        return replace(made, pictures=Pictures(tuple(self._pictures), self._camera, origin_ns))
-
-
-def _trouble(one: Measurement) -> str:
-    """Why a motion cannot go on after this; empty if it can."""
-    if isinstance(one, LinkEvent) and one.state is LinkState.DOWN:
-        return f"{one.link} lost: {one.detail}"
-    if isinstance(one, BoardStatus) and one.estop:
-        return "the emergency stop is pressed"
-    if isinstance(one, BoardStatus) and one.fault_code:
-        return f"the board switched the drive off (its fault code {one.fault_code})"
-    return ""
+        return self.notes.recording(self.config, self._zero)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from calibration.guide import Guide, Keep, Progress, led, quiet
+from calibration.bench import Keep, Progress, quiet
+from calibration.guide import Guide, led
 from calibration.run import WITH_PICTURES
 from cartpole import realtime
 from cartpole.devices import CAMERA_READY_S, blind, camera_process, rig_links, simulated_rig
@@ -28,7 +29,7 @@ PLUGGED_S = 0.3  # after which a simulated rig's ports are new
 
 
 class LiveBench:
-    """See ``calibration.guide.Bench``, for started links and an optional camera."""
+    """See ``calibration.bench.Bench``, for started links and an optional camera."""
 
     def __init__(self, config: Config, links: RigLinks, camera: CameraProcess | None) -> None:
         self._links, self._camera = links, camera

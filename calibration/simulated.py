@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.guide import Guide, Keep, Progress, led, quiet
+from calibration.bench import Keep, Progress, quiet
+from calibration.guide import Guide, led
 from calibration.run import LIGHT, PARTS, WITH_PICTURES
 from cartpole.config.load import with_values
 from cartpole.messages import NANOSECONDS, Command, Measurement
@@ -27,7 +28,7 @@ MIDDLE_M = 0.02  # a hand puts the cart about so near to the middle
 
 
 class SimulatedBench:
-    """See ``calibration.guide.Bench``; without a ``plant`` that was there before, the pole hangs
+    """See ``calibration.bench.Bench``; without a ``plant`` that was there before, the pole hangs
     still at ``start`` or about the middle."""
 
     def __init__(

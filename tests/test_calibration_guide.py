@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from calibration import procedures
-from calibration.guide import Guide, led, quiet
+from calibration.bench import quiet
+from calibration.guide import Guide, led
 from calibration.run import calibrate_recording, calibrate_rig, moves
 from calibration.sessions import load_recording
 from calibration.simulated import SimulatedBench, SimulatedLead, pinned

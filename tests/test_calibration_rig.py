@@ -89,7 +89,7 @@ def arrived(place: Place, counts: int) -> Guide:
     """A guide that was told a place and now reads these counts of the cart."""
     config = load_config(None, ["camera.source=none"])
     guide = Guide(config, SimulatedBench(config, 0, start=(0.0, 0.0, 0.0, 0.0)))
-    guide._samples.append(EncoderSample(1, 1, counts, 0))
+    guide.notes.samples.append(EncoderSample(1, 1, counts, 0))
     guide.arrive(place)
     return guide
 
