@@ -336,8 +336,9 @@ def solve_pose(
     _axis(points, n, fit)
     theta = orient(fit, raw[:, :2], seen, prior, pose)
     if (raw[1, 0] - raw[0, 0]) * math.sin(theta) - (raw[1, 1] - raw[0, 1]) * math.cos(theta) < 0.0:
-        raw[:] = raw[::-1].copy()
-        seen[:] = seen[::-1].copy()
+        for i in range(raw.shape[1]):
+            raw[0, i], raw[1, i] = raw[1, i], raw[0, i]
+        seen[0], seen[1] = seen[1], seen[0]
     end_sigmas(fit, theta, raw, seen, prior, sigma)
     # An end at a wrong place does not count as seen, though it may still bound the pivot's.
     sure = 2.0 * END_SIGMA_PX / prior[PX_PER_M]
@@ -354,7 +355,8 @@ def solve_pose(
     middle = 0.5 * (early + late)
     for i in range(n):
         points[i, DELAY] -= middle
-    raw[:, 2] -= middle
+    raw[0, 2] -= middle
+    raw[1, 2] -= middle
     q, covariance = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
     q[0], q[2], q[3], q[4] = theta, 0.0, prior[OMEGA], prior[SPEED]
     # Where the line meets the track, or as far along it as the middle of the tape says.
@@ -368,7 +370,10 @@ def solve_pose(
     # A worse fit than the noise and chance explain is told by the errors.
     freedom = max(1.0, n - 3.0)
     pose[CHI2] = chi2 / freedom
-    covariance *= max(1.0, pose[CHI2] - CHANCE * math.sqrt(2.0 / freedom))
+    worse = max(1.0, pose[CHI2] - CHANCE * math.sqrt(2.0 / freedom))
+    for i in range(UNKNOWNS):
+        for j in range(UNKNOWNS):
+            covariance[i, j] *= worse
     _tell(q, covariance, 0.5 * (late - early), prior, pose)
     pose[TIME] += middle
     pose[NEAR_X], pose[NEAR_Y], pose[FAR_X], pose[FAR_Y] = (

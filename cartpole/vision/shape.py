@@ -219,7 +219,9 @@ def fit_shape(
     normal[1, 2] = normal[0, 3]
     if count >= MIN_SLICES:
         # Unknowns are across the strip, the sums along the slice.
-        normal[:, :4] *= shape[6] * shape[6]
-        normal[:, 4] *= shape[6]
+        for i in range(4):
+            for j in range(4):
+                normal[i, j] *= shape[6] * shape[6]
+            normal[i, 4] *= shape[6]
         _solve_shape(normal, shape)
     return count

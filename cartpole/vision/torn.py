@@ -176,7 +176,8 @@ def is_torn(
     steep = report[STEEP] > 0.0
     flat = not steep and abs(report[LINE_B]) * FLATTEST < 1.0
     told = np.empty(PRIOR_SIZE)
-    told[:] = prior
+    for i in range(PRIOR_SIZE):  # a broadcast would compile all of numba's strings
+        told[i] = prior[i]
     if pose[RATE_ERROR] < prior[SIGMA_OMEGA]:
         told[OMEGA] = pose[RATE]
     told[EXPECT_THETA] = pose[THETA] - told[OMEGA] * pose[TIME]
@@ -201,7 +202,8 @@ def is_torn(
     changes, lights = scratch[:n], scratch[n : 2 * n]
     _differences(frame, report, first, last, width, changes, lights)
     ranked = scratch[2 * n : 3 * n]
-    ranked[:] = changes
+    for i in range(n):
+        ranked[i] = changes[i]
     some = thinned(ranked, n)
     usual = smallest(ranked, some, some // 2)
     # Slices that are good on both sides to within the noise are one strip's.

@@ -63,6 +63,7 @@ def track(
     extend = 3.0 * prior[PX_PER_M] * abs(sine) * prior[SIGMA_P] + 5.0
     if not (slack <= MAX_SLACK_PX and extend <= MAX_EXTEND_PX):
         return NO_BLOB
+    blind = slack > MAX_SLACK_PX  # never here: as a literal all kernels were compiled once more
     ends = np.empty(4)
     expected_ends(prior, g, ends)
     used = measure_strip(
@@ -74,7 +75,7 @@ def track(
         prior[WIDTH],
         _smear(prior, prior[TAPE_START]),
         _smear(prior, prior[TAPE_END]),
-        False,
+        blind,
         slack,
         extend,
         threshold,
