@@ -39,6 +39,7 @@ RUNGS: dict[str, Values] = {
     "lag times 3": {"sim.tau_s": 3.0 * TAU_S},
     "gain ±10 % in flight": {"sim.supply_sag": 0.1, "sim.supply_period_s": 3.0},
     "driver ramps 3 m/s²": {"sim.drive_ramp_m_s2": 3.0},
+    "driver ramps 5 m/s²": {"sim.drive_ramp_m_s2": 5.0},
     "50 ms later": {"sim.delay_s": DELAY_S + 0.05},
     "ripple 5 cm/s": {"sim.drive_ripple_m_s": 0.05},
     "belt 6 Hz": {"sim.belt_hz": 6.0},

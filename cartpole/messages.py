@@ -343,8 +343,9 @@ class DetectionHint:
 class HomingResult:
     """What homing found: the counts at p = 0 and at theta = 0, and what its moves showed.
 
-    ``lag_s`` is the drive's lag and delay together, the last four are the pole's by its swing;
-    zero stands for what was not seen (a ``coupling_sigma_1_m`` of zero: no pole was).
+    ``lag_s`` is the drive's lag and delay together, the four from the coupling on are the pole's by
+    its swing, ``ramp_m_s2`` is how fast the driver lets a command rise; zero stands for what was
+    not seen (a ``coupling_sigma_1_m`` of zero: no pole was).
     """
 
     cart_zero_counts: float
@@ -356,6 +357,7 @@ class HomingResult:
     coupling_sigma_1_m: float = 0.0
     damping_1_s: float = 0.0
     dry_rad_s2: float = 0.0
+    ramp_m_s2: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

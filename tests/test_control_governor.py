@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cartpole.config.schema import Config
 from cartpole.control.governor import (
     _largest_command,
     braking_travel,
+    for_model,
     govern,
 )
 from cartpole.messages import P
@@ -79,3 +81,11 @@ def test_zero_is_exactly_zero() -> None:
     out = govern(1e-12, 0.0, (0.0, 0.0), 0.0, LIMITS).velocity_m_s
     assert out == 0.0
     assert math.copysign(1.0, out) == 1.0
+
+
+def test_a_driver_with_a_ramp_is_braked_no_harder_than_that() -> None:
+    model = ModelParameters()
+    slow = for_model(LIMITS, replace(model, motor_acceleration_m_s2=4.0))
+    assert slow.acceleration_m_s2 == 4.0
+    assert for_model(LIMITS, replace(model, motor_acceleration_m_s2=80.0)) == LIMITS
+    assert govern(1.0, 0.0, (0.3, 0.0), 0.0, slow).velocity_m_s == pytest.approx(0.08)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -315,6 +316,57 @@ def test_a_failed_homing_acts_in_its_own_tick() -> None:
     yard.home()
     first = next(record for record in yard.records if record.faults)
     assert first.mode is Mode.SAFE_STOP
+
+
+def test_a_driver_that_ramps_far_too_slowly_is_named_before_arming() -> None:
+    yard = Yard(settings(), truth=settings(sim__drive_ramp_m_s2=3.0))
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    found = re.search(r"the driver ramps its speed by (\d\.\d) m/s²", yard.said)
+    assert found is not None, yard.said
+    assert float(found[1]) == pytest.approx(3.0, abs=0.3)
+    assert f"set rig.acceleration_limit_m_s2 to {found[1]}" in yard.said
+
+
+def test_a_ramp_so_slow_that_the_cart_seems_held_is_named_as_a_ramp() -> None:
+    yard = Yard(settings(), truth=settings(sim__drive_ramp_m_s2=2.0))
+    yard.home()
+    assert "the driver ramps its speed by " in yard.said
+    assert "held up" not in yard.said
+
+
+def test_a_ramp_that_can_be_borne_is_the_limit_of_commands_and_plans() -> None:
+    yard = Yard(settings(), truth=settings(sim__drive_ramp_m_s2=5.5))
+    yard.home()
+    assert yard.records[-1].mode is Mode.READY, yard.said
+    model = yard.core._observer.model
+    assert 4.4 < model.motor_acceleration_m_s2 < 5.8
+    assert "drive ramp differs" in {fault.name for fault in yard.records[-1].faults}
+    yard.tick(ask=(Request(RequestKind.SWING_UP),))
+    before = len(yard.records)
+    for _ in range(100):
+        yard.tick()
+    sent = [record.command.velocity_m_s for record in yard.records[before - 1 :]]
+    steps = np.abs(np.diff(sent)) / 0.02
+    assert steps.max() <= model.motor_acceleration_m_s2 + 1e-9
+    assert steps.max() > 0.9 * model.motor_acceleration_m_s2
+
+
+@pytest.mark.parametrize(
+    "drive",
+    [
+        {"sim__tau_s": 0.15},
+        {"sim__drive_ripple_m_s": 0.05},
+        {"sim__delay_s": 0.058},
+        {"sim__drive_ramp_m_s2": 9.0},
+        {},
+    ],
+)
+def test_a_slow_drive_is_taken_for_no_ramp(drive: dict[str, float]) -> None:
+    yard = Yard(settings(), truth=settings(**drive))
+    yard.home()
+    assert yard.core.homed is not None, yard.said
+    assert yard.core.homed.ramp_m_s2 == 0.0
 
 
 def test_an_earlier_homing_is_believed_while_it_stands_the_tolerances() -> None:

@@ -174,6 +174,24 @@ def test_a_memory_that_cannot_be_is_refused() -> None:
         check(kept, Learner.fresh(RULES))
 
 
+def test_a_ramp_of_the_driver_is_part_of_the_model_and_its_lag_is_learned_anew() -> None:
+    bench = Bench(TRUTH)
+    bench.run(4.0)
+    assert bench.learner.model.tau_s == pytest.approx(0.07, abs=0.004)
+    length = bench.learner.model.length_m
+    bench.learner.ramped(4.0)
+    model = bench.learner.model
+    assert model.motor_acceleration_m_s2 == 4.0
+    assert model.tau_s == pytest.approx(RULES.prior.tau_s)
+    assert model.length_m == length
+    bench.learner.ramped(0.0)
+    assert bench.learner.model.motor_acceleration_m_s2 == RULES.prior.motor_acceleration_m_s2
+    broken = copy.deepcopy(bench.memory)
+    broken.ramp_m_s2 = -1.0
+    with pytest.raises(SessionError, match="ramp"):
+        check(broken, bench.memory)
+
+
 def test_settings_that_are_sure_are_believed() -> None:
     sure = learner_rules(
         Config(

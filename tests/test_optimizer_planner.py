@@ -13,7 +13,7 @@ from cartpole.model.dynamics import rig_step
 from cartpole.optimizer.backends import make_planner
 from cartpole.optimizer.bank.planner import Planner
 from cartpole.optimizer.penalty.planner import PenaltyPlanner
-from cartpole.optimizer.problem import PESSIMISM
+from cartpole.optimizer.problem import PESSIMISM, ramped
 from cartpole.rules.model import model_of
 from cartpole.rules.optimizer import planner_rules
 
@@ -166,3 +166,18 @@ def test_plans_are_for_the_model_that_is_handed_in() -> None:
         after = rig_step(tuple(x[:4]), u, 0.02, flown.coefficients)
         x = np.array([*after, u])
     assert x[:4] == pytest.approx(plan.states[20, :4], abs=0.02)
+
+
+def test_a_driver_that_ramps_is_asked_for_no_more_and_given_the_room_to_stop() -> None:
+    rules = planner_rules(CONFIG)
+    planner, state = make_planner(rules), np.array([0.0, 0.0, 0.1, 0.0, 0.0])
+    assert isinstance(planner, Planner)
+    planner.believe(replace(model_of(CONFIG), motor_acceleration_m_s2=4.0))
+    plan = planner.plan(state, REFERENCE, 400, 0)
+    assert np.abs(plan.inputs).max() == pytest.approx(4.0, abs=0.02)
+    before, after = rules.limits, ramped(rules.limits, 4.0)
+    # At full speed v^2 / 2 (1 / 4 - 1 / 8) further from the end, at rest no further.
+    further = (after.lead_v - before.lead_v) * before.command
+    assert further == pytest.approx(before.command**2 / 2 * (1 / 4 - 1 / 8))
+    assert (after.lead, after.lead_p) == (before.lead, before.lead_p)
+    assert ramped(rules.limits, 9.0) is rules.limits

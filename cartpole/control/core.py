@@ -372,6 +372,8 @@ class ControlCore:
         self._observer.learn_homing(result)
         found = f"{result.travel_m:.3f} m between the switches, gain {result.gain:.3f}"
         self._standing.note(f"homed: {found}")
+        if result.ramp_m_s2:
+            self._standing.latch(now_ns, "drive ramp differs", f"{result.ramp_m_s2:.1f} m/s² found")
         self._standing.enter(Happening.HOMED, now_ns)
         if memory.swing_up_wanted:
             memory.swing_up_wanted = False

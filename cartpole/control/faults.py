@@ -72,6 +72,11 @@ CATALOGUE = MappingProxyType(
             "the drive follows more slowly or quickly than the settings say; flown as found",
             "run `cartpole calibrate motor`",
         ),
+        "drive ramp differs": FaultKind(
+            Severity.WARNING,
+            "the driver lets its speed rise more slowly than commands may; plans keep to that",
+            "raise the driver's ramp, or lower rig.acceleration_limit_m_s2",
+        ),
         "drive gain differs": FaultKind(
             Severity.WARNING,
             "the cart runs faster or slower than commanded; flown as found",

@@ -42,11 +42,15 @@ def within(limits: GovernorLimits, homed: HomingResult | None) -> GovernorLimits
 
 
 def for_model(limits: GovernorLimits, model: ModelParameters) -> GovernorLimits:
-    """The limits for a drive that was found slower, or stronger, than the settings say."""
+    """The limits for a drive that was found slower, or stronger, than the settings say.
+
+    A driver that ramps its commands by itself brakes no harder than that: no command asks for more.
+    """
     lag_s, gain = max(limits.lag_s, LAG_FACTOR * model.tau_s), max(1.0, model.gain)
-    if lag_s == limits.lag_s and gain == limits.gain:
+    rate = min(limits.acceleration_m_s2, model.motor_acceleration_m_s2)
+    if (lag_s, gain, rate) == (limits.lag_s, limits.gain, limits.acceleration_m_s2):
         return limits
-    return replace(limits, lag_s=lag_s, gain=gain)
+    return replace(limits, lag_s=lag_s, gain=gain, acceleration_m_s2=rate)
 
 
 def narrowed(limits: GovernorLimits, by_m: float) -> GovernorLimits:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from cartpole.control import calm, homing_drive, swing
+from cartpole.control import calm, homing_drive, homing_ramp, swing
 from cartpole.control.homing_records import HomingPhase, HomingRules, HomingState, HomingStep
 from cartpole.control.homing_words import (
     both_pressed,
     explain_gain,
+    explain_ramp,
     explain_sign,
     explain_travel,
     switch_stays,
@@ -42,6 +43,8 @@ LATEST_S, LEAST_CALM_S = 11.4, 1.0  # ... as one is for which the way to the swi
 FREE_SPEED_M_S = 0.02  # faster than this without a command is no cart at rest
 NEAR_SWITCH_M = 0.03
 DRIVE_SPAN_S = 0.02  # over which the cart's speed is taken
+RAMP_SPAN_S = 0.03
+RAMP_SHARE = 0.55  # of the rate that commands may have: limits are not kept by a slower driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,13 @@ class Homing:
         state = replace(state, swing=swing.watch(state.swing, samples, self.rules.scales))
         state = replace(
             state,
+            ramp=homing_ramp.follow(
+                state.ramp,
+                self._now(state, now_ns) if samples else None,
+                sent_m_s,
+                self.rules.period_s,
+                self.rules.acceleration_m_s2,
+            ),
             drive=homing_drive.follow(
                 state.drive,
                 self._seen(state) if samples else None,
@@ -206,7 +216,7 @@ class Homing:
             return self._at_switch(state, now_ns, wanted)
         gain = homing_drive.strike(state.drive)
         if gain is not None:
-            return _fail(state, *self._held_up(gain))
+            return _fail(state, *self._held_up(state, gain))
         if gone > (1.0 + 2.0 * self.rules.travel_tolerance) * self.rules.travel_m:
             return _fail(
                 state,
@@ -215,13 +225,19 @@ class Homing:
             )
         return HomingStep(state, state.direction * self._speed(state, gone))
 
-    def _held_up(self, gain: float) -> tuple[str, str]:
+    def _held_up(self, state: HomingState, gain: float) -> tuple[str, str]:
         if gain > 1.0:
             return explain_gain(gain)
+        if 0.0 < homing_ramp.seen(state.ramp) < RAMP_SHARE:
+            return self._slow(state)
         return (
             "the cart was held up between the switches",
             "see what is in its way; check belt, motor power and both switches",
         )
+
+    def _slow(self, state: HomingState) -> tuple[str, str]:
+        most = self.rules.acceleration_m_s2
+        return explain_ramp(homing_ramp.seen(state.ramp) * most, most)
 
     def _speed(self, state: HomingState, gone: float) -> float:
         """Fast where the other switch cannot be, slow towards it."""
@@ -326,6 +342,9 @@ class Homing:
         cart = self._cart(state)
         if _seconds(state, now_ns) < REST_S:
             return HomingStep(state, 0.0, cart=cart, at_switch=False)
+        ramp = homing_ramp.seen(state.ramp)
+        if 0.0 < ramp < RAMP_SHARE:
+            return _fail(state, *self._slow(state))
         pole = swing.seen(state.swing)
         low, high = state.low_counts or 0, state.high_counts or 0
         zero_rad = self._zero_rad(state, pole)
@@ -339,6 +358,7 @@ class Homing:
             coupling_sigma_1_m=0.0 if pole is None else pole.coupling_sigma_1_m,
             damping_1_s=0.0 if pole is None else pole.damping_1_s,
             dry_rad_s2=0.0 if pole is None else pole.dry_rad_s2,
+            ramp_m_s2=ramp * self.rules.acceleration_m_s2,
         )
         done = _enter(state, HomingPhase.DONE, now_ns)
         return HomingStep(done, 0.0, result, cart=cart, at_switch=False)
@@ -347,6 +367,12 @@ class Homing:
         """(position [m], speed [m/s]) of the cart by its counts."""
         position, speed, _, _ = swing.motion(state.swing, self.rules.scales, DRIVE_SPAN_S)
         return position, speed
+
+    def _now(self, state: HomingState, now_ns: int) -> tuple[float, float]:
+        """The same at ``now_ns``, whatever the newest sample's age."""
+        position, speed, _, _ = swing.motion(state.swing, self.rules.scales, RAMP_SPAN_S)
+        age_s = (now_ns - state.swing.trail[-1].t_ns) / NANOSECONDS if state.swing.trail else 0.0
+        return position + age_s * speed, speed
 
     def _cart(self, state: HomingState) -> tuple[float, float]:
         """(p, v) from the middle of the track, when the next command acts."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from cartpole.control import swing
 from cartpole.control.homing_drive import Drive
+from cartpole.control.homing_ramp import Ramp
 from cartpole.messages import HomingResult
 
 
@@ -79,6 +80,7 @@ class HomingState:
     low_counts: int | None = None
     high_counts: int | None = None
     drive: Drive = field(default_factory=Drive)
+    ramp: Ramp = field(default_factory=Ramp)
     swing: swing.Swing = field(default_factory=swing.Swing)
     failure: str = ""
     advice: str = ""

@@ -59,6 +59,14 @@ def explain_gain(gain: float) -> Words:
     )
 
 
+def explain_ramp(found: float, configured: float) -> Words:
+    """A driver that lets its commands rise far more slowly [m/s^2] than they may."""
+    return (
+        f"the driver ramps its speed by {found:.1f} m/s², commands may change by {configured:.1f}",
+        f"raise the driver's ramp, or set rig.acceleration_limit_m_s2 to {found:.1f}",
+    )
+
+
 def explain_travel(
     travel: float, configured: float, tolerance: float, limit: float, margin: float
 ) -> Words | None:

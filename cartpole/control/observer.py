@@ -185,6 +185,7 @@ class Observer:
 
         Its viscous friction is seen too coarsely to be worth a word.
         """
+        self._learner.ramped(found.ramp_m_s2)
         if not 0.0 < found.coupling_sigma_1_m < MOST_COUPLING_SIGMA * found.coupling_1_m:
             return
         share = HOMING_DOUBT * found.coupling_sigma_1_m / found.coupling_1_m

@@ -180,7 +180,7 @@ class Pilot:
             rate = energy.swing_up_rate(
                 state,
                 model,
-                self._rules.acceleration_limit_m_s2,
+                min(self._rules.acceleration_limit_m_s2, model.motor_acceleration_m_s2),
                 self._rules.position_limit_m,
             )
             source = "energy"

@@ -69,7 +69,7 @@ class LearnerMemory:
     """State and covariance of the learner (``learner_kernels``), and the commands sent.
 
     ``cart`` and ``pole``: whether that part's fast states mean anything; ``told``: which
-    parameters were spoken of.
+    parameters were spoken of; ``ramp_m_s2``: the driver's own ramp, 0: none was seen.
     """
 
     state: FloatArray
@@ -80,6 +80,7 @@ class LearnerMemory:
     cart: bool = False
     pole: bool = False
     told: tuple[bool, ...] = (False,) * 6
+    ramp_m_s2: float = 0.0
 
     def check(self, _own: LearnerMemory) -> None:
         """SessionError for a memory that the kernels, which trust their indices, must not see."""
@@ -88,6 +89,7 @@ class LearnerMemory:
         finite = bool(np.isfinite(self.state).all() and np.isfinite(self.covariance).all())
         require(finite, "the learner's state")
         require(len(self.told) == len(NAMES), "what the learner told")
+        require(0.0 <= self.ramp_m_s2 < math.inf, "the driver's ramp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,9 @@ class Learner:
             damping_1_s=damping,
             coulomb_rad_s2=coulomb,
             tau_s=math.exp(tau),
-            motor_acceleration_m_s2=prior.motor_acceleration_m_s2,
+            motor_acceleration_m_s2=min(
+                self._memory.ramp_m_s2 or math.inf, prior.motor_acceleration_m_s2
+            ),
             delay_s=delay,
             gravity_m_s2=prior.gravity_m_s2,
             gain=math.exp(gain),
@@ -182,6 +186,20 @@ class Learner:
         low, high = self._table[kernels.LOW :], self._table[kernels.HIGH :]
         count = kernels.STATES - kernels.FIRST
         np.clip(state[kernels.FIRST :], low[:count], high[:count], out=state[kernels.FIRST :])
+
+    def ramped(self, ramp_m_s2: float) -> None:
+        """The driver lets commands rise by so much [m/s^2] by itself; 0: by no less than it says.
+
+        What was learned of a driver's lag while its ramp was not known is forgotten.
+        """
+        memory, k = self._memory, kernels.LAG
+        self._model = None
+        if ramp_m_s2 == memory.ramp_m_s2:
+            return
+        memory.ramp_m_s2 = ramp_m_s2
+        memory.state[k] = self._said[k - kernels.FIRST]
+        memory.covariance[k, :] = memory.covariance[:, k] = 0.0
+        memory.covariance[k, k] = self._rules.sigma[k - kernels.FIRST] ** 2
 
     def rest(self) -> None:
         """The drive is off: hands may move the cart, nothing is to be learned."""

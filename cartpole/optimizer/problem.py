@@ -164,9 +164,21 @@ def rig_problem(rules: PlannerRules) -> Problem:
 
 def for_model(problem: Problem, model: ModelParameters) -> Problem:
     """The problem of a rig as it is known by now; its commands are the cart's own speeds."""
-    limits, gain = problem.limits, model.gain
+    limits, gain = ramped(problem.limits, model.motor_acceleration_m_s2), model.gain
     limits = replace(limits, command=gain * limits.command, rate=gain * limits.rate)
     return replace(problem, model=believed(model), limits=limits)
+
+
+def ramped(limits: Limits, rate: float) -> Limits:
+    """Limits for a drive that speeds up and brakes by ``rate`` [m/s^2] at most.
+
+    It needs v^2 / 2 (1 / rate - 1 / before) more to stop; the second limit, a line in v, gives that
+    at full speed and none at rest.
+    """
+    if rate >= limits.rate:
+        return limits
+    further = 0.5 * limits.command * (1.0 / rate - 1.0 / limits.rate)
+    return replace(limits, rate=rate, lead_v=limits.lead_v + further * limits.lead_p)
 
 
 def believed(model: ModelParameters) -> ModelParameters:

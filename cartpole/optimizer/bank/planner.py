@@ -190,6 +190,7 @@ class Planner:
             abs(model.tau_s - told.tau_s) > LAG_STEP * told.tau_s
             or abs(model.gain - told.gain) > GAIN_STEP
             or abs(model.damping_1_s - told.damping_1_s) > DAMPING_STEP_1_S
+            or model.motor_acceleration_m_s2 != told.motor_acceleration_m_s2
         )
         if changed:
             self._tell(model)
