@@ -113,7 +113,7 @@ def regions(path: Path) -> list[tuple[int, int, set[int]]]:
     out = []
     for offset, length in zip(found.offsets, found.lengths, strict=True):
         part = Scan(path, found.contents)
-        part.region(offset, length, 0, True)
+        part.region(offset, length, (0, 0), True)
         times = {publish for _, _, publish, _ in messages(part)}
         out.append((offset, offset + length, {indices[t] for t in times if t in indices}))
     return out

@@ -53,8 +53,9 @@ class TickLine:
     plan: bool
     events: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
-    # Of the measurements put in their canonical order, which came first, second, …; empty: in that
-    # order. None in recordings from before it was written: the file's order is all there is.
+    # Of the different measurements put in their canonical order, which came first, second, …; equal
+    # ones have one rank. Empty: in that order, and none is as another. None in recordings from
+    # before it was written: the file's order is all there is.
     order: tuple[int, ...] | None = None
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from cartpole.errors import SessionError
 from cartpole.messages import NANOSECONDS, Detection, EncoderSample, HomingResult, TickInput
 from cartpole.session.writer import SessionWriter
+from cartpole.shown import shown
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -213,5 +214,5 @@ def _row(tick: RecordedTick, start_ns: int) -> list[object]:
         *(tick.truth if tick.truth is not None else ("",) * 4),
         *((plan.newton_steps, plan.kkt_residual, plan.cost) if plan is not None else ("",) * 3),
         timing.compute_ns / 1e3 if timing is not None else "",
-        " + ".join(fault.name for fault in tick.faults),
+        shown(" + ".join(fault.name for fault in tick.faults)),
     ]

@@ -24,12 +24,18 @@ LARGEST_MESSAGE = 256 << 10  # of those that a tick is made of
 
 
 class Gathered:
-    """The messages of a tick while they come."""
+    """The messages of a tick while they come.
+
+    A tool that merges files may have written some of them again: each counts once, and none stands
+    in for another one that is still to come.
+    """
 
     LEAST = 1000  # bytes that a tick takes besides its JSON
 
     __slots__ = (
+        "again",
         "bytes",
+        "contrary",
         "count",
         "decoded",
         "exact",
@@ -38,14 +44,18 @@ class Gathered:
         "line",
         "measurements",
         "requests",
+        "said",
     )
 
     def __init__(self) -> None:
         self.measurements: list[Measurement] = []
         self.requests: list[tuple[int, Request]] = []  # with their log times
         self.faults: list[Fault] = []
+        self.said: set[tuple[str, int, bytes]] = set()
+        self.again: dict[str, list[Any]] = {}  # what was said before, by topic
         self.decoded: dict[str, Any] = {}
         self.exact: dict[str, bytes] = {}
+        self.contrary = ""  # a topic that says two things
         self.line: TickLine | None = None
         self.late = False  # the tick has gone out already
         self.count = 0
@@ -57,22 +67,37 @@ class Gathered:
         if len(data) > LARGEST_MESSAGE or self.count > MOST_IN_A_TICK:
             raise SessionError(f"{topic}: more than a tick has")
         if topic in MEASUREMENTS:
-            self.measurements.append(DECODE[topic](data))
+            self._once(self.measurements, topic, log_time, data, DECODE[topic](data))
         elif topic in SINGLE:
-            if topic not in unread:
-                self.decoded[topic] = DECODE[topic](data)
-            self.exact[topic] = data
+            if topic not in self.exact:
+                if topic not in unread:
+                    self.decoded[topic] = DECODE[topic](data)
+                self.exact[topic] = data
+            elif self.exact[topic] != data:
+                self.contrary = topic
         elif topic == "/tick":
+            line = DECODE[topic](data)
             if self.line is None:
-                self.line = DECODE[topic](data)
+                self.line = line
+            elif self.line != line:
+                self.contrary = topic
         elif topic == "/request":
-            self.requests.append((log_time, _request(DECODE[topic](data))))
+            request = log_time, _request(DECODE[topic](data))
+            self._once(self.requests, topic, log_time, data, request)
         elif topic == "/fault":
-            self.faults.append(DECODE[topic](data))
+            self._once(self.faults, topic, log_time, data, DECODE[topic](data))
         else:
             self.count -= 1
             return
         self.bytes += len(data)
+
+    def _once(self, kept: list[Any], topic: str, log_time: int, data: bytes, one: Any) -> None:
+        identity = (topic, log_time, data)
+        if identity in self.said:
+            self.again.setdefault(topic, []).append(one)
+            return
+        self.said.add(identity)
+        kept.append(one)
 
     def whole(self) -> bool:
         """Whether nothing is missing that the tick's line counts."""
@@ -81,7 +106,7 @@ class Gathered:
     def lacking(self, line: TickLine) -> str:
         """What is missing, in words; empty if nothing is."""
         found = self.exact
-        if len(self.measurements) < line.measurements:
+        if len(self.measurements) < _different(line):
             return "measurements missing"
         if len(self.requests) < line.requests or len(line.answers) not in (0, line.requests):
             return "requests missing"
@@ -98,37 +123,44 @@ class Gathered:
         """The tick, or None and what is missing. ``disordered``: the file is not as we write it."""
         line = self.line
         assert line is not None
+        if self.contrary:
+            return None, f"{self.contrary} says two things"
+        if line.order is None:
+            self._take_equal_ones(line)
         lacking = self.lacking(line)
         if lacking:
             return None, lacking
-        measurements = _once(self.measurements, line.measurements)
-        requests = _once(sorted(self.requests, key=itemgetter(0)), line.requests)
-        faults = _once(self.faults, line.faults)
-        if measurements is None or requests is None or faults is None:
+        measurements = self.measurements
+        more = len(measurements) > _different(line) or len(self.faults) > line.faults
+        if more or len(self.requests) > line.requests:
             return None, "more messages than were written"
+        if len(line.order or ()) not in (0, line.measurements):
+            return None, "the order of its measurements is none"
         if line.order is not None or disordered:
             measurements = in_order(measurements, line.order or ())
+        requests = sorted(self.requests, key=itemgetter(0))
         given = TickInput(
             line.now_ns,
             tuple(measurements),
             tuple([one for _, one in requests]),
             line.newton_budget,
         )
-        return RecordedTick(line, given, tuple(faults), self.exact, self.decoded), ""
+        return RecordedTick(line, given, tuple(self.faults), self.exact, self.decoded), ""
+
+    def _take_equal_ones(self, line: TickLine) -> None:
+        """Recordings of old do not tell equal messages of a tick from those that came again: all
+        count where that makes just as many as were written."""
+        again = [one for topic in MEASUREMENTS for one in self.again.get(topic, ())]
+        if len(self.measurements) + len(again) == line.measurements:
+            self.measurements += again
+        requests = self.again.get("/request", [])
+        if len(self.requests) + len(requests) == line.requests:
+            self.requests += requests
 
 
-def _once(found: list[Any], wanted: int) -> list[Any] | None:
-    """As many as were written: a merged file may hold each twice. None if they cannot be told."""
-    if len(found) == wanted:
-        return found
-    kept: list[Any] = []
-    seen: set[bytes] = set()
-    for one in found:
-        key = repr(one).encode()
-        if key not in seen:
-            seen.add(key)
-            kept.append(one)
-    return kept if len(kept) == wanted else None
+def _different(line: TickLine) -> int:
+    """How many measurements a tick has of which none is as another: equal ones have one rank."""
+    return len(set(line.order)) if line.order else line.measurements
 
 
 def _request(line: RequestLine) -> Request:

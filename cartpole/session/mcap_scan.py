@@ -36,6 +36,7 @@ MOST_DAMAGES = 1000
 COMPRESSIONS = (b"", b"zstd", b"lz4")
 RECORD = struct.Struct("<BQ")
 CHUNK_HEAD = struct.Struct("<QQQII")  # start, end, size unpacked, checksum, method's length
+MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log and publish time
 _LENGTH = struct.Struct("<Q")
 _SEARCH_FIRST, _SEARCH_MOST = 1 << 12, 1 << 20
 _SOUND = re.compile(
@@ -123,26 +124,34 @@ class Contents:
 class Scan:
     """Where the messages are: regions in file order, chunks or stretches of bare messages.
 
-    For a chunk ``ends`` is the latest log time that it claims [ns]; for bare messages 0.
+    ``begins`` and ``ends`` are times [ns] between which they are: of a chunk the log times that it
+    claims, of bare messages those of their publishing. ``order``, once it is known, is the one in
+    which the regions were written.
     """
 
     path: Path
     contents: Contents = field(default_factory=Contents)
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     lengths: array[int] = field(default_factory=lambda: array("Q"))
+    begins: array[int] = field(default_factory=lambda: array("Q"))
     ends: array[int] = field(default_factory=lambda: array("Q"))
     chunked: array[int] = field(default_factory=lambda: array("B"))
+    order: list[int] | None = None
 
-    def region(self, offset: int, length: int, end: int, chunk: bool) -> None:
+    def region(self, offset: int, length: int, times: tuple[int, int], chunk: bool) -> None:
         """Note where messages are; bare ones that follow each other are one region."""
+        begin, end = times
         bare_before = not chunk and len(self.offsets) > 0 and not self.chunked[-1]
         if bare_before and self.offsets[-1] + self.lengths[-1] == offset:
             self.lengths[-1] += length
+            self.begins[-1] = min(self.begins[-1], begin)
+            self.ends[-1] = max(self.ends[-1], end)
             return
         if len(self.offsets) >= MOST_REGIONS:
             raise SessionError(f"{self.path}: more than {MOST_REGIONS} chunks")
         self.offsets.append(offset)
         self.lengths.append(length)
+        self.begins.append(begin)
         self.ends.append(end)
         self.chunked.append(chunk)
 
@@ -185,10 +194,10 @@ def _step(stream: IO[bytes], at: int, size: int, found: Scan) -> int:
     try:
         opcode, length = _record(head, size - at)
         if opcode == Opcode.CHUNK:
-            _, _, end = _check_chunk(head, length)
-            found.region(at, RECORD.size + length, end, True)
+            found.region(at, RECORD.size + length, _check_chunk(head, length), True)
         elif opcode == Opcode.MESSAGE:
-            found.region(at, RECORD.size + length, 0, False)
+            published = MESSAGE_HEAD.unpack_from(head, RECORD.size)[3]
+            found.region(at, RECORD.size + length, (published, published), False)
         elif opcode in _DEFINITIONS:
             if length > LARGEST_CHUNK:
                 contents.damage(at, RECORD.size + length, f"a definition of {length} bytes")
@@ -240,11 +249,11 @@ def _looks_like_chunk(head: bytes, length: int) -> bool:
     return True
 
 
-def _check_chunk(head: bytes, length: int) -> tuple[bytes, int, int]:
-    """(method, size unpacked, latest log time) of a chunk whose lengths fit each other."""
+def _check_chunk(head: bytes, length: int) -> tuple[int, int]:
+    """The log times between which a chunk claims to be, whose lengths fit each other."""
     if len(head) < _CHUNK_LEAST:
         raise _Cut("the file ends within a chunk's head")
-    _, end, unpacked, _, named = CHUNK_HEAD.unpack_from(head, RECORD.size)
+    begin, end, unpacked, _, named = CHUNK_HEAD.unpack_from(head, RECORD.size)
     place = RECORD.size + CHUNK_HEAD.size
     method = head[place : place + named] if named <= 4 else b"?"
     if method not in COMPRESSIONS or len(head) < place + named + _LENGTH.size:
@@ -254,7 +263,7 @@ def _check_chunk(head: bytes, length: int) -> tuple[bytes, int, int]:
         raise SessionError("a chunk's lengths contradict each other")
     if unpacked > LARGEST_CHUNK or length > LARGEST_CHUNK:
         raise SessionError(f"a chunk of {max(unpacked, length)} bytes")
-    return method, unpacked, end
+    return begin, end
 
 
 def _next_sound(stream: IO[bytes], start: int, size: int) -> int:

@@ -23,9 +23,16 @@ from mcap.records import Channel, Chunk
 
 from cartpole.errors import SessionError
 from cartpole.session.channels import CHANNELS
-from cartpole.session.mcap_scan import LARGEST_CHUNK, RECORD, Contents, Scan, open_stream, scan
+from cartpole.session.mcap_scan import (
+    LARGEST_CHUNK,
+    MESSAGE_HEAD,
+    RECORD,
+    Contents,
+    Scan,
+    open_stream,
+    scan,
+)
 
-_MESSAGE = struct.Struct("<HIQQ")
 _BARE_AT_ONCE = 1 << 20
 _FEED = 4096
 _MOST_SORTED = 1_000_000
@@ -145,14 +152,14 @@ def _disordered(stream: IO[bytes], offset: int, length: int) -> list[tuple[int, 
     None if it is, or if there are more than anybody sorts."""
     times, places = array("Q"), array("Q")
     at, end = offset, offset + length
-    head = RECORD.size + _MESSAGE.size
+    head = RECORD.size + MESSAGE_HEAD.size
     while at + head <= end:
         stream.seek(at)
         block = stream.read(min(_BARE_AT_ONCE, end - at))
         inside = 0
         while inside + head <= len(block):
             opcode, size = RECORD.unpack_from(block, inside)
-            publish = _MESSAGE.unpack_from(block, inside + RECORD.size)[3] if opcode == 5 else 0
+            publish = MESSAGE_HEAD.unpack_from(block, inside + RECORD.size)[3] if opcode == 5 else 0
             times.append(publish)
             places.append(at + inside)
             inside += RECORD.size + size
@@ -192,7 +199,7 @@ def _stretch(
 def _of_records(data: bytes, offset: int, names: _Names, contents: Contents) -> Iterator[Message]:
     at, end = 0, len(data)
     topics = names.topics
-    unpack_record, unpack_message = RECORD.unpack_from, _MESSAGE.unpack_from
+    unpack_record, unpack_message = RECORD.unpack_from, MESSAGE_HEAD.unpack_from
     while at < end:
         try:
             opcode, length = unpack_record(data, at)
@@ -216,21 +223,51 @@ def _of_records(data: bytes, offset: int, names: _Names, contents: Contents) -> 
 
 def _order(found: Scan, stream: IO[bytes]) -> list[int]:
     """Regions as their ticks were written; file order unless a tool has changed that."""
-    ends = [end for end, chunk in zip(found.ends, found.chunked, strict=True) if chunk]
-    if ends == sorted(ends):
-        return list(range(len(found.offsets)))
-    # Times in a chunk's head have no checksum: the ticks themselves decide. A chunk of two pieces
-    # comes with its earlier ticks, for which others wait; its later ones can wait themselves.
-    earliest: list[int] = []
-    silent = Contents()
+    if found.order is None:
+        found.order = list(range(len(found.offsets)))
+        begins, ends = list(found.begins), list(found.ends)
+        if begins != sorted(begins) or ends != sorted(ends):
+            # Times in a chunk's head have no checksum, and are those of measurements: the ticks
+            # themselves decide. A chunk of two pieces comes with its earlier ticks, for which
+            # others wait; its later ones can wait themselves.
+            earliest = _earliest(found, stream)
+            found.order.sort(key=earliest.__getitem__)
+    return found.order
+
+
+def _earliest(found: Scan, stream: IO[bytes]) -> list[int]:
+    """When the first tick in each region was published [ns]; where there is none, as before it."""
+    names, silent = _Names(found, _NO_PART_OF_A_TICK), Contents()
+    times: list[int] = []
     for k, (offset, length) in enumerate(zip(found.offsets, found.lengths, strict=True)):
-        publish = earliest[-1] if earliest else 0
         if found.chunked[k]:
-            names = _Names(found, _NO_PART_OF_A_TICK)
-            inside = _of_chunk(stream, offset, length, names, silent)
-            publish = min((message[2] for message in inside), default=publish)
-        earliest.append(publish)
-    return sorted(range(len(earliest)), key=lambda k: (earliest[k], k))
+            data = _unpacked(stream, offset, length, silent)
+            inside = [] if data is None else _publish_times(data, names)
+            times.append(min(inside, default=times[-1] if times else 0))
+        else:
+            times.append(found.begins[k])
+    return times
+
+
+def _publish_times(data: bytes, names: _Names) -> list[int]:
+    """Of a chunk's messages that are part of a tick, up to the first record that is none."""
+    times: list[int] = []
+    at, end = 0, len(data) - RECORD.size - MESSAGE_HEAD.size
+    try:
+        while at <= end:
+            opcode, length = RECORD.unpack_from(data, at)
+            if opcode == Opcode.CHANNEL:
+                content = io.BytesIO(data[at + RECORD.size : at + RECORD.size + length])
+                names.declare(Channel.read(ReadDataStream(content)))
+            elif opcode == Opcode.MESSAGE:
+                number, _, _, publish_time = MESSAGE_HEAD.unpack_from(data, at + RECORD.size)
+                known = number in names.topics
+                if (names.topics[number] if known else names.assumed(number)) is not None:
+                    times.append(publish_time)
+            at += RECORD.size + length
+    except _FAILURES:
+        pass  # told where the messages themselves are read
+    return times
 
 
 def decompress(chunk: Chunk) -> bytes:

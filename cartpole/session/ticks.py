@@ -183,7 +183,7 @@ class Assembler:
         self._bytes -= sum(map(len, tick.exact.values())) + Gathered.LEAST
         account = self._account
         if self._next is not None and index < self._next:
-            account.left_out["ticks that are there twice"] += 1
+            account.left_out["ticks that are there twice, or come too late"] += 1
             return
         if self._next is not None and index > self._next:
             account.missing += index - self._next
