@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,11 +21,13 @@ from cartpole.config.load import with_values
 from cartpole.config.schema import Config
 from cartpole.errors import UsageError
 from cartpole.messages import TickTiming
+from cartpole.session.channels import CHANNELS, schema
 from cartpole.session.reader import open_session
 from cartpole.session.rrd import CURVES, tips
 from cartpole.session.writer import SessionWriter
 
-GOLDEN = Path(__file__).resolve().parent / "golden" / "swing-up.mcap"
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden" / "swing-up.mcap"
 RERUN = Path(sys.executable).with_name("rerun")
 needs_rerun = pytest.mark.skipif(not RERUN.exists(), reason="needs rerun-sdk: cartpole[viewers]")
 
@@ -104,6 +107,34 @@ def test_what_is_exported_has_curves_pictures_rig_and_plans(tmp_path: Path) -> N
     shutil.copy(path, tmp_path / "other.rrd")
     with pytest.raises(UsageError, match="--force"):
         export(path, "--rrd", tmp_path / "other.rrd")
+
+
+def paths_in(layout: object) -> list[str]:
+    """What the panels of a Foxglove layout draw: ``/topic.field``."""
+    if isinstance(layout, list):
+        return [path for inner in layout for path in paths_in(inner)]
+    if not isinstance(layout, dict):
+        return []
+    own = [text for key, text in layout.items() if key in ("value", "topicPath", "imageTopic")]
+    return own + [path for inner in layout.values() for path in paths_in(inner)]
+
+
+def test_foxglove_finds_by_name_what_the_layout_draws(tmp_path: Path) -> None:
+    paths = paths_in(json.loads((ROOT / "docs" / "foxglove-layout.json").read_text()))
+    assert len(paths) > 10
+    for path in paths:
+        assert "[" not in path
+        topic, _, name = path.partition(".")
+        assert not name or name in json.loads(schema(CHANNELS[topic]))["properties"], path
+    path = tmp_path / "run.mcap"
+    write_session(path, ticks=20)
+    session = open_session(path)
+    for topic in ("estimate", "truth"):
+        named, plain = session.table(f"named/{topic}"), session.table(topic)
+        columns = ["p_m", "v_m_s", "theta_rad", "omega_rad_s"]
+        assert list(named.columns) == columns
+        assert len(named) == 20
+        assert (named == plain[columns]).all().all()
 
 
 def test_export_asks_to_what(tmp_path: Path) -> None:

@@ -101,6 +101,16 @@ class Truth:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class NamedState:
+    """A state once more, for viewers that draw fields by their names; nothing reads it back."""
+
+    p_m: float
+    v_m_s: float
+    theta_rad: float
+    omega_rad_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RawBytes:
     """Bytes of a serial line; ``direction`` is in or out as the host sees it."""
 
@@ -159,7 +169,10 @@ CHANNELS: dict[str, type] = {
     "/raw": RawBytes,
     "/frame": Picture,
     "/state": CoreMemory,
+    "/named/estimate": NamedState,
+    "/named/truth": NamedState,
 }
+NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event", "/named/estimate", "/named/truth"})
 MEASUREMENT_TOPICS = {
     EncoderSample: "/encoder",
     Detection: "/detection",

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
@@ -25,6 +25,7 @@ from cartpole.rules.control import config_of
 from cartpole.session.channels import (
     JSON,
     MEASUREMENT_TOPICS,
+    NamedState,
     Picture,
     PlanLine,
     RawBytes,
@@ -125,6 +126,17 @@ def encode_tick(record: TickRecord, whole_plan: bool) -> list[Line]:
     lines.append(("/command", record.command.t_ns, encode(record.command)))
     lines.extend(("/fault", fault.t_ns, encode(fault)) for fault in record.faults)
     lines.append(("/tick", now_ns, encode(_tick_line(record))))
+    return lines
+
+
+def named_lines(record: TickRecord, truth: Sequence[float] | None) -> list[Line]:
+    """Estimate and truth with a name for each number."""
+    lines: list[Line] = []
+    if record.estimate is not None:
+        named = encode(NamedState(*record.estimate.state))
+        lines.append(("/named/estimate", record.estimate.t_ns, named))
+    if truth is not None:
+        lines.append(("/named/truth", record.input.now_ns, encode(NamedState(*truth))))
     return lines
 
 

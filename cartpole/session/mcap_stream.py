@@ -22,7 +22,7 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk
 
 from cartpole.errors import SessionError
-from cartpole.session.channels import CHANNELS
+from cartpole.session.channels import CHANNELS, NO_PART_OF_A_TICK
 from cartpole.session.mcap_scan import (
     LARGEST_CHUNK,
     MESSAGE_HEAD,
@@ -36,7 +36,6 @@ from cartpole.session.mcap_scan import (
 _BARE_AT_ONCE = 1 << 20
 _FEED = 4096
 _MOST_SORTED = 1_000_000
-_NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event", "/state"})
 _FAILURES = (McapError, SessionError, struct.error, UnicodeDecodeError, ValueError)
 
 Message = tuple[str, int, int, bytes]  # topic, log time [ns], publish time [ns], data
@@ -237,7 +236,7 @@ def _order(found: Scan, stream: IO[bytes]) -> list[int]:
 
 def _earliest(found: Scan, stream: IO[bytes]) -> list[int]:
     """When the first tick in each region was published [ns]; where there is none, as before it."""
-    names, silent = _Names(found, _NO_PART_OF_A_TICK), Contents()
+    names, silent = _Names(found, NO_PART_OF_A_TICK | {"/state"}), Contents()
     times: list[int] = []
     for k, (offset, length) in enumerate(zip(found.offsets, found.lengths, strict=True)):
         if found.chunked[k]:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from cartpole.errors import ConfigError, SessionError
 from cartpole.messages import HomingResult
 from cartpole.session import folder
-from cartpole.session.channels import CHANNELS, Event, Picture, RawBytes
+from cartpole.session.channels import CHANNELS, NO_PART_OF_A_TICK, Event, Picture, RawBytes
 from cartpole.session.mcap_scan import Contents, Damage, Scan, scan
 from cartpole.session.mcap_stream import Message, messages, verify
 from cartpole.session.packing import check_size
 from cartpole.session.recorded import DECODE, RecordedTick
 from cartpole.session.settings import recorded_config
-from cartpole.session.ticks import NO_PART_OF_A_TICK, SELDOM_READ, Account, Assembler
+from cartpole.session.ticks import SELDOM_READ, Account, Assembler
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -22,7 +22,6 @@ from cartpole.session.recorded import DECODE, RecordedTick
 if TYPE_CHECKING:
     from cartpole.session.mcap_stream import Message
 
-NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event"})
 # What a controller says is decoded when it is asked for; eager readers want to know at once.
 SELDOM_READ = frozenset({"/plan_trajectory"})
 COMPARED = SELDOM_READ | {"/estimate", "/plan", "/command"}

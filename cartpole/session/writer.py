@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from cartpole.errors import SessionError
 from cartpole.messages import Severity
 from cartpole.session.channels import Event, Truth
-from cartpole.session.codec import Line, encode, encode_tick, picture_line, raw_line
+from cartpole.session.codec import Line, encode, encode_tick, named_lines, picture_line, raw_line
 from cartpole.session.files import Files, open_file
 from cartpole.session.frames import FORMAT, FlightRecorder, compress
 from cartpole.session.packing import pack
@@ -290,6 +290,7 @@ class SessionWriter:
             lines.append(("/truth", now_ns, encode(Truth(now_ns, truth))))
         if timing is not None:
             lines.append(("/timing", now_ns, encode(timing)))
+        lines += named_lines(record, truth)
         lines += encode_tick(record, whole)
         self._files.add(lines, now_ns)
         self._summary.add(record, truth, timing)
