@@ -126,9 +126,9 @@ def test_foxglove_finds_by_name_what_the_layout_draws(tmp_path: Path) -> None:
         assert "[" not in path
         topic, _, name = path.partition(".")
         assert not name or name in json.loads(schema(CHANNELS[topic]))["properties"], path
-    path = tmp_path / "run.mcap"
-    write_session(path, ticks=20)
-    session = open_session(path)
+    recording = tmp_path / "run.mcap"
+    write_session(recording, ticks=20)
+    session = open_session(recording)
     for topic in ("estimate", "truth"):
         named, plain = session.table(f"named/{topic}"), session.table(topic)
         columns = ["p_m", "v_m_s", "theta_rad", "omega_rad_s"]
