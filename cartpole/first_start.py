@@ -109,17 +109,12 @@ def _senses(config: Config) -> None:
     from cartpole.rules.sim import rig_rules
     from cartpole.sim.eye import Eye
     from cartpole.sim.shutter import Shot
-    from cartpole.vision.ring import FrameRing
     from cartpole.vision.tracker import Tracker
     from cartpole.vision.warm_up import warm_up
 
     camera = config.camera
     warm_up(Tracker(camera), camera)
-    ring = FrameRing(camera.height_px, camera.width_px, 2)
-    with contextlib.closing(ring):
-        hanging = Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False)
-        ring.write(Eye(rig_rules(config), 0).draw(hanging))
-        ring.newest()
+    Eye(rig_rules(config), 0).draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))
 
 
 def _done(folder: Path) -> int:

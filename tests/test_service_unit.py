@@ -187,10 +187,10 @@ def _waits(booted: Machine, for_what: str, timeout_s: float = 20.0) -> None:
 def test_kernels_are_kept_under_a_strict_file_system(booted: Machine) -> None:
     """One is taken away: the start compiles it and puts it where the unit may write."""
     folder = booted.path(KERNELS)
-    for path in folder.rglob("ring._publish-*"):
+    for path in folder.rglob("kernels.insert-*"):
         path.unlink()
     _start(booted)
-    found = list(folder.rglob("ring._publish-*.nbc"))
+    found = list(folder.rglob("kernels.insert-*.nbc"))
     assert found, booted.journal()
     assert found[0].stat().st_uid == folder.stat().st_uid != 0
     for line in ("ProtectSystem=strict", "ReadWritePaths=/etc/cartpole"):

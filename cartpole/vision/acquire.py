@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numba import njit
 
-from cartpole.vision.slices import Pixels
+from cartpole.vision.frame import Pixels
 
 MAX_STEP_PX = 4
 SATURATED_SHARE = 0.25  # of the picture above the threshold: a flash, or an exposure far too long

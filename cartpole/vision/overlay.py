@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cartpole.messages import Detection, DetectionStatus
-from cartpole.vision.slices import Pixels
+from cartpole.vision.frame import Pixels
 
 Colour = tuple[int, int, int]  # blue, green, red
 FOUND: Colour = (80, 220, 80)

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
+from cartpole.vision.frame import Pixels
 from cartpole.vision.profile import (
     D1,
     DD,
@@ -40,7 +41,6 @@ from cartpole.vision.slices import (
     SUM,
     TILT,
     WEIGHT,
-    Pixels,
 )
 
 EDGE_SEEN = 0.0  # of an edge's outer half: a slice with less of one tells no place

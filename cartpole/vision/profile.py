@@ -20,7 +20,7 @@ import math
 from numba import njit
 
 from cartpole.messages import FloatArray
-from cartpole.vision.slices import Pixels
+from cartpole.vision.frame import Pixels
 
 LEAST_SMEAR_PX = 0.2  # a smaller one is lost in the blur
 REACH_PX = 1.0  # pixels taken in beyond the foot of an edge: they tell the ground

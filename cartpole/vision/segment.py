@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
+from cartpole.vision.frame import Pixels
 from cartpole.vision.slices import (
     CENTROID,
     COUNT,
@@ -25,7 +26,6 @@ from cartpole.vision.slices import (
     SUM,
     USED,
     WEIGHT,
-    Pixels,
 )
 
 RECTANGLE_SIGMA_PX = 0.5  # error of a rotated rectangle's axis, as a slice's

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
+from cartpole.vision.frame import Pixels
 from cartpole.vision.profile import (
     B1,
     BB,
@@ -43,7 +44,7 @@ from cartpole.vision.profile import (
     whole_sums,
     window,
 )
-from cartpole.vision.slices import CENTROID, MIN_SLICES, PLACE, Pixels, smallest
+from cartpole.vision.slices import CENTROID, MIN_SLICES, PLACE, smallest
 
 LEAST_BLUR_PX, MOST_BLUR_PX = 0.7, 9.0
 SHAPE_SLICES = 28  # that tell width and blur

@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from cartpole.messages import FloatArray
-
-Pixels = npt.NDArray[np.uint8]
+from cartpole.vision.frame import Pixels
 
 # Columns of the table of slices: place along the slicing axis, the strip's middle across it, light
 # above ground (grey levels of its plateau), weight (1 / variance of the middle before the noise is

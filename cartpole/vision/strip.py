@@ -17,6 +17,7 @@ from numba import njit
 
 from cartpole.messages import FloatArray
 from cartpole.vision.classify import classify
+from cartpole.vision.frame import Pixels
 from cartpole.vision.places import fit_places
 from cartpole.vision.shape import MARGIN_PX, fit_shape
 from cartpole.vision.slices import (
@@ -26,7 +27,6 @@ from cartpole.vision.slices import (
     MIN_SLICES,
     STEEP,
     USED,
-    Pixels,
     find_points,
     parabola,
     robust_line,

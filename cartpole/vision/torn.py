@@ -16,6 +16,7 @@ from numba import njit
 
 from cartpole.messages import FloatArray
 from cartpole.vision.ends import expected_ends
+from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
     EXPECT_P,
     EXPECT_THETA,
@@ -46,7 +47,6 @@ from cartpole.vision.slices import (
     SLICES,
     STEEP,
     WEIGHT,
-    Pixels,
     smallest,
     thinned,
 )

@@ -9,6 +9,7 @@ from numba import njit
 
 from cartpole.messages import FloatArray
 from cartpole.vision.ends import expected_ends
+from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
     EXPECT_THETA,
     EXPOSURE,
@@ -22,7 +23,7 @@ from cartpole.vision.layout import (
     WIDTH,
 )
 from cartpole.vision.pose import solve_pose
-from cartpole.vision.slices import MIN_SLICES, Pixels
+from cartpole.vision.slices import MIN_SLICES
 from cartpole.vision.strip import measure_strip
 from cartpole.vision.verdict import NO_BLOB, OK, check, draw_corners, judge
 

@@ -15,9 +15,9 @@ from cartpole.config.schema import Camera
 from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
 from cartpole.vision import acquire, layout, pose, segment, slices, strip, track, verdict
 from cartpole.vision.expectation import Expectation, expect, wrap
+from cartpole.vision.frame import Pixels
 from cartpole.vision.geometry import CameraGeometry
 from cartpole.vision.history import History
-from cartpole.vision.slices import Pixels
 
 UNSEEN_OMEGA = 50.0  # rad/s: a rate less certain was not seen
 LENGTH_TOLERANCE = 0.15

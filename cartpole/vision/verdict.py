@@ -7,6 +7,7 @@ import math
 from numba import njit
 
 from cartpole.messages import DetectionStatus, FloatArray
+from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
     CHI2,
     CONFIDENCE,
@@ -31,7 +32,6 @@ from cartpole.vision.slices import (
     MISSING,
     NOISE,
     PIXEL_NOISE,
-    Pixels,
 )
 from cartpole.vision.torn import is_torn
 
