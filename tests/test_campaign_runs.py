@@ -19,7 +19,7 @@ from cartpole.campaign.strikes import STRIKES, End, chosen
 from cartpole.config.schema import Config
 from cartpole.control.faults import CATALOGUE
 from cartpole.errors import SessionError, UsageError
-from cartpole.messages import Mode, PlanStatus
+from cartpole.messages import Mode, PlanStatus, Severity
 
 ALL = chosen(())
 
@@ -64,6 +64,17 @@ def test_causes_are_in_the_catalogue() -> None:
         assert strike.causes or flies, f"{name} ends in a fault without a name"
 
 
+def test_every_fault_that_stops_is_drawn_for() -> None:
+    """A fault of the catalogue that no draw can reach is one that no campaign says anything of."""
+    named = {cause for strike in STRIKES.values() for cause in strike.causes}
+    stops = {name for name, kind in CATALOGUE.items() if kind.severity >= Severity.BRAKE}
+    assert stops <= named, stops - named
+
+
+def test_names_can_be_chosen() -> None:
+    assert all("," not in name and faults_of(name) == (name,) for name in STRIKES)
+
+
 def test_unknown_names_are_told() -> None:
     with pytest.raises(UsageError, match="meteor"):
         faults_of("flash,meteor")
@@ -97,6 +108,11 @@ def still_flown(seed: int) -> Flown:
         ("asked to stop", End.STOPPED),
         ("motor reversed", End.REFUSED),
         ("drive runs on", End.OFF),
+        ("motor unplugged", End.BRAKED),
+        ("only camera unplugged", End.BRAKED),
+        ("reader starved", End.BRAKED),
+        ("nobody may fly", End.BRAKED),
+        ("left outside", End.REFUSED),
     ],
 )
 def test_faults_end_as_they_must(name: str, end: End) -> None:

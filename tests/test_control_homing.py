@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 
 from cartpole.config.load import with_values
 from cartpole.config.schema import Config
+from cartpole.control import homing_drive
 from cartpole.control.core import ControlCore
 from cartpole.control.governor import within
 from cartpole.control.homing import Homing
+from cartpole.control.homing_records import HomingPhase
 from cartpole.messages import (
+    EncoderSample,
     HomingResult,
     Link,
     LinkEvent,
@@ -309,6 +313,32 @@ def test_lost_bytes_are_not_taken_for_a_wrong_gain() -> None:
     assert yard.records[-1].mode is Mode.READY, yard.said
     assert yard.core.homed is not None
     assert yard.core.homed.gain == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("off_m", [-0.012, 0.03])
+def test_one_spoilt_count_in_the_first_centimetre_accuses_nobody(off_m: float) -> None:
+    """A digit lost on a line without a check sum, in the last sample of a tick."""
+    yard = Yard(settings())
+    honest, spoilt = yard.rig.advance, [False]
+    off = round(off_m * Config().encoder.cart_counts_per_m)
+
+    def advance(now_ns: int) -> tuple[Measurement, ...]:
+        found = list(honest(now_ns))
+        state = yard.core._memory.homing
+        crawls = state is not None and state.phase is HomingPhase.CRAWL
+        if state is None or not crawls or homing_drive.wanted_m(state.drive) > -0.006:
+            return tuple(found)
+        for n in reversed(range(len(found))):
+            last = found[n]
+            if isinstance(last, EncoderSample) and not spoilt[0]:
+                spoilt[0] = True
+                found[n] = replace(last, cart_counts=last.cart_counts - off)
+        return tuple(found)
+
+    yard.rig.advance = advance  # type: ignore[method-assign]
+    yard.home()
+    assert spoilt[0]
+    assert yard.records[-1].mode is Mode.READY, yard.said
 
 
 def test_a_failed_homing_acts_in_its_own_tick() -> None:

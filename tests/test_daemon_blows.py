@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 from blows import run, scenes
-from blows.stand import Stand
+from blows.stand import Moment, Stand
 
+from cartpole.config.schema import Config
 from cartpole.errors import CartpoleError
 
 realtime = pytest.mark.realtime
@@ -24,10 +27,49 @@ def struck(folder: Path, scene: Callable[[Stand], scenes.Figures]) -> scenes.Fig
 
 
 def test_what_did_not_hold_is_told() -> None:
-    good = {"rest_s": 0.3, "allowed_s": 0.3, "clear_mm": 6.0}
+    good = {"rest_s": 0.3, "allowed_s": 0.3, "clear_mm": 6.0, "again": ""}
     assert scenes.at_rest_in_time(good) == ""
     assert "allowed" in scenes.at_rest_in_time(good | {"rest_s": 0.35})
     assert "switch" in scenes.at_rest_in_time(good | {"clear_mm": 4.0})
+    assert "told" in scenes.at_rest_in_time(good | {"again": "the drive was told 0.1 m/s"})
+
+
+@dataclass
+class Seen:
+    """What ``rest`` needs of a stand: moments a millisecond apart from time zero on."""
+
+    moments: list[Moment]
+    clear_m: float = 0.1
+    config: Config = field(default_factory=Config)
+
+    @property
+    def rig(self) -> Seen:
+        return self
+
+    held = (0.0, 0.0)
+
+    def since(self, t_ns: int) -> list[Moment]:
+        return [one for one in self.moments if one.t_ns >= t_ns]
+
+
+def stopped(after: Callable[[int], tuple[float, float]]) -> scenes.Figures:
+    """A cart that stands from 200 ms on; ``after`` gives (speed, what the drive is told) then."""
+    moments, p = [], 0.0
+    for ms in range(1400):
+        v, told = (0.5, 0.5 if ms < 100 else 0.0) if ms < 200 else after(ms)
+        p += 1e-3 * v
+        moments.append(Moment(ms * 1_000_000, p, v, 0.0, 0.0, told))
+    return scenes.rest(cast("Stand", Seen(moments)), 0)
+
+
+def test_a_tremble_is_told_from_a_cart_that_moves_again() -> None:
+    still = stopped(lambda ms: (0.035 if ms == 1025 else 0.008 * (-1) ** ms, 0.0))
+    assert (still["rest_s"], still["told_s"], still["trembled_s"]) == (0.2, 0.099, 1.025)
+    assert still["again"] == ""
+    driven = stopped(lambda ms: (0.0, 0.02 if ms == 1025 else 0.0))
+    assert driven["again"] == "the drive was told 0.020 m/s"
+    assert stopped(lambda ms: (0.1 if 1000 < ms < 1100 else 0.0, 0.0))["again"] != ""
+    assert stopped(lambda _ms: (0.025, 0.0))["again"] != ""  # it creeps away
 
 
 def test_a_campaign_that_was_cut_off_runs_nothing_twice(

@@ -15,7 +15,7 @@ from cartpole.messages import Mode, PlanStatus
 INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10")
 UP_BY_S = 8.0
 SHOWN = 10  # failures told one by one
-REACHED = ("modes_reached", "plan_statuses", "fallbacks", "faults_injected")
+REACHED = ("modes_reached", "plan_statuses", "fallbacks", "faults_raised", "faults_injected")
 FALLBACKS = ("last good plan", "feedback")
 
 

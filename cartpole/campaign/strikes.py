@@ -225,6 +225,25 @@ def _press(hand: Hand, _since_s: float, _size: float, side: int) -> None:
     trouble.switches = (None, None)
 
 
+def _carried(least_m: float, most_m: float) -> Act:
+    """Before anything begins a hand leaves the cart so far beyond its position limit."""
+
+    def act(hand: Hand, since_s: float, size: float, side: int) -> None:
+        if since_s == 0.0:
+            beyond = least_m + (most_m - least_m) * size
+            hand.rig.plant.carry(side * (hand.rig.position_limit_m + beyond))
+
+    return act
+
+
+def _reader_starved(hand: Hand, since_s: float, _size: float, _side: int) -> None:
+    """The host does not run the encoder's reader, which says so when it runs again."""
+    hand.trouble.encoder_silent = since_s < 0.2
+    if 0.04 <= since_s < 0.22:
+        starved = LinkState.STARVED
+        hand.said.append(LinkEvent(hand.now_ns, Link.ENCODER, starved, "the reader did not run"))
+
+
 def _board(**fields: Any) -> Act:
     def act(hand: Hand, _since_s: float, _size: float, _side: int) -> None:
         for name, value in fields.items():
@@ -283,6 +302,14 @@ def _no_camera(_size: float, _side: int) -> Mapping[str, Any]:
     return {"camera.source": "none"}
 
 
+def _no_encoder(_size: float, _side: int) -> Mapping[str, Any]:
+    return {"encoder.protocol": "none"}
+
+
+def _homed(_size: float, _side: int) -> Mapping[str, Any]:
+    return {"sim.homed": True}
+
+
 def _never(_hand: Hand, _since_s: float, _size: float, _side: int) -> None:
     """The fault is in the settings."""
 
@@ -314,6 +341,9 @@ STRIKES: Mapping[str, Strike] = MappingProxyType({
     "encoder unplugged": Strike(13, S1, ENCODER, _both(
         _set(encoder_silent=True),
         _once(_says(Link.ENCODER, LinkState.DOWN, "unplugged")))),
+    "motor unplugged": Strike(13, S1, ("motor lost",), _both(
+        _set(motor_deaf=True),
+        _once(_says(Link.MOTOR, LinkState.DOWN, "unplugged")))),
     "driver refuses": Strike(15, S1, ("driver refuses",), _board(refuses=True), _bridge),
     "no acknowledgement": Strike(19, S1, ("no response", "motor lost"),
         _board(acknowledges=False), _bridge),
@@ -329,8 +359,14 @@ STRIKES: Mapping[str, Strike] = MappingProxyType({
     "solver late": Strike(22, RUN, (), _during(0.04, _no_time)),
     "little time": Strike(22, RUN, (), _during(0.2, _little_time)),
     "infeasible": Strike(24, RUN, (), _during(0.04, _plans(PlanStatus.INFEASIBLE_START))),
+    "left outside": Strike(24, REFUSED, ("outside track",), _carried(0.03, 0.05), _homed,
+        from_start=True),
+    "nobody may fly": Strike(24, S1, ("no control",), _both(
+        _carried(0.006, 0.014),
+        _plans(PlanStatus.FACTORISATION)), _homed, from_start=True),
     "starved 50 ms": Strike(27, RUN, (), _once(_pause(30.0, 70.0))),
     "starved": Strike(27, S1, ("tick late", "host starved"), _once(_pause(130.0, 500.0))),
+    "reader starved": Strike(49, S1, ("host starved",), _reader_starved, _no_camera),
     "asked to stop": Strike(30, (End.STOPPED,), (), _once(_ask(RequestKind.STOP))),
     "pole hit": Strike(37, RUN, (), _once(_pole_hit)),
     "switch pressed 5 ms": Strike(38, S0, ("limit switch",), _once(_press)),
@@ -347,6 +383,8 @@ STRIKES: Mapping[str, Strike] = MappingProxyType({
         homed=False),
     "encoder hole": Strike(50, FLIES, ENCODER, _during(0.05, _set(encoder_silent=True))),
     "encoder silent": Strike(50, S1, ENCODER, _set(encoder_silent=True)),
+    "only camera unplugged": Strike(1, S1, ("state stale",), _set(camera_silent=True),
+        _no_encoder),
     "nothing measures": Strike(50, S1, (*ENCODER, "state stale"), _set(encoder_silent=True),
         _no_camera),
 })  # fmt: skip

@@ -31,6 +31,7 @@ GIVE_UP_LOOK_S = 3.0
 CRAWL_M_S = 0.06
 FIRST_M = 0.01
 BACKWARD_M = 0.0025
+JUMP_M = 0.001  # between two samples, while the cart crawls
 HELD_M = 0.01  # commanded way that was not gone
 HELD_SPEED = 0.12  # of the crawl: a drive with ripple still creeps
 RELEASE_M = 0.03  # a switch that stays pressed so far from it is stuck
@@ -157,8 +158,8 @@ class Homing:
         return HomingStep(_enter(moved, phase, now_ns), 0.0)
 
     def _crawl(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
-        gone = state.direction * homing_drive.gone_m(state.drive)
         wanted = state.direction * homing_drive.wanted_m(state.drive)
+        gone = self._way(state, heard.samples, wanted)
         if gone < -BACKWARD_M:
             turned = calm.answered(state.swing, self.rules.scales, state.direction)
             return _fail(state, *explain_sign(turned))
@@ -175,6 +176,19 @@ class Homing:
             state = self._released(state, heard)
             return HomingStep(_enter(state, HomingPhase.SEEK, now_ns), state.direction * CRAWL_M_S)
         return HomingStep(state, state.direction * CRAWL_M_S)
+
+    def _way(self, state: HomingState, samples: tuple[EncoderSample, ...], wanted: float) -> float:
+        """Way of this leg by the newest sample [m]; where that jumped, the likelier of two.
+
+        A line without a check sum that lost a digit accuses nobody alone.
+        """
+        start, scale = state.drive.start_m or 0.0, self.rules.scales.cart_counts_per_m
+        ways = [state.direction * (s.cart_counts / scale - start) for s in samples[-2:]]
+        if not ways:
+            return state.direction * homing_drive.gone_m(state.drive)
+        if abs(ways[-1] - ways[0]) < JUMP_M:
+            return ways[-1]
+        return min(ways, key=lambda way: abs(way - wanted))
 
     def _released(self, state: HomingState, heard: _Heard) -> HomingState:
         """A switch that the cart stood on and has left: its place is known."""

@@ -167,6 +167,12 @@ class Plant:
         )
         self._now = tuple(self._state.tolist())
 
+    def carry(self, p_m: float) -> None:
+        """A hand has put the cart there, and lets go of it at rest."""
+        self._state[P], self._state[V] = p_m, 0.0
+        self._drive[rough.Q], self._drive[rough.W] = p_m, 0.0
+        self._now = tuple(self._state.tolist())
+
     def farthest_if_silent(self, timeout_s: float) -> float:
         """The largest \\|p\\| on the way to rest if no command came any more, without disturbances.
 

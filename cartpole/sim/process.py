@@ -58,8 +58,9 @@ class SimulatedRig:
             FrameRing(camera.height_px, camera.width_px) if camera.source == "sim" else None
         )
         context = multiprocessing.get_context("spawn")
-        # Generation (odd while written), time, p, v, theta, omega; held up until, and for how long.
-        self._truth: Any = context.RawArray("d", 8)
+        # Generation (odd while written), time, p, v, theta, omega; held up until, and for how long;
+        # what the drive is told.
+        self._truth: Any = context.RawArray("d", 9)
         self._listening = Listening()
         self._orders, theirs = context.Pipe()
         setup = RigSetup(config, seed, str(folder), os.getpid())
@@ -88,6 +89,16 @@ class SimulatedRig:
                 break
         ahead = min(max(t_ns / NANOSECONDS - then_s, -0.05), 0.05)
         return p + v * ahead, v, theta + omega * ahead, omega
+
+    @property
+    def told_m_s(self) -> float:
+        """What the drive is told to do, as its board's pins or its own time-out have it."""
+        return float(self._truth[8])
+
+    @property
+    def held(self) -> tuple[float, float]:
+        """When the machine last let the rig run again after holding it up, and for how long [s]."""
+        return float(self._truth[6]), float(self._truth[7])
 
     def held_up(self, now_ns: int) -> LinkEvent | None:
         """News of the machine not running the rig; ``None``: it runs, or that was told."""
@@ -220,6 +231,7 @@ class _World:
         self._truth[2:6] = state
         self._truth[6] = self._heart.held_until_ns / NANOSECONDS
         self._truth[7] = self._heart.held_ns / NANOSECONDS
+        self._truth[8] = self.plant.told[1]
         self._generation += 1
         self._truth[0] = self._generation
 

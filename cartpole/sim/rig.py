@@ -66,6 +66,7 @@ class VirtualRig:
         begin = start_state(rules, seed, homed=rules.sim.homed) if start is None else start
         self.plant = Plant(rules, seed, begin, t_ns) if plant is None else plant
         self.trouble = self.plant.trouble
+        self.position_limit_m = rules.position_limit_m
         self._tap = tap
         self._zero = self.plant.counts(t_ns)
         self._camera = (

@@ -42,6 +42,7 @@ class Moment:
     v_m_s: float
     theta_rad: float
     omega_rad_s: float
+    told_m_s: float  # the drive, by its board
 
 
 def settings(folder: Path, protocol: str, **more: Any) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Stand:
     def _watch(self) -> None:
         while not self._end.wait(0.001):
             now_ns = time.monotonic_ns()
-            self.truth.append(Moment(now_ns, *self.rig.truth(now_ns)))
+            self.truth.append(Moment(now_ns, *self.rig.truth(now_ns), self.rig.told_m_s))
 
     def since(self, t_ns: int) -> list[Moment]:
         """What was true from then on."""
