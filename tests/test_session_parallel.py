@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from test_session_bounds import rewritten
 from cartpole.config.load import with_values
 from cartpole.config.schema import Config
 from cartpole.daemon import virtual
+from cartpole.errors import UsageError
 from cartpole.messages import TickInput
 from cartpole.rules.control import change
 from cartpole.session import parallel
+from cartpole.session.container import Container
 from cartpole.session.packing import pack
 from cartpole.session.reader import Session, open_session
 from cartpole.session.recorded import RecordedTick
@@ -75,8 +78,6 @@ def changed_copy(source: Path, path: Path, topic: str, index: int, old: bytes, n
     """A copy in which one message of a topic says something else."""
     session = open_session(source)
     with path.open("w+b") as stream:
-        from cartpole.session.container import Container
-
         copy = Container(stream, session.contents.attachments, session.metadata)
         count = 0
         for found, log_time, publish_time, data in session.messages():
@@ -104,6 +105,32 @@ def test_what_differs_is_no_result(
 ) -> None:
     copy = changed_copy(recording, tmp_path / "copy.mcap", topic, index, old, new)
     assert in_parts(open_session(copy)) is None
+
+
+def test_code_that_a_request_names_is_not_run(recording: Path, tmp_path: Path) -> None:
+    """However the request is spelled, and if no other part noticed it."""
+    ran, code = tmp_path / "ran", tmp_path / "evil.py"
+    code.write_text(f"open({str(ran)!r}, 'w')\n\ndef cost(x, u, t=None):\n    return x\n")
+    evil = {"optimizer.user_cost": f"{code}:cost", "optimizer.backend": "torch"}
+    settings = with_values(CONFIG, evil).model_dump(mode="json")
+    request = {"kind": "config", "value": 0.0, "config": settings}
+    line = json.dumps(request, separators=(" , ", " : ")).encode()
+    path = tmp_path / "evil.mcap"
+    session = open_session(recording)
+    with path.open("w+b") as stream:
+        copy = Container(stream, session.contents.attachments, session.metadata)
+        for topic, log_time, publish_time, data in session.messages():
+            if topic == "/tick" and b'"index":50,' in data:
+                copy.add([("/request", publish_time, line)], publish_time)
+                data = data.replace(b'"requests":0', b'"requests":1')
+            copy.add([(topic, log_time, data)], publish_time)
+        copy.finish()
+    evil_session = open_session(path)
+    assert any(one.settings for tick in evil_session.ticks() for one in tick.input.requests)
+    assert in_parts(evil_session) is None
+    with pytest.raises(UsageError, match="names code"):
+        list(parallel._fly(evil_session, parallel._Part(None, None), None))
+    assert not ran.exists()
 
 
 def test_an_end_that_is_not_the_next_beginning(

@@ -47,12 +47,27 @@ def test_the_oldest_go_by_size_whole_and_with_a_word(tmp_path: Path) -> None:
         make(tmp_path, stamp(number), NOW_S - 100 + number, 100_000, parts=2)
     (tmp_path / "mine.mcap").write_bytes(b"x" * 900_000)
     (tmp_path / "20250101-000000.mcap").symlink_to(tmp_path / "mine.mcap")
-    removed = prune(tmp_path, 1_000_000, 1e9, 2, NOW_S, tmp_path / f"{stamp(5)}.mcap")
+    removed = prune(tmp_path, 1_100_000, 1e9, 2, NOW_S, tmp_path / f"{stamp(5)}.mcap")
     assert [one.name for one in removed] == [f"{stamp(0)}.mcap", f"{stamp(1)}.mcap"]
     assert "2 files" in str(removed[0])
     assert len(kept_in(tmp_path)) == 4
     assert all(len(one.files) == 2 for one in kept_in(tmp_path))
     assert {"mine.mcap", "20250101-000000.mcap"} <= set(names(tmp_path))
+
+
+@pytest.mark.parametrize("theirs", ["999999999", "99999999999", "9" * 19, "9" * 400])
+def test_a_number_in_a_strangers_file_pushes_nobody_aside(tmp_path: Path, theirs: str) -> None:
+    stranger = tmp_path / f"{stamp(0)}.mcap"
+    with stranger.open("w+b") as stream:
+        Container(stream, {}, {"part": {"number": "1", "serial": theirs}}).finish()
+    os.utime(stranger, (NOW_S - 50, NOW_S - 50))
+    # By a clock that goes backwards: only their numbers tell their order.
+    mine = [make(tmp_path, stamp(k), NOW_S - k, 100_000) for k in range(1, 9)]
+    order = [one.name for one in kept_in(tmp_path) if one.name != stranger.name]
+    assert order == [path.name for path in mine]
+    prune(tmp_path, 300_000, 1e9, 2, NOW_S, mine[-1])
+    assert mine[-1].exists()
+    assert not mine[0].exists()
 
 
 def test_neither_the_present_nor_the_newest_go(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ from cartpole.errors import CartpoleError
 from cartpole.messages import NANOSECONDS
 from cartpole.realtime import freeze_garbage, thaw_garbage
 from cartpole.session.channels import CHANNELS
+from cartpole.session.code import refuse_requested_code
 from cartpole.session.packing import pack, state_index
+from cartpole.session.recorded import DECODE
 from cartpole.session.replay import Change, Inputs, ReplayResult, differing, replay
 from cartpole.session.resume import FAILURES, Resumption, remembering
 from cartpole.session.summary import SummaryBuilder, TickFigures, tick_figures
@@ -127,7 +129,10 @@ def replay_in_parts(
 ) -> ReplayResult | None:
     """What :func:`cartpole.session.replay.replay` says of a recording that is whole and replays bit
     for bit; None where it cannot be divided or is not so. Arguments as there."""
-    parts = _parts(session, min(processes, MOST_PROCESSES))
+    try:
+        parts = _parts(session, min(processes, MOST_PROCESSES))
+    except CartpoleError:  # a state or a request that is none
+        return None
     if len(parts) < 2:
         return None
     others = [_Child(session, part, allowed) for part in parts[1:]]
@@ -178,7 +183,7 @@ def _parts(session: Session, processes: int) -> list[_Part]:
         elif topic == "/state" and not changed:
             states.append(_Cut(now_ns, state_index(data), hashlib.sha256(data).hexdigest()))
         elif topic == "/request":
-            changed = changed or b'"config":{' in data
+            changed = changed or DECODE[topic](data).config is not None
     parts = min(processes, int((last_ns - first_ns) / NANOSECONDS / SHORTEST_S))
     cuts: list[_Cut] = []
     for k in range(1, parts):
@@ -201,6 +206,7 @@ def _fly(session: Session, part: _Part, allowed: dict[str, str] | None) -> Itera
             following = tick.line.index if following is None else following
         if core is None or tick.line.index != following:
             raise _Unlike
+        refuse_requested_code(tick.input, resumption.allowed, str(session.path))
         record = core.tick(tick.input)
         if differing(tick, record):
             raise _Unlike

@@ -23,6 +23,7 @@ from cartpole.session.mcap_scan import RECORD, Contents, open_stream
 
 _OWN_NAME = re.compile(r"(?P<stem>\d{8}-\d{6}(-\d+)?)(-part(?P<part>\d+))?\.mcap")
 HEAD_BYTES = 64 << 10
+MOST_SKIPPED = 10**6  # numbers of recordings that went
 DAY_S = 86400.0
 PLAUSIBLE_FROM_S = 1_704_067_200.0  # 2024: no clock that was ever set shows less
 
@@ -81,10 +82,15 @@ def _kept(files: tuple[Path, ...]) -> Kept:
 
 def next_serial(folder: Path) -> int:
     """The number of a recording that begins now."""
+    last = 0
     try:
-        return 1 + max((one.serial for one in kept_in(folder)), default=0)
+        for number in sorted(one.serial for one in kept_in(folder)):
+            if number - last > MOST_SKIPPED:
+                break  # somebody else's, who must not push those that follow to the end of numbers
+            last = number
     except OSError:
         return 1
+    return last + 1
 
 
 def serial_of(path: Path) -> int:
