@@ -121,7 +121,8 @@ def _erode(table: FloatArray, n: int, cut: float) -> None:
             run += 1
             continue
         if 0 < run < LEAST_RUN:
-            table[i - run : i, KIND] = FOREIGN
+            for k in range(i - run, i):
+                table[k, KIND] = FOREIGN
         run = 0
 
 
@@ -282,7 +283,7 @@ def classify(
         missing += table[i, KIND] < NEAR_EDGE or table[i, KIND] == DISPLACED
     report[MISSING] = missing
     whole = math.ceil(cut)
-    report[START], start_seen = _end(table, n, first, -1, light, whole)
-    report[STOP], stop_seen = _end(table, n, last, 1, light, whole)
-    report[START_SEEN], report[STOP_SEEN] = 1.0 * start_seen, 1.0 * stop_seen
+    for side, outward in enumerate((-1, 1)):
+        place, sure = _end(table, n, last if side else first, outward, light, whole)
+        report[START + side], report[START_SEEN + side] = place, 1.0 * sure
     return used

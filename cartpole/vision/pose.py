@@ -263,8 +263,8 @@ def _step(
         (4, v, prior[SPEED], prior[SIGMA_SPEED]),
     )
     for i, value, expected, sigma in known:
-        row[:] = 0.0
-        row[i] = 1.0
+        for j in range(UNKNOWNS):
+            row[j] = 1.0 if i == j else 0.0
         _add(h, row, value - expected, 1.0 / sigma**2)
     if not _invert(h, covariance):
         return math.nan
@@ -331,10 +331,10 @@ def solve_pose(
     raw = np.empty((2, 5))
     _end(report[START], report, prior, g, raw[0])
     _end(report[STOP], report, prior, g, raw[1])
-    seen = np.array([report[START_SEEN], report[STOP_SEEN]])
-    fit, sigma = np.empty(3), np.empty(2)
+    seen, fit, sigma = np.empty(2), np.empty(3), np.empty(2)
+    seen[0], seen[1] = report[START_SEEN], report[STOP_SEEN]
     _axis(points, n, fit)
-    theta = orient(fit, raw[:, :2], seen, prior, pose)
+    theta = orient(fit, raw, seen, prior, pose)
     if (raw[1, 0] - raw[0, 0]) * math.sin(theta) - (raw[1, 1] - raw[0, 1]) * math.cos(theta) < 0.0:
         for i in range(raw.shape[1]):
             raw[0, i], raw[1, i] = raw[1, i], raw[0, i]
@@ -364,7 +364,7 @@ def solve_pose(
     q[1] = fit[0] - half * math.sin(theta)
     chi2 = 0.0
     for _ in range(STEPS):
-        chi2 = _step(points, n, raw[:, :3], sigma, prior, q, covariance)
+        chi2 = _step(points, n, raw, sigma, prior, q, covariance)
         if not math.isfinite(chi2):
             return False
     # A worse fit than the noise and chance explain is told by the errors.

@@ -25,6 +25,7 @@ from cartpole.vision.slices import (
     HALF_WIDTH,
     MIDDLE,
     MIN_SLICES,
+    REPORT_SIZE,
     STEEP,
     USED,
     find_points,
@@ -86,7 +87,8 @@ def _measure_lines(
     a, b, c, inliers = parabola(table, n, middle, a, b, 2.0)
     if inliers < max(MIN_SLICES, n // 3):
         return 0
-    line = np.array([a, b, c, middle])
+    line = np.empty(4)
+    line[0], line[1], line[2], line[3] = a, b, c, middle
     per_slice = (smear[1] - smear[0]) / max(1.0, stop[0] - start[0])
     smear0 = smear[0] + (first - start[0]) * per_slice
     smear1 = smear[1] + (last - stop[0]) * per_slice
@@ -163,31 +165,21 @@ def measure_strip(
     Returns:
         The number of slices with weight; 0 if there is no strip.
     """
-    report[:] = 0.0
-    smear = (smear0, smear1)
+    for i in range(REPORT_SIZE):
+        report[i] = 0.0
+    # Steps make it an array of any strides: rows and columns are one machine code.
+    lines = frame[::1, ::1]
     if abs(y1 - y0) >= abs(x1 - x0):
         report[STEEP] = 1.0
-        return _measure_lines(
-            frame,
-            (y0, x0),
-            (y1, x1),
-            width,
-            smear,
-            blind,
-            slack,
-            extend,
-            threshold,
-            optics,
-            table,
-            report,
-            scratch,
-        )
+        x0, y0, x1, y1 = y0, x0, y1, x1
+    else:
+        lines = lines.T
     return _measure_lines(
-        frame.T,
+        lines,
         (x0, y0),
         (x1, y1),
         width,
-        smear,
+        (smear0, smear1),
         blind,
         slack,
         extend,

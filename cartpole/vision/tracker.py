@@ -199,7 +199,6 @@ class Tracker:
         x1: float,
         y1: float,
         smear: tuple[float, float],
-        blind: bool,
         slack: float,
         extend: float,
     ) -> bool:
@@ -212,7 +211,7 @@ class Tracker:
             self._width_px,
             smear[0],
             smear[1],
-            blind,
+            True,
             slack,
             extend,
             self._threshold,
@@ -320,7 +319,7 @@ class Tracker:
         smear = max(smear, slices.BLIND_SMEAR_PX)
         missing = max(0.0, self._length_m * self._scale - c.length_px)
         ends = (c.x0, c.y0, c.x1, c.y1)
-        return self._measure(frame, *ends, (smear, smear), True, slack, missing + 8.0)
+        return self._measure(frame, *ends, (smear, smear), slack, missing + 8.0)
 
     def _accept(self, t_ns: int, arrival_ns: int, sequence: int) -> Detection:
         found = self._pose.tolist()
