@@ -34,8 +34,6 @@ from cartpole.vision.slices import (
     PLACE,
     START,
     START_SEEN,
-    STOP,
-    STOP_SEEN,
     SUM,
     WEIGHT,
     smallest,
