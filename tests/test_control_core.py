@@ -381,3 +381,45 @@ def test_a_pushed_pole_without_a_plan_is_caught_not_let_go(side: float) -> None:
     assert side * flight.velocity_m_s < 0.0  # the cart goes under the pole
     hanging = np.array([0.0, 0.0, 0.3, 0.0, 0.0])
     assert pilot._fall_back(hanging, 0.0, None, model).source == "energy"
+
+
+def test_a_plan_made_before_the_pole_was_hit_bridges_nothing() -> None:
+    bench = Bench()
+    bench.fly(4.0)
+    pilot, good = bench.core._pilot, bench.core._memory.pilot.good
+    assert good is not None
+    model, there = bench.core.rules.model, good.states[3].copy()
+    at_ns = good.start_ns + 3 * PERIOD_NS
+    assert pilot._bridge(at_ns, there, model) == good.states[4, 4]
+    hit = there + np.array([0.0, 0.0, 0.02, 1.2, 0.0])
+    assert pilot._bridge(at_ns, hit, model) is None
+
+
+def test_a_falling_pole_is_caught_by_the_first_good_plan() -> None:
+    """Five of them in a row are asked for otherwise, and energy control would let it go."""
+    bench = Bench()
+    bench.fly(4.0)
+    pilot = bench.core._pilot
+    falling = np.array([0.0, 0.0, math.pi + 0.06, 1.0, 0.0])
+    reference = np.zeros(len(pilot.times_s))
+    for angle, source in ((falling[2], "plan"), (0.3, "energy")):
+        state = np.array([0.0, 0.0, angle, falling[3], 0.0])
+        pilot._memory.good_in_a_row = 0
+        flight = pilot.fly(state, reference, 200, bench.now_ns + PERIOD_NS, bench.core.rules.model)
+        assert flight.plan is not None
+        assert flight.plan.status in (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
+        assert flight.source == source
+
+
+@pytest.mark.parametrize("push", [-1.12, 1.12])
+def test_a_push_of_most_of_what_can_be_caught_is_caught(push: float) -> None:
+    bench = Bench()
+    bench.fly(5.0)
+    bench.rig.plant.push(pole_rad_s=push)
+    farthest = 0.0
+    for _ in range(150):
+        bench.tick()
+        angle = math.remainder(bench.rig.truth(bench.now_ns)[2] - math.pi, 2.0 * math.pi)
+        farthest = max(farthest, abs(angle))
+    assert farthest < 0.5
+    assert abs(angle) < 0.1

@@ -22,6 +22,7 @@ from oracles.streams import (
 
 from cartpole.config.schema import Config
 from cartpole.estimation.filter import StateFilter
+from cartpole.estimation.layout import RESTLESS
 from cartpole.messages import NANOSECONDS, OMEGA, THETA, Detection, DetectionStatus, P
 from cartpole.model.dynamics import rig_step
 from cartpole.rules.estimation import filter_rules
@@ -110,6 +111,61 @@ def test_equals_the_plain_numpy_filter(motion: Motion, sensors: Sensors) -> None
             np.testing.assert_allclose(mine.sigma, sigma, rtol=0, atol=1e-9)
             assert mine.upright_offset_rad == pytest.approx(theirs.state[4], abs=1e-9)
             assert mine.rejected == theirs.rejected
+
+
+class Counts:
+    """Both filters fed with rounded counts of a cart on a soft belt and a pole that is hit."""
+
+    def __init__(self, *targets: StateFilter | ReferenceFilter) -> None:
+        self.targets, self.omega, self.theta, self.now_ns = targets, 0.0, math.pi, SECOND
+        for target in targets:
+            target.reset(self.now_ns, (0.0, 0.0, math.pi, 0.0), SIGMA)
+
+    def run(self, seconds: float, swing_m: float = 0.0) -> None:
+        """200 samples a second of a pole that turns evenly."""
+        for _ in range(round(200 * seconds)):
+            self.now_ns += 5 * MS
+            self.theta += 0.005 * self.omega
+            p = swing_m * math.sin(2.0 * math.pi * 6.0 * self.now_ns * 1e-9)
+            step_p, step_theta = 1 / CONFIG.encoder.cart_counts_per_m, 2.0 * math.pi / 1200
+            for target in self.targets:
+                target.add_encoder(
+                    self.now_ns,
+                    step_p * (math.floor(p / step_p) + 0.5),
+                    step_theta * (math.floor(self.theta / step_theta) + 0.5),
+                )
+
+
+def test_a_soft_belt_and_a_hit_pole_mean_the_same_to_both() -> None:
+    fast, plain = StateFilter(RULES), ReferenceFilter(CONFIG)
+    counts = Counts(fast, plain)
+    for seconds, swing_m, omega in ((0.1, 0.0, 0.0), (0.6, 0.004, 0.0), (0.1, 0.004, 1.3)):
+        counts.omega = omega
+        counts.run(seconds, swing_m)
+        mine, theirs = fast.estimate(counts.now_ns), plain.look(counts.now_ns)
+        np.testing.assert_allclose(mine.state, theirs.state[:4], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(mine.sigma, np.sqrt(np.diag(theirs.cov))[:4], rtol=0, atol=1e-9)
+        assert mine.rejected == theirs.rejected
+    assert plain.look(counts.now_ns).cart_nis > RESTLESS
+
+
+def test_a_pole_that_was_hit_is_believed_within_five_samples() -> None:
+    target = StateFilter(RULES)
+    counts = Counts(target)
+    counts.run(0.3)
+    counts.omega = 1.3
+    counts.run(0.025)
+    assert target.estimate(counts.now_ns).state[3] == pytest.approx(1.3, abs=0.7)
+
+
+def test_a_count_that_jumps_alone_is_no_hit_pole() -> None:
+    """A slipped encoder is off at once and then stays so: it has time to be told by the camera."""
+    target = StateFilter(RULES)
+    counts = Counts(target)
+    counts.run(0.3)
+    counts.theta += 0.105
+    counts.run(0.02)
+    assert abs(target.estimate(counts.now_ns).state[2] - math.pi) < 0.02
 
 
 def short_events() -> tuple[Arrival, ...]:

@@ -21,6 +21,7 @@ from cartpole.optimizer.problem import PlannerRules
 from cartpole.recall import require
 
 BRIDGED_TICKS = 2
+BRIDGED_RAD = 0.15  # from where the last good plan has the pole, its rate's part included
 GOOD_PLANS_TO_RETURN = 5
 CATCH_TICKS = 15
 CATCH_RAD = 0.6  # of the pole's angle and its rate's part: further down it swings up again
@@ -144,11 +145,12 @@ class Pilot:
             self._memory.good = plan
             self._memory.bad_in_a_row = 0
             self._memory.good_in_a_row += 1
-            if self._memory.good_in_a_row >= GOOD_PLANS_TO_RETURN:
+            # A pole that falls has no time for plans that prove themselves first.
+            if self._memory.good_in_a_row >= GOOD_PLANS_TO_RETURN or falling(state, model):
                 return Flight(float(plan.states[1, U]), plan, "plan")
             return self._fall_back(state, target, plan, model)
         self._memory.bad_in_a_row += 1
-        bridge = self._bridge(start_ns)
+        bridge = self._bridge(start_ns, state, model)
         if bridge is not None and plan.status is not PlanStatus.NOT_FINITE:
             return Flight(bridge, plan, "bridge")
         self._memory.good_in_a_row = 0
@@ -159,13 +161,17 @@ class Pilot:
         if not self._rules.feed_back_only:
             self._planner.prepare()
 
-    def _bridge(self, start_ns: int) -> float | None:
-        """The last good plan's command for now, if it is not too old."""
+    def _bridge(self, start_ns: int, state: FloatArray, model: ModelParameters) -> float | None:
+        """The last good plan's command for now, if it is not too old and of the pole as it is."""
         if self._memory.good is None or self._memory.bad_in_a_row > BRIDGED_TICKS:
             return None
         steps = round((start_ns - self._memory.good.start_ns) / self._period_ns)
         if not 0 <= steps < len(self._memory.good.inputs):
             return None
+        off = state - self._memory.good.states[steps]
+        apart = abs(math.remainder(float(off[THETA]), 2.0 * math.pi))
+        if apart + model.characteristic_time_s * abs(float(off[OMEGA])) > BRIDGED_RAD:
+            return None  # a pole that was hit
         return float(self._memory.good.states[steps + 1, U])
 
     def _fall_back(

@@ -197,6 +197,10 @@ def gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par
         row[at.REJECTED] += 1.0
         return False
     agreed = row[at.AGREED + channel] >= at.AGREE or refused >= at.PATIENCE * par[at.REOPEN]
+    hit = channel == at.ENCODER_THETA and row[at.AGREED + channel] >= at.HIT_AGREE
+    if hit and abs(miss) > at.HIT_GROWS * row[at.FIRST_SHARE + channel] * bound:
+        _reopen(row, stamp, channel, miss, par)
+        return True
     if refused >= par[at.REOPEN] and agreed:
         _reopen(row, stamp, channel, miss, par)
         return True

@@ -79,6 +79,8 @@ RESTLESS, MORE = 1.6, 3.0
 RATE_SIGMA_RAD_S = 10.0  # pole rate when nothing is known of it
 AGREE = 3  # refusals that must agree before the gate opens; after so many times
 PATIENCE = 8  # ``reopen_after`` it opens whatever they say
+# A pole that was hit leaves its count's prediction by and by; a count that slipped is off at once.
+HIT_AGREE, HIT_GROWS = 2, 1.25
 EDGE = 0.1  # softness of an encoder's edge: deviation over half a count
 DELAY_MEMORY = 1.0 - 1.0 / 1500.0  # forgetting per frame of the delay's evidence
 # What is smaller is the model's or a setting's error, no accident; and no camera is turned by more.

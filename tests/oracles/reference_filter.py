@@ -55,6 +55,13 @@ class Snapshot:
     agreed: tuple[int, ...] = (0,) * at.CHANNELS
     strange: tuple[int, ...] = (0,) * at.CHANNELS
     first_ns: tuple[int, ...] = (-1,) * at.CHANNELS  # of the refusals in a row
+    first_share: tuple[float, ...] = (0.0,) * at.CHANNELS  # of its bound, then
+    cart_nis: float = 1.0  # running mean, of the cart's counts
+
+    @property
+    def restless(self) -> float:
+        """How many times the cart's disturbance is what the settings say."""
+        return 1.0 + at.MORE * max(0.0, self.cart_nis - at.RESTLESS) ** 2
 
 
 @dataclass
@@ -126,11 +133,11 @@ class ReferenceFilter:
         pieces = math.ceil(span / at.MAX_STEP_S)
         state, cov = known.state, known.cov
         for _ in range(pieces):
-            state, cov = self._step(state, cov, known.command, span / pieces)
+            state, cov = self._step(state, cov, known.command, span / pieces, known.restless)
         return replace(known, t_ns=t_ns, state=state, cov=cov)
 
     def _step(
-        self, state: FloatArray, cov: FloatArray, u: float, h: float
+        self, state: FloatArray, cov: FloatArray, u: float, h: float, restless: float
     ) -> tuple[FloatArray, FloatArray]:
         noise, c = self.config.estimator, self.model.coupling_1_m
         new, f = step_with_jacobian(self.model, state, u, h)
@@ -140,7 +147,7 @@ class ReferenceFilter:
         pole_end = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
         pole_start = f @ pole_end
         for sigma, a, b in (
-            (noise.cart_noise_m_s2, cart_end, cart_start),
+            (math.sqrt(restless) * noise.cart_noise_m_s2, cart_end, cart_start),
             (noise.pole_noise_rad_s, pole_end, pole_start),
         ):
             cross = 0.5 * (np.outer(a, b) + np.outer(b, a))
@@ -209,7 +216,13 @@ class ReferenceFilter:
         known = replace(known, in_a_row=tuple(counts))
         after = self.config.estimator.reopen_after
         agreed = known.agreed[channel] >= at.AGREE or counts[channel] >= at.PATIENCE * after
-        if self._early(known, channel) or counts[channel] < after or not agreed:
+        hit = (
+            channel == at.ENCODER_THETA
+            and known.agreed[channel] >= at.HIT_AGREE
+            and abs(miss) > at.HIT_GROWS * known.first_share[channel] * bound
+        )
+        later = counts[channel] >= after and agreed
+        if self._early(known, channel) or not (hit or later):
             return replace(known, rejected=known.rejected + 1), False
         cov = known.cov.copy()
         if channel == at.CAMERA_THETA and _trusted(known, at.ENCODER_THETA):
@@ -246,7 +259,9 @@ class ReferenceFilter:
         if known.in_a_row[channel] == 0:
             first = list(known.first_ns)
             first[channel], agreed[channel] = known.t_ns, 0
-            known = replace(known, first_ns=tuple(first))
+            shares = list(known.first_share)
+            shares[channel] = abs(miss) / bound
+            known = replace(known, first_ns=tuple(first), first_share=tuple(shares))
         elif near:
             agreed[channel] += 1
         else:
@@ -273,8 +288,12 @@ def _updated(
     gain = known.cov @ h / expected
     in_a_row, accepted = list(known.in_a_row), list(known.accepted_ns)
     in_a_row[channel], accepted[channel] = 0, known.t_ns
+    nis = known.cart_nis
+    if channel == at.ENCODER_P:
+        nis += at.AVERAGE * (shift * shift / expected - share * nis)
     return replace(
         known,
+        cart_nis=nis,
         state=known.state + gain * shift,
         cov=known.cov - share * expected * np.outer(gain, gain),
         in_a_row=tuple(in_a_row),
