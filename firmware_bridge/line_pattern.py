@@ -1,8 +1,9 @@
 r"""Lines of boards that speak words of their own: a pattern with named fields, no I/O, no clock.
 
 ``{cart}\t{pole}\t{low}\t{high}``: text stands for itself, blanks for any blanks, ``{name}`` for a
-number. Names: ``cart``, ``pole``, ``low`` and ``high`` (the switches: a number, or true/false,
-on/off), ``time_us``, ``time_ms``, ``time_s`` (the board's clock), ``_`` (any word, passed over).
+number. Names: ``cart``, ``pole``, ``low`` and ``high`` (the switches: 0 or 1, or a word such as
+true/false, on/off, open/closed), ``switches`` (both in one number: 1 is low, 2 high), ``time_us``,
+``time_ms``, ``time_s`` (the board's clock), ``_`` (any word, passed over).
 A pattern of several lines describes a board that writes one value a line.
 """
 
@@ -13,12 +14,16 @@ from dataclasses import dataclass
 
 from cartpole.errors import UsageError
 
-FIELDS = ("cart", "pole", "low", "high", "time_us", "time_ms", "time_s", "_")
+FIELDS = ("cart", "pole", "low", "high", "switches", "time_us", "time_ms", "time_s", "_")
+PRESSED = ("true", "on", "high", "closed", "pressed", "yes", "y")
+RELEASED = ("false", "off", "low", "open", "released", "no", "n")
 _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
-_NUMBER = r"\s*(?P<{}>[+-]?(?:\d{{1,12}}(?:\.\d{{0,12}})?|\.\d{{1,12}})(?:[eE][+-]?\d{{1,2}})?)\s*"
-_SWITCH = r"\s*(?P<{}>[01](?:\.0*)?|true|false|on|off|high|low)\s*"
+# Twenty decimals: boards with an interpreter print all that a double has.
+_NUMBER = r"\s*(?P<{}>[+-]?(?:\d{{1,12}}(?:\.\d{{0,20}})?|\.\d{{1,20}})(?:[eE][+-]?\d{{1,2}})?)\s*"
+_SWITCH = rf"\s*(?P<{{}}>[01](?:\.0*)?|{'|'.join(PRESSED + RELEASED)})\s*"
+_SWITCHES = r"\s*(?P<switches>[0-3])\s*"
 _WORD = r"\s*[^\s,;]+?\s*"
-_PRESSED = re.compile(r"1(\.0*)?|true|on|high", re.IGNORECASE)
+_PRESSED = re.compile(rf"1(\.0*)?|{'|'.join(PRESSED)}", re.IGNORECASE)
 _TO_US = {"time_us": 1.0, "time_ms": 1e3, "time_s": 1e6}
 
 
@@ -47,6 +52,8 @@ def _expression(line: str) -> re.Pattern[str]:
             out.append(r"\s+".join(re.escape(word) for word in words))
         elif part == "_":
             out.append(_WORD)
+        elif part == "switches":
+            out.append(_SWITCHES)
         else:
             out.append((_SWITCH if part in ("low", "high") else _NUMBER).format(part))
     return re.compile("".join(out), re.IGNORECASE)
@@ -58,12 +65,15 @@ class LinePattern:
     def __init__(self, pattern: str) -> None:
         lines = [line for line in re.split(r"[\r\n]+", unescaped(pattern)) if line.strip()]
         names = [name for line in lines for name in _FIELD.findall(line) if name != "_"]
-        for wanted in ("cart", "pole", "low", "high"):
+        both = ("switches",) if "switches" in names else ("low", "high")
+        for wanted in ("cart", "pole", *both):
             if wanted not in names:
                 raise UsageError(
                     f"the pattern {pattern!r} has no {{{wanted}}}: it needs {{cart}}, {{pole}} and "
-                    "both switches {low}, {high}, without which a rig cannot home"
+                    "both switches {low}, {high} (or {switches}), without which a rig cannot home"
                 )
+        if both == ("switches",) and {"low", "high"} & set(names):
+            raise UsageError(f"the pattern {pattern!r} has {{switches}} and {{low}} or {{high}}")
         twice = {name for name in names if names.count(name) > 1}
         if twice or sum(name.startswith("time_") for name in names) > 1:
             raise UsageError(f"the pattern {pattern!r} names a field twice")
@@ -98,10 +108,8 @@ def _reading(found: dict[str, str]) -> Reading:
     for name, factor in _TO_US.items():
         if name in found:
             stamp_us = round(float(found[name]) * factor) % (1 << 32)
-    return Reading(
-        float(found["cart"]),
-        float(found["pole"]),
-        _PRESSED.fullmatch(found["low"]) is not None,
-        _PRESSED.fullmatch(found["high"]) is not None,
-        stamp_us,
-    )
+    if "switches" in found:
+        low, high = bool(int(found["switches"]) & 1), bool(int(found["switches"]) & 2)
+    else:
+        low, high = (_PRESSED.fullmatch(found[name]) is not None for name in ("low", "high"))
+    return Reading(float(found["cart"]), float(found["pole"]), low, high, stamp_us)

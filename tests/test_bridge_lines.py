@@ -54,6 +54,18 @@ SHAPES = (
           "pattern: '{cart},{pole},{low},{high}', pole_modulus: 1200"),
     Shape("words and milliseconds", "E {ms} {c} {p} {lw} {hw}\n",
           "pattern: 'E {time_ms} {cart} {pole} {low} {high}'"),
+    Shape("a sentence with a sum", "$ENC,{c},{p},{l},{h}*{sum:02X}\r\n",
+          "pattern: '$ENC,{cart},{pole},{low},{high}*{_}'"),
+    Shape("switches as words", "{c}|{p}|{lo}|{ho}\n", "pattern: '{cart}|{pole}|{low}|{high}'"),
+    Shape("switches glued", "POS={c};ANG={p};SW={l}{h}\n",
+          "pattern: 'POS={cart};ANG={pole};SW={low}{high}'"),
+    Shape("switches as bits", "{c},{p},{bits}\n", "pattern: '{cart},{pole},{switches}'"),
+    Shape("rates between", '{{"pos":{m!r},"vel":{rate},"angle":{rad!r},"omega":{rate},"low":{l},'
+          '"high":{h}}}\n',
+          "pattern: '{\"pos\":{cart},\"vel\":{_},\"angle\":{pole},\"omega\":{_},\"low\":{low},"
+          "\"high\":{high}}', cart_unit: m, pole_unit: rad"),
+    Shape("units behind, lines counted", "{n} x={mm:.2f}mm th={deg:.3f}deg {l} {h}\n",
+          "pattern: '{_} x={cart}mm th={pole}deg {low} {high}', cart_unit: mm, pole_unit: deg"),
 )  # fmt: skip
 
 
@@ -64,6 +76,8 @@ def written(shape: Shape, t_s: float) -> bytes:
     return shape.line.format(
         c=cart, p=pole, l=low, h=high, us=round(t_s * 1e6), ms=round(t_s * 1e3),
         mm=cart / 20.0, m=cart / 20000.0, deg=pole * 360 / TURN, rad=pole * 2 * math.pi / TURN,
+        lo="closed" if low else "open", ho="closed" if high else "open", bits=low + 2 * high,
+        sum=(31 * cart + pole) % 256, rate=round(0.1 * math.sin(t_s), 3), n=round(t_s * 1e3) // 5,
         turn=pole % TURN, lw="on" if low else "off", hw="on" if high else "off",
     ).encode()  # fmt: skip
 
@@ -146,8 +160,46 @@ def test_listening_proposes_settings_that_read_the_board(shape: Shape) -> None:
     readings = [found for line in lines if isinstance(found := pattern.feed(line), Reading)]
     assert len(readings) >= 199
     assert readings[50].low == (math.sin(3.0) < -0.95)
+    units = {"mm": "cart_unit", "deg": "pole_unit"} if "behind" in shape.name else {}
+    assert {word: proposal.get(key) for word, key in units.items()} == {w: w for w in units}
     ratio = readings[20].cart / round(2000 * math.sin(1.2))
     assert any(ratio == pytest.approx(unit, rel=1e-2) for unit in (1.0, 1 / 20, 1 / 20000))
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("-3,85;383,70;0;0", "commas"),
+        ("FF{k:02X} 04AF 0 0", "decimal"),
+        ("{k} 5", "switches"),
+        ("{k}", "fewer"),
+    ],
+)
+def test_what_cannot_be_read_is_not_proposed(line: str, word: str) -> None:
+    proposal, remark = propose([line.format(k=k).encode() for k in range(100, 200, 3)])
+    assert not proposal
+    assert word in remark
+
+
+def test_a_number_that_counts_lines_is_no_clock() -> None:
+    proposal, _ = propose([b"%d 7 8 0 0" % k for k in range(50)])
+    assert proposal["pattern"] == "{_} {cart} {pole} {low} {high}"
+    proposal, _ = propose([b"%d 7 8 0 0" % (5 * k) for k in range(50)])
+    assert proposal["pattern"] == "{time_ms} {cart} {pole} {low} {high}"
+
+
+def test_a_rig_that_stands_still_is_recognised() -> None:
+    proposal, _ = propose([b"0,0;0,0"] * 50)
+    assert proposal["pattern"] == "{cart},{pole};{low},{high}"
+
+
+def test_both_switches_come_in_one_number_or_in_two_fields() -> None:
+    pattern = LinePattern("{cart} {pole} {switches}")
+    found = [pattern.feed(b"1 2 %d" % bits) for bits in range(4)]
+    assert found == [Reading(1.0, 2.0, bool(b & 1), bool(b & 2)) for b in range(4)]
+    assert pattern.feed(b"1 2 4") is False
+    with pytest.raises(UsageError, match="switches"):
+        LinePattern("{cart} {pole} {switches} {low}")
 
 
 def test_what_comes_from_a_wire_is_shown_escaped() -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from cartpole.errors import UsageError
+from firmware_bridge.line_pattern import PRESSED, RELEASED, LinePattern, Reading
+
 if TYPE_CHECKING:
     from firmware_bridge.ports import Port
 
@@ -18,10 +21,16 @@ QUESTIONS = (b"", b"a", b"?\n", b"\n", b"r\n")
 SHOWN = 4
 MOST_BYTES = 1 << 16
 LONGEST_SHOWN = 120
+# A word that a switch says, unless it is the name of what follows.
 _NUMBER = re.compile(
-    r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?|\b(?:true|false|on|off)\b", re.IGNORECASE
+    r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?"
+    rf"|\b(?:{'|'.join(PRESSED + RELEASED)})\b(?![\"']?\s*[:=]|\s+[+-]?[\d.])",
+    re.IGNORECASE,
 )
-_SWITCHES = {"true": 1.0, "on": 1.0, "false": 0.0, "off": 0.0}
+_DECIMAL_COMMAS = re.compile(r"[+-]?\d+,\d+(?:[;\t ]+[+-]?\d+(?:,\d+)?){3,}")
+_UNITS = {"cart": ("mm", "m"), "pole": ("deg", "rad", "turns")}
+_GLUED = "low high"  # both switches without anything between them
+READ_SHARE = 0.9  # of the lines heard that a proposal must read
 # Words before a number, and the field that they mean.
 _WORDS = {
     "cart": "cart", "pos": "cart", "position": "cart", "x": "cart", "p": "cart", "enc1": "cart",
@@ -111,20 +120,46 @@ def propose(lines: list[bytes]) -> tuple[dict[str, str | float], str]:
         return {}, "fewer than two numbers a line: cart and pole are needed"
     sample = "\n".join(next(g for g in groups if len(_NUMBER.findall("\n".join(g))) == width))
     names = _names(sample, rows)
-    missing = {"cart", "pole", "low", "high"} - set(names)
-    pattern, rest = "", sample
-    for name in names:
-        found = _NUMBER.search(rest)
-        if found is None:
-            return {}, "its lines differ in shape"
-        pattern += rest[: found.start()] + "{" + (name or "_") + "}"
-        rest = rest[found.end() :]
-    pattern = (pattern + rest).replace("\t", "\\t").replace("\n", "\\n")
-    proposal: dict[str, str | float] = {"pattern": pattern}
+    missing = {"cart", "pole"} - set(names)
+    if not {"switches", _GLUED} & set(names):
+        missing |= {"low", "high"} - set(names)
     if missing:
         words = ", ".join(sorted(missing))
         return {}, f"no field looks like {words}: both limit switches must be in its lines"
-    return proposal, "check by hand that {cart} and {pole} are not exchanged: move the cart alone"
+    pattern, proposal = _pattern(sample, names)
+    if all(_DECIMAL_COMMAS.search(text) for text in texts):
+        return {}, "its decimals have commas: points are read"
+    if not _reads(pattern, texts, len(groups)):
+        return {}, "its lines differ in shape, or their numbers are not decimal"
+    remark = "check by hand that {cart} and {pole} are not exchanged: move the cart alone"
+    if "." in "".join(rows[0]) and len(proposal) < 2:
+        remark += "; its numbers have fractions: cart_unit and pole_unit say of what"
+    return {"pattern": pattern, **proposal}, remark
+
+
+def _pattern(sample: str, names: list[str]) -> tuple[str, dict[str, str | float]]:
+    """The pattern, and the units that stand behind the numbers."""
+    pattern, rest = "", sample
+    units: dict[str, str | float] = {}
+    for name in names:
+        found = _NUMBER.search(rest)
+        assert found is not None  # there were as many when it was cut up
+        field = "{low}{high}" if name == _GLUED else "{" + (name or "_") + "}"
+        pattern += rest[: found.start()] + field
+        rest = rest[found.end() :]
+        unit = re.match(r"\s*([a-z]+)\b", rest, re.IGNORECASE)
+        if unit and unit[1].lower() in _UNITS.get(name, ()):
+            units[f"{name}_unit"] = unit[1].lower()
+    return (pattern + rest).replace("\t", "\\t").replace("\n", "\\n"), units
+
+
+def _reads(pattern: str, texts: list[str], records: int) -> bool:
+    try:
+        reader = LinePattern(pattern)
+    except UsageError:
+        return False
+    found = sum(isinstance(reader.feed(text.encode()), Reading) for text in texts)
+    return found >= READ_SHARE * records
 
 
 def _cycle(texts: list[str]) -> int:
@@ -137,15 +172,26 @@ def _cycle(texts: list[str]) -> int:
 
 
 def _value(text: str) -> float:
-    switch = _SWITCHES.get(text.lower())
-    return float(text) if switch is None else switch
+    word = text.lower()
+    return 1.0 if word in PRESSED else 0.0 if word in RELEASED else float(text)
 
 
 def _names(sample: str, rows: list[list[str]]) -> list[str]:
-    columns = [[_value(row[k]) for row in rows] for k in range(len(rows[0]))]
-    names = [""] * len(columns)
+    names = _named_by_words(sample, len(rows[0]))
+    columns = [[_value(row[k]) for row in rows] for k in range(len(names))]
+    if not any(name.startswith("time") for name in names):
+        _name_clock(names, columns)
+    _name_switches(names, columns, rows)
+    free = [k for k, name in enumerate(names) if not name]
+    for wanted, k in zip([n for n in ("cart", "pole") if n not in names], free, strict=False):
+        names[k] = wanted
+    return names
+
+
+def _named_by_words(sample: str, count: int) -> list[str]:
+    names = [""] * count
     start = 0
-    for k in range(len(columns)):
+    for k in range(count):
         found = _NUMBER.search(sample, start)
         if found is None:
             break
@@ -154,20 +200,35 @@ def _names(sample: str, rows: list[list[str]]) -> list[str]:
         if named is not None and named not in names:
             names[k] = named
         start = found.end()
-    free = [k for k, name in enumerate(names) if not name]
-    for k in list(free):
-        column = columns[k]
-        grows = all(a < b for a, b in pairwise(column))
-        if grows and len(free) > 2 and not any(n.startswith("time") for n in names):
-            step = (column[-1] - column[0]) / max(len(column) - 1, 1)
-            names[k] = "time_s" if step < 0.5 else "time_ms" if step < 200.0 else "time_us"
-            free.remove(k)
-    switches = [k for k in free if set(columns[k]) <= {0.0, 1.0}]
-    for wanted, k in zip(
-        [n for n in ("low", "high") if n not in names], switches[-2:], strict=False
-    ):
-        names[k] = wanted
-        free.remove(k)
-    for wanted, k in zip([n for n in ("cart", "pole") if n not in names], free, strict=False):
-        names[k] = wanted
     return names
+
+
+def _name_clock(names: list[str], columns: list[list[float]]) -> None:
+    """The first column without a name that always grows, if enough others are left."""
+    for k, column in enumerate(columns):
+        if names[k] or names.count("") <= 2 or not all(a < b for a, b in pairwise(column)):
+            continue
+        steps = {b - a for a, b in pairwise(column)}
+        if steps == {1.0}:  # it counts its lines
+            names[k] = "_"
+            continue
+        step = (column[-1] - column[0]) / max(len(column) - 1, 1)
+        names[k] = "time_s" if step < 0.5 else "time_ms" if step < 200.0 else "time_us"
+        return
+
+
+def _name_switches(names: list[str], columns: list[list[float]], rows: list[list[str]]) -> None:
+    """Two columns of zeros and ones; or one of two digits, or one that holds two bits."""
+    free = [k for k, name in enumerate(names) if not name]
+    wanted = [name for name in ("low", "high") if name not in names]
+    spare = len(free) - sum(name not in names for name in ("cart", "pole"))
+    if len(wanted) == 2 and spare == 1:
+        glued = [k for k in free if all(re.fullmatch("[01]{2}", row[k]) for row in rows)]
+        bits = [k for k in free if set(columns[k]) <= {0.0, 1.0, 2.0, 3.0}]
+        for kind, found in ((_GLUED, glued), ("switches", bits)):
+            if found:
+                names[found[-1]] = kind
+                return
+    switches = [k for k in free if set(columns[k]) <= {0.0, 1.0}]
+    for name, k in zip(wanted, switches[-2:], strict=False):
+        names[k] = name

@@ -16,7 +16,7 @@ class EncoderLines(Section):
         default="{cart}\\t{pole}\\t{low}\\t{high}",
         max_length=200,
         description="a line with named fields: {cart} {pole} {low} {high} {time_us|time_ms|time_s} "
-        "{_}; several lines if the board writes one value a line",
+        "{switches} {_}; several lines if the board writes one value a line",
     )
     question: str = Field(
         default="a", max_length=40, description="what makes it answer; empty: it speaks unasked"
