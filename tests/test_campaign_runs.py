@@ -13,7 +13,7 @@ from cartpole.campaign import many
 from cartpole.campaign.draw import RIG, Draw, draw
 from cartpole.campaign.figures import figures
 from cartpole.campaign.flight import fly
-from cartpole.campaign.judge import Flown
+from cartpole.campaign.judge import FINDINGS, Flown
 from cartpole.campaign.many import Kept, faults_of, fly_campaign, kept_of, shrink
 from cartpole.campaign.strikes import STRIKES, End, chosen
 from cartpole.config.schema import Config
@@ -318,3 +318,7 @@ def test_a_failing_draw_is_shrunk_to_what_it_needs(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(many, "fly_drawn", fails)
     assert set(shrink(Config(), whole).names) == needed
+
+
+def test_all_that_differs_is_a_finding_and_no_fault() -> None:
+    assert {name for name in CATALOGUE if name.endswith(" differs")} == FINDINGS

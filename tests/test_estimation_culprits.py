@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from cartpole.config.schema import Config, Sim
+from cartpole.estimation import layout as at
+from cartpole.estimation.gate import gate
 from cartpole.messages import NANOSECONDS, Detection, EncoderSample, LinkEvent, Mode, Request
 from cartpole.sim.rig import VirtualRig
 from cartpole.sim.run import START_NS, VirtualRun
@@ -127,3 +129,23 @@ def test_a_hit_on_the_pole_accuses_nobody(kick_rad_s: float) -> None:
     assert not SENSORS & set(named)
     assert error_mrad < 1.0
     assert mode is Mode.BALANCE
+
+
+def test_a_reflection_is_not_the_pole_while_a_calm_poles_count_is_refused() -> None:
+    """Its count changed by one more than was thought: it was accepted a moment ago all the same."""
+    row, stamp, par = (
+        np.zeros(at.FLOATS),
+        np.zeros(at.WHOLE, dtype=np.int64),
+        np.zeros(at.PARAMETERS),
+    )
+    par[at.REOPEN] = 5
+    par[at.MOST_RATE] = 40.0
+    row[at.IN_A_ROW + at.ENCODER_THETA] = 2.0
+    for k in range(12):
+        stamp[at.TIME] = NANOSECONDS + k * 3_000_000
+        stamp[at.ACCEPTED + at.ENCODER_THETA] = NANOSECONDS - 10_000_000
+        stamp[at.COUNT_SINCE] = stamp[at.TIME]
+        assert not gate(row, stamp, at.CAMERA_THETA, -2.266, 0.01, par)
+    stamp[at.ACCEPTED + at.ENCODER_THETA] = 0  # no encoder any more: then this is the pole
+    opened = [gate(row, stamp, at.CAMERA_THETA, -2.266, 0.01, par) for _ in range(12)]
+    assert any(opened)

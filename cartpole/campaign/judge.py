@@ -15,7 +15,7 @@ UPRIGHT_RAD = 0.1
 # Not faults of the controller but findings about the rig, which does differ here (rows 39, 40).
 FINDINGS = frozenset({
     "pole length differs", "pole damping differs", "dry friction differs", "drive lag differs",
-    "drive gain differs", "command delay differs",
+    "drive gain differs", "drive ramp differs", "command delay differs",
 })  # fmt: skip
 FLYING_UPRIGHT_RAD = 0.3  # a fault that is flown through ends closer to upright than this
 AFTER_FAULT_NS = NANOSECONDS

@@ -29,9 +29,14 @@ def to_nearest_turn(angle: float) -> float:
 @njit(cache=True, nogil=True, inline="always")
 def trusted(row: Floats, stamp: Whole, channel: int) -> bool:
     """Whether a channel is at work: accepted last time, and not long ago."""
+    return bool(lately(stamp, channel) and row[at.IN_A_ROW + channel] == 0.0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def lately(stamp: Whole, channel: int) -> bool:
+    """Whether a channel was accepted not long ago."""
     last = stamp[at.ACCEPTED + channel]
-    recent = last >= 0 and stamp[at.TIME] - last <= at.FRESH_NS
-    return bool(recent and row[at.IN_A_ROW + channel] == 0.0)
+    return bool(last >= 0 and stamp[at.TIME] - last <= at.FRESH_NS)
 
 
 @njit(cache=True, nogil=True)
@@ -184,9 +189,9 @@ def gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par
     row[at.IN_A_ROW + channel] += 1.0
     refused = row[at.IN_A_ROW + channel]
     far = channel == at.CAMERA_THETA and abs(to_nearest_turn(miss)) > at.MOST_PUSH_RAD
-    if far and trusted(row, stamp, at.ENCODER_THETA) and not _stuck(row, stamp):
+    if far and lately(stamp, at.ENCODER_THETA) and not _stuck(row, stamp):
         # Another object, such as a reflection: however long it shone, it says nothing more when
-        # the encoder misses a sample.
+        # the encoder misses a sample, or a count of a calm pole comes as a surprise.
         row[at.REJECTED] += 1.0
         row[at.IN_A_ROW + channel], row[at.AGREED + channel] = 1.0, 0.0
         return False
