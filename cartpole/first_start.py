@@ -92,7 +92,7 @@ def compile_part(part: str) -> None:
 
 
 def _plans(config: Config) -> None:
-    """The optimizer, then all else of a tick."""
+    """The optimizer, then all else of a tick; the learner is in the cache by then."""
     import numpy as np
 
     from cartpole.daemon.assembly import warm_up
@@ -105,13 +105,16 @@ def _plans(config: Config) -> None:
 
 
 def _senses(config: Config) -> None:
-    """The camera's tracker, the drawn picture."""
+    """The learner, the camera's tracker, the drawn picture."""
+    from cartpole.estimation.learner import Learner
+    from cartpole.rules.estimation import learner_rules
     from cartpole.rules.sim import rig_rules
     from cartpole.sim.eye import Eye
     from cartpole.sim.shutter import Shot
     from cartpole.vision.tracker import Tracker
     from cartpole.vision.warm_up import warm_up
 
+    Learner.fresh(learner_rules(config))
     camera = config.camera
     warm_up(Tracker(camera), camera)
     Eye(rig_rules(config), 0).draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))

@@ -279,5 +279,6 @@ def take(
     """``advance`` to ``t_ns`` and ``read`` cart and pole there, in one call."""
     if t_ns > marks[TIME]:
         advance(x, cov, marks, sent, speeds, t_ns, rules)
-    read(x, cov, marks, True, p, half_p, variance_p, rules)
-    read(x, cov, marks, False, theta, half_theta, variance_theta, rules)
+    for cart in (True, False):  # as literals they would compile a copy each
+        reading, half = (p, half_p) if cart else (theta, half_theta)
+        read(x, cov, marks, cart, reading, half, variance_p if cart else variance_theta, rules)
