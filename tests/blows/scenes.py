@@ -30,8 +30,8 @@ from cartpole.messages import NANOSECONDS
 
 Figures = dict[str, Any]
 
-# The simulated cart trembles, told or not: by 8 mm/s (1 sigma; in one of 26 looks of 1.4 s it comes
-# to 30), and creeps by it (11 mm in 1.4 s at most, of 4,000 looks).
+# The simulated cart trembles, told or not: by 8 mm/s (1 sigma; in one of 23 looks of 1.4 s it comes
+# to 30), and creeps by it (10 mm in 1.4 s at most, of 1,000 looks).
 REST_M_S = 0.03
 AGAIN_M_S = 0.06
 CREEP_M = 0.02
