@@ -16,11 +16,20 @@ from cartpole.config.load import with_values
 from cartpole.config.schema import Config
 from cartpole.errors import SessionError, UsageError
 from cartpole.learning import recorded
-from cartpole.learning.closed_loop import LOST, fly, gate, truth
-from cartpole.learning.command import Outcome, believed, judge, proposed, run
-from cartpole.learning.innovations import Model, Track, filtered, likelihood, track_of
+from cartpole.learning.closed_loop import LOST, believed, fly, gate, paired, truth
+from cartpole.learning.command import Outcome, judge, proposed, run
+from cartpole.learning.innovations import (
+    CART_SLOW,
+    Model,
+    Track,
+    counted,
+    filtered,
+    likelihood,
+    track_of,
+)
 from cartpole.learning.residual import scan, tried, truth_settings
-from cartpole.learning.sysid import UNKNOWN, Held, held_out, learn
+from cartpole.learning.sysid import UNKNOWN, Held, bound, held_out, learn
+from cartpole.learning.tune import TRUST, tune
 from cartpole.messages import EncoderSample
 from cartpole.sim.run import VirtualRun
 
@@ -42,9 +51,9 @@ def flown(seed: int, seconds: float = 6.0, **values: float) -> Track:
     p = np.array([(one.cart_counts - zero.cart_zero_counts) * STEP_M for one in samples])
     theta = np.array([(one.pole_counts - zero.pole_zero_counts) * STEP_RAD for one in samples])
     sent = np.array(commands)
-    return Track(
-        f"seed {seed}", t, p, theta, sent[:, 0], sent[:, 1], STEP_M**2 / 12, STEP_RAD**2 / 12
-    )
+    p, p_variance = counted(p, STEP_M, CART_SLOW)
+    theta, theta_variance = counted(theta, STEP_RAD)
+    return Track(f"seed {seed}", t, p, theta, sent[:, 0], sent[:, 1], p_variance, theta_variance)
 
 
 TRUE = {"length_m": 0.53, "tau_s": 0.06, "damping_1_s": 0.08}
@@ -76,6 +85,16 @@ def test_two_recordings_together_tell_the_rig(tracks: list[Track]) -> None:
     held = held_out(tracks, Model())
     assert held.better
     assert held.gain > 20.0
+
+
+def test_no_interval_is_narrower_than_what_the_recording_can_tell(tracks: list[Track]) -> None:
+    """Cramer and Rao's bound; and a pole that stands on a count does not pass for disturbances."""
+    learned = learn(tracks, Model())
+    least = bound(tracks, learned.model, UNKNOWN)
+    for name in UNKNOWN:
+        assert 0.999 * least[name] <= learned.sigma[name] <= 3.0 * least[name], name
+    assert least["length_m"] < 0.002 * 0.53
+    assert learned.model.pole_noise == pytest.approx(0.05, abs=4.0 * learned.sigma["pole_noise"])
 
 
 def test_the_likelihood_falls_away_from_the_truth(tracks: list[Track]) -> None:
@@ -132,6 +151,44 @@ def test_the_gate_refuses_spoilt_weights_and_what_does_not_fly() -> None:
     verdict = gate(Config(), late, model, (1,), 1.02)
     assert not verdict.passed
     assert gate(Config(), {"pole.length_m": 0.5}, model, (1,), 1.02).passed
+
+
+def test_what_may_be_chance_is_refused() -> None:
+    own = np.array([2.0, 3.0, 2.5, 2.2])
+    assert paired(own, own + [-0.3, -0.4, -0.35, -0.3]).no_worse(0.98)
+    assert not paired(own, own + [-1.5, 0.3, -0.4, 0.2]).no_worse(0.98)  # as much in the mean
+    assert paired(own, own).no_worse(1.02)
+    assert not paired(own, own + [0.5, -0.5, 0.6, -0.5]).no_worse(1.02)
+    assert not paired(own, np.array([1.0, 1.0, 1.0, LOST])).no_worse(1.02)
+    assert paired(np.full(4, LOST), own).no_worse(1.02)  # who never flew is worse than who does
+    assert not paired(np.full(4, LOST), np.full(4, LOST)).no_worse(1.02)
+
+
+def test_tuning_keeps_the_owners_weights_where_chance_alone_speaks_for_others() -> None:
+    """A short search among few flights: what it finds must pass other flights, or is nothing."""
+    model = believed(Config())
+    found = tune(Config(), model, (1, 2), rounds=((4, 1), (2, 2)))
+    assert found.after <= found.before
+    assert all(name.startswith(("controller.weights.", "estimator.")) for name in found.values)
+    assert "controller.weights.angle" not in found.values  # it sets the scale of all
+    for name, value in recorded.flattened(Config(), list(found.values)).items():
+        if name.startswith("controller."):
+            assert abs(np.log(found.values[name] / value)) <= TRUST + 1e-3
+    verdict = gate(Config(), {"controller.weights.command": 0.01}, model, (3, 4), 0.98)
+    assert not verdict.passed
+
+
+def test_samples_that_stay_on_a_count_are_one() -> None:
+    read = np.array([0, 1, 2, 2, 2, 2, 3, 3, 3, 2, 1, 0], dtype=float)
+    samples, variances = counted(read, 1.0)
+    assert np.isfinite(variances).tolist() == [
+        True, True, True, False, False, True, True, False, True, True, True, True,
+    ]  # fmt: skip
+    assert samples[:3].tolist() == [0.0, 1.0, 2.0 - 0.5 + 0.125]
+    assert samples[5] == 2.0 + 0.5 - 0.125
+    assert samples[8] == pytest.approx(3.0 - 0.5 + 1 / 6)  # it leaves where it came in
+    assert 12.0 * variances[1] == 1.0
+    assert 12.0 * variances[2] == pytest.approx(1 / 16)
 
 
 def test_a_flight_that_falls_is_lost() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from cartpole.config.load import with_values
 from cartpole.learning.innovations import Model
 from cartpole.learning.residual import truth_settings
-from cartpole.messages import Severity
+from cartpole.messages import FloatArray, Severity
 from cartpole.sim.run import QUIET_S, VirtualRun
 
 if TYPE_CHECKING:
@@ -30,6 +30,24 @@ HOLD_S = 3.0  # of its end in which the index is taken
 FALLEN_RAD = 0.3
 LOST = 1e6  # index of a flight that does not end upright
 WORSE = 1.02  # settings may be worse by this share where they are truer
+SURE = 1.7  # errors of a mean by which a difference must stay on its side: one in twenty by chance
+HOPELESS = 3.0  # errors beyond which no further flights are asked
+LOOK = 4  # flights after which it is asked
+
+
+def believed(config: Config) -> Model:
+    """The settings as a model."""
+    pole, motor = config.pole, config.motor
+    return Model(
+        length_m=pole.length_m,
+        damping_1_s=pole.damping_1_s,
+        coulomb_rad_s2=pole.coulomb_rad_s2,
+        tau_s=motor.tau_s,
+        delay_s=motor.delay_s,
+        acceleration_m_s2=motor.acceleration_m_s2,
+        cart_noise=config.estimator.cart_noise_m_s2,
+        pole_noise=config.estimator.pole_noise_rad_s,
+    )
 
 
 def truth(config: Config, model: Model, pole_noise_sigma: float | None = None) -> Config:
@@ -95,9 +113,44 @@ def fly(config: Config, seed: int, seconds: float = FLIGHT_S) -> Flown:
     return Flown(value, up_s, tuple(time), tuple(angle), tuple(place))
 
 
-def index(config: Config, seeds: Sequence[int]) -> float:
-    """Mean index over flights."""
-    return float(np.mean([fly(config, seed).index for seed in seeds]))
+def indices(config: Config, seeds: Sequence[int]) -> FloatArray:
+    """Index of each flight (n,)."""
+    return np.array([fly(config, seed).index for seed in seeds])
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Flights by two settings over the same disturbances: means, and their difference's error.
+
+    Flights that end upright by both are compared; ``fell`` are those by the new settings alone that
+    do not.
+    """
+
+    before: float
+    after: float
+    error: float
+    fell: int
+
+    def no_worse(self, most: float) -> bool:
+        """Whether the new settings cost at most ``most`` of the old, and that is no chance."""
+        more, allowed = self.after - self.before, (most - 1.0) * self.before
+        return self.fell == 0 and more <= allowed and more + SURE * self.error <= max(0.0, allowed)
+
+    def worse(self, most: float) -> bool:
+        """Whether they cost more than that, and further flights would hardly show otherwise."""
+        more, allowed = self.after - self.before, (most - 1.0) * self.before
+        return self.fell > 0 or more - HOPELESS * self.error > allowed
+
+
+def paired(before: FloatArray, after: FloatArray) -> Paired:
+    """Compare indices (n,) of the same flights by two settings."""
+    both = (before < LOST) & (after < LOST)
+    fell = int(np.sum((before < LOST) & (after >= LOST)))
+    if not both.any():  # settings that never flew are worse than any that do
+        return Paired(LOST, float(after.mean()), 0.0, fell + int(np.sum(after >= LOST)))
+    gaps = after[both] - before[both]
+    error = gaps.std(ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else np.abs(gaps[0])
+    return Paired(float(before[both].mean()), float(after[both].mean()), float(error), fell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +170,28 @@ class Verdict:
 def gate(
     config: Config, values: Mapping[str, Any], model: Model, seeds: Sequence[int], most: float
 ) -> Verdict:
-    """Fly the learned rig by the settings of before and after; ``most`` of the index is allowed."""
+    """Fly the learned rig by the settings of before and after, over the same disturbances.
+
+    The new ones must cost at most ``most`` of the old ones' index, and that by more than chance:
+    who cannot show it in these flights is refused. It ends early where more would change nothing.
+    """
     rig = truth(config, model)
-    before = index(rig, seeds)
-    after = index(with_values(rig, values), seeds)
-    if not after < LOST:
-        return Verdict(before, after, "a flight by the new settings did not end upright")
-    if not after <= most * before:
-        more = 100.0 * (after / before - 1.0)
-        return Verdict(before, after, f"held-out flights cost {more:+.1f} % by the new settings")
-    return Verdict(before, after)
+    new = with_values(rig, values)
+    before, after = np.empty(0), np.empty(0)
+    for first in range(0, len(seeds), LOOK):
+        part = seeds[first : first + LOOK]
+        before, after = np.r_[before, indices(rig, part)], np.r_[after, indices(new, part)]
+        seen = paired(before, after)
+        if seen.worse(most):
+            break
+    if seen.fell:
+        return Verdict(seen.before, LOST, "a flight by the new settings did not end upright")
+    if seen.no_worse(most):
+        return Verdict(seen.before, seen.after)
+    more, error = (100.0 * one / seen.before for one in (seen.after - seen.before, seen.error))
+    return Verdict(
+        seen.before,
+        seen.after,
+        f"held-out flights cost {more:+.1f} +- {error:.1f} % by the new settings: at most "
+        f"{100.0 * (most - 1.0):+.0f} %, and that for sure, is allowed",
+    )

@@ -2,8 +2,8 @@
 
 State x = (p, v, theta, omega, zero), zero the pole encoder's own error. Between encoder samples the
 cart follows the drive, the pole the cart (``model.dynamics``), disturbed by white accelerations of
-cart and pole; the samples are uniform within their steps. The likelihood of a recording is that of
-its innovations nu with covariance S (Schweppe 1965):
+cart and pole; the samples are uniform within their steps (``counted``). The likelihood of a
+recording is that of its innovations nu with covariance S (Schweppe 1965):
 
     -ln L = 1/2 sum (nu' S^-1 nu + ln |S|)
 
@@ -33,6 +33,10 @@ GAP_S = 0.25  # without samples: the filter begins afresh
 STANDING_M_S = 1e-3
 ZERO_SIGMA_RAD = 0.004
 LEAST_SAMPLES = 200
+# Samples on one count beyond which a longer stay is no slower crossing of its edge: of the pole's
+# coarse counts, and of the cart's fine ones, among which a disturbance changes the speed at once.
+SLOW, CART_SLOW = 6, 1
+BEGIN_M, BEGIN_RAD = 1e-3, 5e-3  # sigma of the first sample: one of some step
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A recording for the filter: samples t, p, theta (n,), commands when sent (m,), and the
-    variances of a sample."""
+    """A recording for the filter: samples t, p, theta (n,) with their variances (n,), and commands
+    when sent (m,)."""
 
     name: str
     t_s: FloatArray
@@ -75,15 +79,15 @@ class Track:
     theta_rad: FloatArray
     command_t_s: FloatArray
     command_m_s: FloatArray
-    p_variance: float
-    theta_variance: float
+    p_variance: FloatArray
+    theta_variance: FloatArray
 
     def part(self, first: int, last: int) -> Track:
         """Samples ``first`` to before ``last``; all commands."""
         cut = slice(first, last)
         return Track(
             f"{self.name} [{first}:{last}]", self.t_s[cut], self.p_m[cut], self.theta_rad[cut],
-            self.command_t_s, self.command_m_s, self.p_variance, self.theta_variance,
+            self.command_t_s, self.command_m_s, self.p_variance[cut], self.theta_variance[cut],
         )  # fmt: skip
 
     def halves(self) -> tuple[Track, Track]:
@@ -99,11 +103,47 @@ def track_of(recording: Recording) -> Track:
         raise SessionError(
             f"{recording.name}: learning needs {LEAST_SAMPLES} encoder samples and commands"
         )
-    steps = max(motion.p_step_m, 1e-6), max(motion.theta_step_rad, 1e-6)
+    p, p_variance = counted(motion.p_m, max(motion.p_step_m, 1e-6), CART_SLOW)
+    theta, theta_variance = counted(motion.theta_rad, max(motion.theta_step_rad, 1e-6))
     return Track(
-        recording.name, motion.t_s, motion.p_m, motion.theta_rad, commands.t_s,
-        commands.velocity_m_s, steps[0] ** 2 / 12.0, steps[1] ** 2 / 12.0,
+        recording.name, motion.t_s, p, theta, commands.t_s, commands.velocity_m_s, p_variance,
+        theta_variance,
     )  # fmt: skip
+
+
+def counted(read: FloatArray, step: float, slow: int = SLOW) -> tuple[FloatArray, FloatArray]:
+    """(samples (n,), variances (n,)) of a counter that knows ``step`` only.
+
+    While every sample shows another count their errors are as good as independent. Samples that
+    stay on one count have one error, which is the motion itself: to a filter a pole that moves
+    within a step would seem to stand. What is known then is when the count changes: the first
+    sample of a stay of m lies within step / m behind the edge it came over, the last one as far
+    before the next. Those between say nothing: their variance is infinite.
+    """
+    jumps = np.diff(read)
+    begins = np.flatnonzero(np.r_[True, np.abs(jumps) > 0.5 * step])
+    ends = np.r_[begins[1:], len(read)] - 1
+    inside = step / np.minimum(ends - begins + 1, slow)
+    samples, variances = read.copy(), np.full(len(read), np.inf)
+    first, last = begins[1:], ends[:-1]
+    for at, other, depth in ((first, first - 1, inside[1:]), (last, last + 1, inside[:-1])):
+        side = np.sign(read[at] - read[other])
+        samples[at] = read[at] - side * 0.5 * (step - depth)
+        variances[at] = depth**2 / 12.0
+    return samples, variances
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def rubbing(omega: float, variance: float, coulomb: float) -> tuple[float, float]:
+    """Mean dry friction of a rate known to ``variance``, and its derivative by the rate.
+
+    The sign of a rate that may be either is no line about its mean: statistical linearisation, the
+    blend of ``model.dynamics`` as one more spread.
+    """
+    spread = variance + COULOMB_BLEND_RAD_S**2 / 3.0
+    ratio = omega / math.sqrt(2.0 * spread)
+    slope = math.sqrt(2.0 / (math.pi * spread)) * math.exp(-ratio * ratio)
+    return coulomb * math.erf(ratio), coulomb * slope
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -129,15 +169,14 @@ def predict(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray) -> 
     coupling = 1.5 / q[LENGTH]
     half = 0.5 * h
     vdot, _a, _b = drive(x[0], x[1], u, q)
-    rub = q[COULOMB] * max(-1.0, min(1.0, x[3] / COULOMB_BLEND_RAD_S))
+    rub, _slope = rubbing(x[3], c[3, 3], q[COULOMB])
     pull = GRAVITY_M_S2 * math.sin(x[2]) + vdot * math.cos(x[2])
     turn = -coupling * pull - q[DAMPING] * x[3] - rub
     p, v, th, om = x[0] + half * x[1], x[1] + half * vdot, x[2] + half * x[3], x[3] + half * turn
     vdot, by_p, by_v = drive(p, v, u, q)
     s, co = math.sin(th), math.cos(th)
-    ratio = om / COULOMB_BLEND_RAD_S
-    rub = q[COULOMB] * max(-1.0, min(1.0, ratio))
-    by_om = -q[DAMPING] - (q[COULOMB] / COULOMB_BLEND_RAD_S if abs(ratio) < 1.0 else 0.0)
+    rub, slope = rubbing(om, c[3, 3], q[COULOMB])
+    by_om = -q[DAMPING] - slope
     turn = -coupling * (GRAVITY_M_S2 * s + vdot * co) - q[DAMPING] * om - rub
     x[0] += h * v
     x[1] += h * vdot
@@ -204,9 +243,11 @@ def update(
 @njit(cache=True, nogil=True, error_model="numpy")
 def run(
     t: FloatArray, p: FloatArray, theta: FloatArray, ct: FloatArray, cu: FloatArray,
-    p_variance: float, theta_variance: float, q: FloatArray, white: FloatArray, states: FloatArray,
+    p_variance: FloatArray, theta_variance: FloatArray, q: FloatArray, white: FloatArray,
+    logs: FloatArray, states: FloatArray,
 ) -> float:  # fmt: skip
-    """-ln L of the samples; whitened innovations into ``white`` (n, 2), means (n, 5)."""
+    """-ln L of the samples; whitened innovations into ``white`` (n, 2), the logarithms of their
+    variances into ``logs`` (n, 2), means (n, 5)."""
     n = t.shape[0]
     x, c = np.zeros(5), np.zeros((5, 5))
     rows = np.zeros((2, 5))
@@ -219,13 +260,13 @@ def run(
             x[:] = 0.0
             x[0], x[2] = p[k], theta[k]
             c[:] = 0.0
-            c[0, 0] = p_variance
+            c[0, 0] = BEGIN_M**2
             c[1, 1] = 0.25
-            c[2, 2] = theta_variance + ZERO_SIGMA_RAD**2
+            c[2, 2] = BEGIN_RAD**2 + ZERO_SIGMA_RAD**2
             c[3, 3] = 4.0
             c[4, 4] = ZERO_SIGMA_RAD**2
             c[2, 4] = c[4, 2] = -(ZERO_SIGMA_RAD**2)
-            white[k, 0] = white[k, 1] = 0.0
+            white[k, 0] = white[k, 1] = logs[k, 0] = logs[k, 1] = 0.0
             states[k] = x
             place = 0
             continue
@@ -241,11 +282,16 @@ def run(
             now = end
         for which in range(2):
             z = p[k] if which == 0 else theta[k]
-            nu, s = update(x, c, rows[which], z, p_variance if which == 0 else theta_variance)
+            variance = p_variance[k] if which == 0 else theta_variance[k]
+            if variance == np.inf:
+                white[k, which] = logs[k, which] = 0.0
+                continue
+            nu, s = update(x, c, rows[which], z, variance)
             if not s > 0.0:
                 return np.inf
             white[k, which] = nu / math.sqrt(s)
-            total += 0.5 * (nu * nu / s + math.log(s))
+            logs[k, which] = math.log(s)
+            total += 0.5 * (nu * nu / s + logs[k, which])
         states[k] = x
     return total
 
@@ -257,15 +303,26 @@ def likelihood(track: Track, model: Model) -> float:
 
 def filtered(track: Track, q: FloatArray) -> tuple[float, FloatArray, FloatArray]:
     """(-ln L, whitened innovations (n, 2), means (n, 5)); q in the order of ``Model``."""
+    value, white, _logs, states = _filtered(track, q)
+    return value, white, states
+
+
+def innovations(track: Track, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Whitened innovations and the logarithms of their variances (n, 2); zeros where none is."""
+    _value, white, logs, _states = _filtered(track, q)
+    return white, logs
+
+
+def _filtered(track: Track, q: FloatArray) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     n = len(track.t_s)
-    white, states = np.empty((n, 2)), np.empty((n, 5))
+    white, logs, states = np.empty((n, 2)), np.empty((n, 2)), np.empty((n, 5))
     value = float(
         run(
             track.t_s, track.p_m, track.theta_rad, track.command_t_s, track.command_m_s,
-            track.p_variance, track.theta_variance, q, white, states,
+            track.p_variance, track.theta_variance, q, white, logs, states,
         )
     )  # fmt: skip
-    return value if math.isfinite(value) else math.inf, white, states
+    return value if math.isfinite(value) else math.inf, white, logs, states
 
 
 def prediction_error(track: Track, model: Model, ahead: int = 20) -> tuple[float, float]:

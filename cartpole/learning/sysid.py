@@ -1,9 +1,9 @@
 """A model from several recordings at once: the likeliest, judged on what was held out.
 
 The joint likelihood of all recordings is maximised over the model and the strength of the
-disturbances, from several starts: the model by Gauss-Newton on the whitened innovations, the
-disturbances by the likelihood itself, in turns. Intervals come from the innovations' slopes. Every
-recording is held out once: what helps only where it was fitted is no knowledge.
+disturbances, from several starts, by Fisher's scoring: the innovations' variances move with the
+unknowns, and least squares alone would favour whatever makes them large. Intervals come from the
+information. Every recording is held out once: what helps only where it was fitted is no knowledge.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares, minimize
 
 from cartpole.errors import IdentificationError
-from cartpole.learning.innovations import Model, Track, filtered, likelihood
+from cartpole.learning.innovations import Model, Track, innovations, likelihood
 from cartpole.messages import FloatArray
 
 Progress = Callable[[float, str], None]
@@ -47,7 +44,10 @@ UNKNOWN = (
 NOISE = ("cart_noise", "pole_noise")
 STEP = 0.1  # of a logarithm: one unit of the search
 SPREAD = 0.3  # of the starts, as shares
-TURNS = 5  # of noise and model
+STEPS = 40  # of scoring, from one start
+DAMPING = 1e-3
+FARTHEST = 8.0  # units of the search that one step may move an unknown
+SETTLED_NATS = 1e-3  # that a step must gain
 NUDGE = 0.02  # of a difference, in units of the search
 LAGS = 20  # samples over which innovations may hang together
 
@@ -99,53 +99,40 @@ def learn(
 def _descend(
     tracks: Sequence[Track], model: Model, unknown: Sequence[str]
 ) -> tuple[Model, list[float]]:
-    """Noise and model in turns, from one start: the model, and -ln L on the way."""
-    noise = [name for name in unknown if name in NOISE]
-    rest = [name for name in unknown if name not in NOISE]
-    curve = [_total(tracks, model)]
-    for _turn in range(TURNS):
-        before = model
-        if noise:
-            model = _likeliest_noise(tracks, model, noise)
-        if rest:
-            model = _fitted(tracks, model, rest)
-        curve.append(_total(tracks, model))
-        if not curve[-1] < curve[-2] - 0.05:
-            return (model if curve[-1] <= curve[-2] else before), [*curve[:-1], min(curve[-2:])]
+    """Fisher's scoring with Levenberg's damping, from one start: the model, -ln L on the way."""
+    lows, highs = np.transpose([_bounds(name) for name in unknown])
+    z = np.clip(_scaled(model, unknown), lows, highs)
+    model = _model(model, unknown, z)
+    curve, damping = [_total(tracks, model)], DAMPING
+    for _step in range(STEPS):
+        scores, information = scored(tracks, model, unknown)
+        slope = scores.sum(axis=0)
+        free = ~((z <= lows) & (slope > 0.0) | (z >= highs) & (slope < 0.0))
+        if not (np.isfinite(information).all() and np.isfinite(slope).all() and free.any()):
+            break
+        inner, pull = information[np.ix_(free, free)], slope[free]
+        gain = 0.0
+        while damping < 1e8:
+            grown = inner + damping * np.diag(np.diag(inner) + 1e-9)
+            move = -np.linalg.solve(grown, pull)
+            trial = z.copy()
+            trial[free] += move * min(1.0, FARTHEST / np.abs(move).max())
+            trial = np.clip(trial, lows, highs)
+            found = _model(model, unknown, trial)
+            value = _total(tracks, found)
+            if value < curve[-1]:
+                gain, z, model = curve[-1] - value, trial, found
+                curve.append(value)
+                damping = max(1e-6, 0.1 * damping)
+                break
+            damping *= 10.0
+        if gain < SETTLED_NATS:
+            break
     return model, curve
 
 
 def _total(tracks: Sequence[Track], model: Model) -> float:
     return sum(likelihood(track, model) for track in tracks)
-
-
-def _likeliest_noise(tracks: Sequence[Track], first: Model, names: Sequence[str]) -> Model:
-    """The strength of the disturbances, by -ln L itself."""
-
-    def value(z: FloatArray) -> float:
-        return min(_total(tracks, _model(first, names, z)), 1e12)
-
-    search: Any = minimize
-    options = {"xatol": 0.05, "fatol": 0.01, "maxfev": 60}
-    found = search(value, _scaled(first, names), method="Nelder-Mead", options=options)
-    return _model(first, names, np.asarray(found.x))
-
-
-def _fitted(tracks: Sequence[Track], first: Model, names: Sequence[str]) -> Model:
-    """Least squares of the whitened innovations: Gauss-Newton in a trust region."""
-
-    def whitened(z: FloatArray) -> FloatArray:
-        q = _model(first, names, z).array()
-        parts = [filtered(track, q)[1].ravel() for track in tracks]
-        return np.nan_to_num(np.concatenate(parts), nan=1e3, posinf=1e3, neginf=-1e3)
-
-    lows, highs = np.transpose([_bounds(name) for name in names])
-    z = np.clip(_scaled(first, names), lows + 1e-6, highs - 1e-6)
-    found: Any = least_squares(
-        whitened, z, partial(_slopes, whitened), (lows, highs), loss="soft_l1", f_scale=4.0,
-        xtol=1e-4, ftol=1e-7, max_nfev=12,
-    )  # fmt: skip
-    return _model(first, names, np.asarray(found.x))
 
 
 def _slopes(function: Callable[[FloatArray], FloatArray], z: FloatArray) -> FloatArray:
@@ -218,26 +205,55 @@ def _bounds(name: str) -> tuple[float, float]:
 
 
 def _sigmas(tracks: Sequence[Track], model: Model, unknown: Sequence[str]) -> dict[str, float]:
-    """Standard deviations from the innovations' slopes, grown by what the innovations are too large
-    or hang together."""
-
-    def whitened(z: FloatArray) -> FloatArray:
-        q = _model(model, unknown, z).array()
-        return np.concatenate([filtered(track, q)[1].ravel() for track in tracks])
-
-    z = _scaled(model, unknown)
-    slopes = _slopes(whitened, z)
-    now = whitened(z)
-    covariance = np.linalg.pinv(slopes.T @ slopes)
-    scores = slopes * now[:, None]
+    """Standard deviations from the information, grown by what the innovations are too large or hang
+    together."""
+    scores, information = scored(tracks, model, unknown)
+    covariance = np.linalg.pinv(information)
     middle = scores.T @ scores
     for lag in range(1, LAGS + 1):  # Newey and West, Econometrica 55, 1987
         cross = scores[: -2 * lag].T @ scores[2 * lag :]
         middle += (1.0 - lag / (LAGS + 1)) * (cross + cross.T)
     grown = covariance @ middle @ covariance
-    out = {}
-    for i, name in enumerate(unknown):
-        scale = SCALES[name][0]
-        unit = STEP * float(getattr(model, name)) if isinstance(scale, str) else scale
-        out[name] = float(math.sqrt(max(grown[i, i], covariance[i, i])) * unit)
-    return out
+    return {
+        name: math.sqrt(max(grown[i, i], covariance[i, i])) * _unit(model, name)
+        for i, name in enumerate(unknown)
+    }
+
+
+def scored(
+    tracks: Sequence[Track], model: Model, unknown: Sequence[str]
+) -> tuple[FloatArray, FloatArray]:
+    """Each innovation's slope of -ln L (n, k), and the information (k, k), in units of the search.
+
+    With innovation nu of variance S, both of which move with the unknowns (nu', S'):
+    slope = nu nu' / S + S' / (2 S) (1 - nu^2 / S), information = sum nu' nu' / S + S' S' / (2 S^2)
+    (Cavanaugh and Shumway, Statistics & Probability Letters 26, 1996).
+    """
+
+    def both(z: FloatArray) -> FloatArray:
+        q = _model(model, unknown, z).array()
+        parts = [innovations(track, q) for track in tracks]
+        return np.concatenate([np.stack((w.ravel(), s.ravel())) for w, s in parts], axis=1).ravel()
+
+    z = _scaled(model, unknown)
+    white = both(z).reshape(2, -1)[0]
+    by_white, by_log = _slopes(both, z).reshape(2, -1, len(z))
+    moved = by_white + 0.5 * white[:, None] * by_log  # nu' / sqrt(S)
+    scores = white[:, None] * moved + 0.5 * by_log * (1.0 - white[:, None] ** 2)
+    return scores, moved.T @ moved + 0.5 * by_log.T @ by_log
+
+
+def _unit(model: Model, name: str) -> float:
+    """What one unit of the search is."""
+    scale = SCALES[name][0]
+    return STEP * float(getattr(model, name)) if isinstance(scale, str) else scale
+
+
+def bound(tracks: Sequence[Track], model: Model, unknown: Sequence[str]) -> dict[str, float]:
+    """Cramer and Rao's: standard deviations that no estimate without bias goes below, if ``model``
+    is the truth."""
+    _scores, information = scored(tracks, model, unknown)
+    covariance = np.linalg.inv(information)
+    return {
+        name: math.sqrt(covariance[i, i]) * _unit(model, name) for i, name in enumerate(unknown)
+    }
