@@ -84,7 +84,11 @@ def _diff(first: Path, second: Path, json_path: Path | None) -> None:
     from cartpole.session.listing import compare
     from cartpole.session.reader import open_session
 
-    found = compare(open_session(first), open_session(second))
+    one_session, other_session = open_session(first), open_session(second)
+    found = compare(one_session, other_session)
+    for path, session in ((first, one_session), (second, other_session)):
+        for line in session.told():
+            print(shown(f"{path}: {line}"))
     groups = {
         "settings": found.settings,
         "provenance": found.provenance,

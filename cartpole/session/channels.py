@@ -173,6 +173,8 @@ CHANNELS: dict[str, type] = {
     "/named/truth": NamedState,
 }
 NO_PART_OF_A_TICK = frozenset({"/raw", "/frame", "/event", "/named/estimate", "/named/truth"})
+# Metadata: which ticks a file begins and ends with, and the name of the file that goes on.
+FIRST_TICK, LAST_TICK = "first_tick", "last_tick"
 MEASUREMENT_TOPICS = {
     EncoderSample: "/encoder",
     Detection: "/detection",

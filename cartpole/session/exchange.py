@@ -188,6 +188,8 @@ def export_csv(session: Session, output: Path) -> int:
             start_ns = start_ns if count else tick.line.now_ns
             writer.writerow(_row(tick, start_ns))
             count += 1
+    if count == 0:
+        raise SessionError("; ".join([f"{session.path} holds no whole tick", *session.told()]))
     return count
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cartpole.session import folder as folders
-from cartpole.session.channels import Event
+from cartpole.session.channels import FIRST_TICK, LAST_TICK, Event
 from cartpole.session.codec import Line, encode
 from cartpole.session.container import Container
 from cartpole.session.retention import DAY_S, claim, next_serial, prune
@@ -49,6 +49,7 @@ class Files:
         self._metadata: dict[str, dict[str, str]] = {"provenance": dict(provenance)}
         self._part, self._serial = 1, 0
         self._bytes_before = 0
+        self._ticks: tuple[int, int] | None = None  # the first and the last index in this file
         self._begin()
 
     @property
@@ -64,6 +65,14 @@ class Files:
     def add(self, lines: list[Line], now_ns: int) -> None:
         """Write lines; ``now_ns`` is when they were handed over."""
         self._container.add(lines, now_ns)
+
+    def add_tick(self, index: int, lines: list[Line], now_ns: int) -> None:
+        """Write a tick's lines; which ones the file begins and ends with is kept in it."""
+        if self._ticks is None:
+            self._container.add_metadata(FIRST_TICK, {"index": str(index)})
+            self._ticks = index, index
+        self._ticks = self._ticks[0], index
+        self.add(lines, now_ns)
 
     def keep(self, name: str, values: dict[str, str]) -> None:
         """A named set of texts, in this file and in all that follow."""
@@ -83,15 +92,19 @@ class Files:
         """Whether the open file still stands at ``path``; OSError if it was removed."""
         return folders.is_there(path, self._stream.fileno())
 
-    def finish(self, summary: str) -> None:
-        """Complete the file and have it on the disk."""
+    def finish(self, summary: str, following: str = "") -> None:
+        """Complete the file and have it on the disk; ``following`` is the file that goes on."""
+        if self._ticks is not None:
+            told = {"index": str(self._ticks[1]), **({"next": following} if following else {})}
+            self._container.add_metadata(LAST_TICK, told)
         self._container.add_metadata("summary", {"json": summary})
         self._container.finish()
         os.fsync(self._stream.fileno())
 
     def follow(self, summary: str, *, another: bool) -> None:
         """Finish this file and go on in the next, or in ``another`` recording."""
-        self.finish(summary)
+        following = folders.part_path(self.first, self._part + 1)
+        self.finish(summary, "" if another else following.name)
         finished, self._bytes_before = self._stream, self.bytes
         self._part += 1
         if another:
@@ -121,6 +134,7 @@ class Files:
         if self._serial:
             part["serial"] = str(self._serial)
         self._stream = self._opener(self.path)
+        self._ticks = None
         with contextlib.suppress(OSError, ValueError, AttributeError):
             claim(self._stream.fileno())
         metadata = {**self._metadata, "part": part}

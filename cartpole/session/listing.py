@@ -12,6 +12,7 @@ from cartpole.session import folder
 from cartpole.session.code import code_named
 from cartpole.session.reader import Session, open_session
 from cartpole.session.summary import SummaryBuilder
+from cartpole.session.tally import adds_up
 
 MOST_S = 1e12
 SUMMARY = "summary"
@@ -65,25 +66,26 @@ def list_sessions(where: Path, quick: bool = False) -> list[Entry]:
 def describe(path: Path, quick: bool = False) -> Entry:
     """One recording's line; nothing that a file holds can make it fail.
 
-    Every chunk's checksum is verified, unless ``quick``: a summary at its end says nothing of what
-    is in the middle.
+    Every chunk is read, its checksum verified and its messages counted, unless ``quick``: a
+    summary at its end says nothing of what is in the middle.
     """
     size = 0
     try:
         size = sum(part.stat().st_size for part in folder.parts(path))
         session = open_session(path)
         created = session.provenance.get("created", "")
-        if not quick:
-            session.verify()
+        sound = (quick or adds_up(session)) and not session.damages and not session.truncated
         stored = stored_summary(session)
-        sound = not session.damages and not session.truncated
         summary = stored if sound and stored is not None else summarise(session)
+        whole = session.whole  # as far as was looked at
         code = code_named(session.config)
     except (SessionError, OSError) as error:
         return Entry(path.name, "", size, False, None, str(error))
     damages = len(session.damages)
     damage = f"damaged in {damages} places" if damages > 1 else "damaged" if damages else ""
-    return Entry(path.name, created, size, sound, summary, "", damage, tuple(code.values()))
+    if not damage and not whole and not session.truncated:
+        damage = session.told()[0]
+    return Entry(path.name, created, size, whole, summary, "", damage, tuple(code.values()))
 
 
 def summarise(session: Session) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from cartpole.errors import SessionError
 
 MAGIC = b"\x89MCAP0\r\n"
 LARGEST_CHUNK = 32 << 20  # packed or unpacked
-LARGEST_ATTACHMENTS = 32 << 20  # all of them together
+LARGEST_ATTACHMENTS = 24 << 20  # all of them together
 LARGEST_TEXTS = 4 << 20  # all metadata, all schemas and channels
 MOST_ITEMS = 4096  # schemas, channels, attachments and metadata in one file
 MOST_REGIONS = 1_000_000
@@ -113,7 +113,10 @@ class Contents:
             self.metadata[metadata.name] = metadata.metadata
 
     def _attach(self, found: Attachment, content: bytes) -> None:
-        if len(content) < 4 or zlib.crc32(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
+        if (
+            len(content) < 4
+            or zlib.crc32(memoryview(content)[:-4]) != struct.unpack("<I", content[-4:])[0]
+        ):
             raise SessionError("an attachment's checksum is wrong")
         known = self.attachments.setdefault(found.name, found.data)
         if known != found.data:

@@ -74,14 +74,6 @@ class _BrokenBlock(SessionError):
         self.before = before
 
 
-def verify(found: Scan) -> None:
-    """Read every chunk; what is damaged is noted in the scan's contents."""
-    with open_stream(found.path) as stream:
-        for k, chunk in enumerate(found.chunked):
-            if chunk:
-                _unpacked(stream, found.offsets[k], found.lengths[k], found.contents)
-
-
 class _Names:
     """Topics by channel number; declared in the file, or, where that is lost, as we number them."""
 

@@ -214,6 +214,11 @@ def _fly(session: Session, part: _Part, allowed: dict[str, str] | None) -> Itera
         yield tick_figures(record, tick.truth, tick.timing)
     if core is None or session.told():
         raise _Unlike
+    first, last = session.claimed
+    if part.begin is None and first not in (None, session.account.first):
+        raise _Unlike
+    if part.end is None and last not in (None, session.account.following - 1):
+        raise _Unlike
     if part.end is not None:
         state = pack(remembering(core))
         if following != part.end.index + 1 or hashlib.sha256(state).hexdigest() != part.end.sha256:

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING
 from cartpole.errors import ConfigError, SessionError
 from cartpole.messages import HomingResult
 from cartpole.session import folder
-from cartpole.session.channels import CHANNELS, NO_PART_OF_A_TICK, Event, Picture, RawBytes
+from cartpole.session.channels import (
+    CHANNELS,
+    FIRST_TICK,
+    LAST_TICK,
+    NO_PART_OF_A_TICK,
+    Event,
+    Picture,
+    RawBytes,
+)
 from cartpole.session.mcap_scan import Contents, Damage, Scan, scan
-from cartpole.session.mcap_stream import Message, messages, verify
+from cartpole.session.mcap_stream import Message, messages
 from cartpole.session.packing import check_size
 from cartpole.session.recorded import DECODE, RecordedTick
 from cartpole.session.settings import recorded_config
@@ -107,6 +115,8 @@ class Session:
             lines.append(f"damaged in {len(damages) - SHOWN_DAMAGES} more places")
         if self.truncated:
             lines.append("it ends without its end mark")
+        if self._goes_on_in:
+            lines.append(f"it goes on in {self._goes_on_in}, which is not there")
         return lines
 
     @property
@@ -114,7 +124,7 @@ class Session:
         """Whether the last reading found everything that was written."""
         account = self.account
         lost = account.missing or account.left_out or self.damages
-        return not lost and not self.truncated
+        return not lost and not self.truncated and not self._goes_on_in
 
     @cached_property
     def config(self) -> Config:
@@ -168,10 +178,16 @@ class Session:
         """The metadata of its last file, where the summary is."""
         return self._all_scans()[-1].contents.metadata
 
-    def verify(self) -> None:
-        """Read every chunk for its checksum; what is broken is in ``damages`` then."""
-        for one in self._all_scans():
-            verify(one)
+    @property
+    def claimed(self) -> tuple[int | None, int | None]:
+        """The indices of its first and its last tick, as its files say; None where they do not."""
+        last = self.last_metadata.get(LAST_TICK, {})
+        return _index(self.metadata.get(FIRST_TICK, {})), _index(last)
+
+    @property
+    def _goes_on_in(self) -> str:
+        """The name of a file that should be there and is not."""
+        return self.last_metadata.get(LAST_TICK, {}).get("next", "")
 
     def messages(self, skip: frozenset[str] = frozenset()) -> Iterator[Message]:
         """(topic, log time, publish time, data) of all channels and parts but for ``skip``."""
@@ -196,6 +212,8 @@ class Session:
         if between is not None:
             found = _between(found, *between)
         yield from Assembler(self.account, unread, first).ticks(found)
+        if between is None:
+            self.account.ends_at(*self.claimed)
 
     def frames(self) -> Iterator[RecordedFrame]:
         """The pictures; in the order of the file."""
@@ -238,6 +256,11 @@ class Session:
                 broken.contents.damage(0, path.stat().st_size, str(error))
                 self._scans.append(broken)
         return self._scans
+
+
+def _index(told: dict[str, str]) -> int | None:
+    text = told.get("index", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 12 else None
 
 
 def _between(found: Iterator[Message], after: float, last: float) -> Iterator[Message]:

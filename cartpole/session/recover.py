@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cartpole.session.channels import CHANNELS
+from cartpole.session.channels import CHANNELS, FIRST_TICK, LAST_TICK
 from cartpole.session.container import Container
 from cartpole.session.listing import SUMMARY, summarise
 from cartpole.session.outputs import written
@@ -33,7 +33,8 @@ def recover(broken: Path, output: Path, force: bool = False) -> Recovery:
     """
     session = Session(broken)
     session.config  # noqa: B018  raises if the head is lost
-    metadata = {name: one for name, one in session.metadata.items() if name != SUMMARY}
+    anew = (SUMMARY, FIRST_TICK, LAST_TICK)
+    metadata = {name: one for name, one in session.metadata.items() if name not in anew}
     count = 0
     with (
         written(output, inputs=session.parts, force=force) as beside,
@@ -45,6 +46,9 @@ def recover(broken: Path, output: Path, force: bool = False) -> Recovery:
                 container.add([(topic, log_time, data)], publish_time)
                 count += 1
         figures = summarise(session)
+        for name, index in zip((FIRST_TICK, LAST_TICK), _ends(session), strict=True):
+            if index is not None:
+                container.add_metadata(name, {"index": str(index)})
         if figures is not None:
             container.add_metadata(SUMMARY, {"json": json.dumps(figures, allow_nan=False)})
         container.finish()
@@ -54,3 +58,13 @@ def recover(broken: Path, output: Path, force: bool = False) -> Recovery:
     return Recovery(
         count, session.account.whole, max(0, total - lost), total, tuple(session.told())
     )
+
+
+def _ends(session: Session) -> tuple[int | None, int | None]:
+    """The indices between which ticks were written: what is missing there stays missing."""
+    first, last = session.claimed
+    account = session.account
+    if account.first is not None:
+        first = account.first if first is None else min(first, account.first)
+        last = max(account.following - 1, -1 if last is None else last)
+    return first, last

@@ -49,9 +49,26 @@ class Account:
     """What a reading found and what it left out."""
 
     whole: int = 0
+    first: int | None = None  # index of the first that is whole
+    following: int = 0  # that of the last, plus one
     missing: int = 0  # by their indices, between those that are there
     gaps: list[Gap] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+
+    def ends_at(self, first: int | None, last: int | None) -> None:
+        """Count what is missing at both ends, where the indices are known that stood there."""
+        begin = self.first
+        if first is not None and begin is not None and first < begin:
+            self.miss(Gap(first, begin), 0)
+        after = first if begin is None else self.following
+        if last is not None and after is not None and after <= last:
+            self.miss(Gap(after, last + 1), len(self.gaps))
+
+    def miss(self, gap: Gap, place: int) -> None:
+        """Count a gap, and keep it at a place among those that are known."""
+        self.missing += gap.ticks
+        if len(self.gaps) < MOST_GAPS:
+            self.gaps.insert(place, gap)
 
     def told(self) -> list[str]:
         """A line for each kind of thing that is missing."""
@@ -185,10 +202,9 @@ class Assembler:
             account.left_out["ticks that are there twice, or come too late"] += 1
             return
         if self._next is not None and index > self._next:
-            account.missing += index - self._next
-            if len(account.gaps) < MOST_GAPS:
-                account.gaps.append(Gap(self._next, index))
-        self._next = index + 1
+            account.miss(Gap(self._next, index), len(account.gaps))
+        account.first = index if account.first is None else account.first
+        self._next = account.following = index + 1
         account.whole += 1
         state = self._states.pop(index, None)
         for passed in [k for k in self._states if k < index]:

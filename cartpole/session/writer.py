@@ -292,7 +292,7 @@ class SessionWriter:
             lines.append(("/timing", now_ns, encode(timing)))
         lines += named_lines(record, truth)
         lines += encode_tick(record, whole)
-        self._files.add(lines, now_ns)
+        self._files.add_tick(record.index, lines, now_ns)
         self._summary.add(record, truth, timing)
         for fault in record.faults:
             key = (fault.t_ns, fault.name)
