@@ -124,29 +124,50 @@ def _erode(table: FloatArray, n: int, cut: float) -> None:
         run = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _curve(table: FloatArray, n: int, line: FloatArray, cut: float) -> bool:
-    """Weighted parabola through the good slices, those off the last one by ``cut`` px left out."""
-    s0, s1, s2, s3, s4, r0, r1, r2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    scale = 1.0 / max(1.0, 0.5 * n)
+@njit(cache=True, nogil=True)
+def _gather(
+    table: FloatArray, n: int, middle: float, good: tuple[FloatArray, FloatArray, FloatArray]
+) -> tuple[int, float]:
+    """The good slices' places from the middle, centroids and weights side by side; how many, and
+    what is left over of their pixels on average."""
+    places, centroids, weights = good
+    count, left = 0, 0.0
     for i in range(n):
-        if table[i, KIND] != GOOD:
-            continue
-        t = table[i, PLACE] - line[3]
-        r = table[i, CENTROID] - (line[0] + t * (line[1] + t * line[2]))
-        v = r / cut
-        if abs(v) >= 1.0:
-            continue
+        row = table[i]
+        if row[KIND] == GOOD:
+            places[count], centroids[count] = row[PLACE] - middle, row[CENTROID]
+            weights[count] = row[WEIGHT]
+            left += row[LEFT_OVER]
+            count += 1
+    return count, left / max(1, count)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+def _curve(
+    good: tuple[FloatArray, FloatArray, FloatArray], n: int, line: FloatArray, cut: float
+) -> bool:
+    """Weighted parabola through the good slices, those off the last one by ``cut`` px left out."""
+    places, centroids, weights = good
+    s0, s1, s2, s3, s4, r0, r1, r2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    scale, per_cut = 1.0 / max(1.0, 0.5 * n), 1.0 / cut
+    a, b, c = line[0], line[1], line[2]
+    for i in range(n):
+        t = places[i]
+        r = centroids[i] - (a + t * (b + c * t))
+        v = r * per_cut
+        inside = max(0.0, 1.0 - v * v)
         t *= scale
-        w = table[i, WEIGHT] * (1.0 - v * v) ** 2
+        w = weights[i] * inside * inside
+        wt = w * t
+        wt2 = wt * t
         s0 += w
-        s1 += w * t
-        s2 += w * t * t
-        s3 += w * t * t * t
-        s4 += w * t * t * t * t
+        s1 += wt
+        s2 += wt2
+        s3 += wt2 * t
+        s4 += wt2 * t * t
         r0 += w * r
-        r1 += w * r * t
-        r2 += w * r * t * t
+        r1 += wt * r
+        r2 += wt2 * r
     if s0 <= 0.0:
         return False
     a11, a12, b1 = s2 - s1 * s1 / s0, s3 - s1 * s2 / s0, r1 - s1 * r0 / s0
@@ -161,38 +182,46 @@ def _curve(table: FloatArray, n: int, line: FloatArray, cut: float) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
-def _displaced(table: FloatArray, n: int, line: FloatArray, noise: float) -> float:
-    """Mark what looks like the strip and is not on its line; its share."""
-    off, good = 0, 0
-    for i in range(n):
-        if table[i, KIND] != GOOD:
-            continue
-        t = table[i, PLACE] - line[3]
-        r = table[i, CENTROID] - (line[0] + t * (line[1] + t * line[2]))
-        if abs(r) > DISPLACED_SIGMAS * noise / math.sqrt(table[i, WEIGHT]) + DISPLACED_PX:
-            table[i, KIND] = DISPLACED
-            off += 1
-        else:
-            good += 1
-    return off / max(1, off + good)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
-def _scatter(table: FloatArray, n: int, line: FloatArray, noise: float) -> float:
-    """The noise that the good slices' own scatter about the curve speaks of, grey levels.
+def _settle(
+    table: FloatArray, n: int, line: FloatArray, noise: float, report: FloatArray
+) -> tuple[int, int, int]:
+    """Mark what looks like the strip and is not on its line, take the weight of all that is not
+    good; how many stay, and the first and last row of what is the tape's.
 
-    What the fit leaves of the pixels (``noise``) counts as a few slices: it holds the profile's
-    small misfit, too, which is the same in every slice and moves none.
+    The noise that the good slices' own scatter about the curve speaks of goes into the report. What
+    the fit leaves of the pixels (``noise``) counts as a few slices: it holds the profile's small
+    misfit, too, which is the same in every slice and moves none.
     """
     total, freedom = PIXELS_COUNT * noise * noise, PIXELS_COUNT - 3.0
+    used, off, first, last, missing, since = 0, 0, n, -1, 0, 0
+    a, b, c = line[0], line[1], line[2]
     for i in range(n):
-        if table[i, KIND] == GOOD:
-            t = table[i, PLACE] - line[3]
-            r = table[i, CENTROID] - (line[0] + t * (line[1] + t * line[2]))
-            total += table[i, WEIGHT] * r * r
-            freedom += 1.0
-    return math.sqrt(total / freedom)
+        row = table[i]
+        kind = row[KIND]
+        if kind == GOOD:
+            t = row[PLACE] - line[3]
+            r = row[CENTROID] - (a + t * (b + c * t))
+            # Off by DISPLACED_SIGMAS of its own and what the curve itself may be off.
+            over = max(0.0, abs(r) - DISPLACED_PX)
+            if over * over * row[WEIGHT] > (DISPLACED_SIGMAS * noise) ** 2:
+                kind = row[KIND] = DISPLACED
+                off += 1
+            else:
+                total += row[WEIGHT] * r * r
+                used += 1
+        if kind != GOOD:
+            row[WEIGHT] = 0.0
+        if kind >= NEAR_EDGE:
+            missing += since if last >= 0 else 0
+            since = 0
+            first = min(first, i)
+            last = i
+        since += kind < NEAR_EDGE or kind == DISPLACED
+    report[DISPLACED_SHARE] = off / max(1, off + used)
+    report[NOISE] = math.sqrt(total / (freedom + used))
+    report[MISSING] = missing
+    return used, first, last
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -251,35 +280,19 @@ def classify(
     # An end is dark half its blur before it, and touches slices half a width of the strip farther.
     cut = (blur + half * slope) / math.sqrt(1.0 + slope * slope) + EDGE_ROOM
     _erode(table, n, cut)
-    noise, good = 0.0, 0
-    for i in range(n):
-        if table[i, KIND] == GOOD:
-            noise += table[i, LEFT_OVER]
-            good += 1
-    if good < MIN_SLICES:
+    size = scratch.shape[0] // 3
+    good = (scratch[:size], scratch[size : 2 * size], scratch[2 * size :])
+    count, left = _gather(table, n, line[3], good)
+    if count < MIN_SLICES:
         return 0
-    noise = math.sqrt(max(1.0 / 12.0, noise / good))
+    noise = math.sqrt(max(1.0 / 12.0, left))
     for wide in (1.0, 0.3):
-        if not _curve(table, n, line, wide):
+        if not _curve(good, count, line, wide):
             break
     report[LINE_A], report[LINE_B], report[LINE_C] = line[0], line[1], line[2]
     report[LIGHT] = light
     report[PIXEL_NOISE] = noise
-    report[DISPLACED_SHARE] = _displaced(table, n, line, noise)
-    report[NOISE] = _scatter(table, n, line, noise)
-    first, last = n, -1
-    used, missing = 0, 0
-    for i in range(n):
-        if table[i, KIND] == GOOD:
-            used += 1
-        else:
-            table[i, WEIGHT] = 0.0
-        if table[i, KIND] >= NEAR_EDGE:
-            first = min(first, i)
-            last = i
-    for i in range(first, last):
-        missing += table[i, KIND] < NEAR_EDGE or table[i, KIND] == DISPLACED
-    report[MISSING] = missing
+    used, first, last = _settle(table, n, line, noise, report)
     whole = math.ceil(cut)
     for side, outward in enumerate((-1, 1)):
         place, sure = _end(table, n, last if side else first, outward, light, whole)

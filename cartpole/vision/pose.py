@@ -76,7 +76,7 @@ from cartpole.vision.slices import (
 # What a model of light, lens and track that is only nearly right adds: independent of noise.
 MODEL_SIGMA_PX = 0.002
 CHANCE = 0.5  # standard deviations of chi-square that a fit may be worse without a word
-GROUPED = 4  # neighbouring slices that make one point
+GROUPED = 6  # neighbouring slices that make one point
 MIN_POINTS = 3
 STEPS = 2  # of Gauss and Newton: the axis is nearly right, a third one moves nothing
 UNKNOWNS = 5  # theta, x, y, omega, v
@@ -224,11 +224,13 @@ def _step(
     q: FloatArray,
     covariance: FloatArray,
 ) -> float:
-    """One Gauss-Newton step of ``q`` (UNKNOWNS,); the points' chi-square before it, NaN: singular.
+    """One Gauss-Newton step of ``q`` (UNKNOWNS,); the points' chi-square after it as far as they
+    are linear, NaN: singular.
 
     ``ends`` (2, 3) are rows (x, y, delay) of the near and far end; a sigma of 0: not seen.
     """
     h, row = np.zeros((UNKNOWNS, UNKNOWNS + 1)), np.empty(UNKNOWNS)
+    of_points, change = np.empty((UNKNOWNS, UNKNOWNS + 1)), np.zeros(UNKNOWNS)
     theta, x, y, omega, v = q[0], q[1], q[2], q[3], q[4]
     chi2 = 0.0
     sine0, cosine0 = math.sin(theta), math.cos(theta)
@@ -246,6 +248,9 @@ def _step(
         weight = points[i, POINT_WEIGHT]
         chi2 += weight * across * across
         _add(h, row, across, weight)
+    for i in range(UNKNOWNS):
+        for j in range(i, UNKNOWNS + 1):
+            of_points[i, j] = h[i, j]
     for i in range(2):
         if end_sigma[i] <= 0.0:
             continue
@@ -270,8 +275,13 @@ def _step(
         return math.nan
     for i in range(UNKNOWNS):
         for j in range(UNKNOWNS):
-            q[i] += covariance[i, j] * h[j, UNKNOWNS]
-    return chi2
+            change[i] += covariance[i, j] * h[j, UNKNOWNS]
+        q[i] += change[i]
+    for i in range(UNKNOWNS):
+        chi2 += change[i] * (change[i] * of_points[i, i] - 2.0 * of_points[i, UNKNOWNS])
+        for j in range(i + 1, UNKNOWNS):
+            chi2 += 2.0 * change[i] * change[j] * of_points[i, j]
+    return max(0.0, chi2)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

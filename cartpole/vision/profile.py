@@ -150,7 +150,8 @@ def shape_sums(
     smear: float,
     out: FloatArray,
 ) -> None:
-    """The further sums that tell half width and blur."""
+    """The sums up to YY, and the further ones that tell half width and blur."""
+    ff, f1, fd, fy, d1, y1, dd, dy, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     fw, fb, w1, b1, dw, db = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     ww, wb, bb, wy, by = 0.0, 0.0, 0.0, 0.0, 0.0
     inv = 1.0 / blur
@@ -168,6 +169,15 @@ def shape_sums(
         g = per_px * (sb - sa + sc - sd)
         w = per_px * (sa - sb + sc - sd)
         k = per_px * (h - a * sa + b * sb + c * sc - d * sd)
+        ff += f * f
+        f1 += f
+        fd += f * g
+        fy += f * y
+        d1 += g
+        y1 += y
+        dd += g * g
+        dy += g * y
+        yy += y * y
         fw += f * w
         fb += f * k
         w1 += w
@@ -179,6 +189,8 @@ def shape_sums(
         bb += k * k
         wy += w * y
         by += k * y
+    out[FF], out[F1], out[FD], out[FY], out[N] = ff, f1, fd, fy, size
+    out[D1], out[Y1], out[DD], out[DY], out[YY] = d1, y1, dd, dy, yy
     out[FW], out[FB], out[W1], out[B1], out[DW], out[DB] = fw, fb, w1, b1, dw, db
     out[WW], out[WB], out[BB], out[WY], out[BY] = ww, wb, bb, wy, by
 

@@ -41,7 +41,6 @@ from cartpole.vision.profile import (
     shape_sums,
     soft_edge,
     take,
-    whole_sums,
     window,
 )
 from cartpole.vision.slices import CENTROID, MIN_SLICES, PLACE, smallest
@@ -151,15 +150,17 @@ def fit_shape(
     shape: FloatArray,
     table: FloatArray,
     scratch: FloatArray,
+    slices: int,
 ) -> int:
-    """Improve the curve ``line`` (4,) and ``shape`` from some slices; returns how many agree.
+    """Improve the curve ``line`` (4,) and ``shape`` from some ``slices``, at most SHAPE_SLICES;
+    returns how many agree.
 
     ``shape``: half width and its change from the middle to the end, blur and its change, smear at
     both ends, all across the strip [px], and the factor by which a slice is longer than the strip
     is wide.
     """
     end = lines.shape[1] - 1
-    step = max(1, (last - first + 1) // SHAPE_SLICES)
+    step = max(1, (last - first + 1) // slices)
     reach = max(1.0, 0.5 * (last - first))
     middle = 0.5 * (first + last)
     s, out, values = np.empty(SUMS), np.empty(7), np.empty(end + 1)
@@ -174,7 +175,6 @@ def fit_shape(
             continue
         size = high - low + 1
         take(lines[k], low, size, values)
-        whole_sums(values, low, size, centre, half, blur, smear, s)
         shape_sums(values, low, size, centre, half, blur, smear, s)
         if not _eliminate(s, out):
             continue

@@ -19,7 +19,7 @@ from cartpole.messages import FloatArray
 from cartpole.vision.classify import classify
 from cartpole.vision.frame import Pixels
 from cartpole.vision.places import fit_places
-from cartpole.vision.shape import MARGIN_PX, fit_shape
+from cartpole.vision.shape import MARGIN_PX, SHAPE_SLICES, fit_shape
 from cartpole.vision.slices import (
     BLUR,
     HALF_WIDTH,
@@ -40,7 +40,7 @@ OPTICS_SIZE = 4
 OPTICS_EVERY = 8  # pictures from one look at it to the next
 OPTICS_NEW = 0.3  # weight of a new one
 OPTICS_SLICES = 24  # that may tell it
-FAR_OFF_PX = 0.12  # a curve this far off is fitted once more
+FAR_OFF_PX = 0.25  # a curve this far off is fitted once more
 END_ROOM = 8  # slices beyond an end that tell it
 
 
@@ -98,8 +98,9 @@ def _measure_lines(
     shape[2], shape[3] = optics[OPTICS_BLUR], 0.0
     shape[4], shape[5], shape[6] = smear0, smear1, math.sqrt(1.0 + b * b)
     whole = blind or optics[OPTICS_AGE] % OPTICS_EVERY == 0.0
-    for _ in range(2 if whole else 0):
-        n = fit_shape(lines, line, first, last, shape, table, scratch)
+    for look in range(2 if whole else 0):
+        told_by = SHAPE_SLICES if look else SHAPE_SLICES // 2  # a first look is a rough one
+        n = fit_shape(lines, line, first, last, shape, table, scratch, told_by)
         if n >= MIN_SLICES:
             a, b, c, inliers = parabola(table, n, middle, line[0], line[1], 1.0)
             if inliers >= MIN_SLICES:
@@ -160,7 +161,7 @@ def measure_strip(
             first end to the second [px a slice]; changed.
         table: (>= max(height, width), TABLE_COLUMNS) receives the slices.
         report: (REPORT_SIZE,) receives the rest.
-        scratch: (>= max(height, width),) working memory.
+        scratch: (>= 3 max(height, width),) working memory.
 
     Returns:
         The number of slices with weight; 0 if there is no strip.

@@ -125,10 +125,11 @@ class Tracker:
 
     def _is_frozen(self, frame: Pixels, expected: Expectation) -> bool:
         """Whether the strip's pixels repeat the last picture exactly though they cannot."""
-        steep = self._report[slices.STEEP] > 0.0
         measured = int(self._report[slices.SLICES])
-        lines = frame if steep else frame.T
-        if measured == 0 or not segment.same_slices(lines, self._table, measured):
+        if measured == 0:
+            return False
+        lines = frame if self._report[slices.STEEP] > 0.0 else frame.T
+        if not segment.same_slices(lines, self._table, measured):
             self._frozen_pose = None
             return False
         if self._report[slices.GROUND_NOISE] > NOISY_DN:
