@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cartpole.errors import DeviceLost
 from cartpole.messages import BoardStatus, Command, LinkEvent, LinkState, Measurement
+from firmware_bridge.protocol import BoardFault
 
 if TYPE_CHECKING:
     from cartpole.config.schema import Config
@@ -48,7 +50,23 @@ def quiet(_name: str, _seconds: float) -> None:
     """Nobody is told."""
 
 
-def trouble(one: Measurement) -> str:
+class Interrupted(DeviceLost):
+    """The board heard nothing for a while: the host was late, and nothing is wrong with the rig."""
+
+
+def stops(one: Measurement) -> None:
+    """Raise DeviceLost, or Interrupted, for what a motion must not go on after."""
+    why = _trouble(one)
+    if not why:
+        return
+    late = isinstance(one, BoardStatus) and one.fault_code in (
+        BoardFault.HEARTBEAT,
+        BoardFault.LINK,
+    )
+    raise (Interrupted if late else DeviceLost)(f"{why}; the cart was stopped")
+
+
+def _trouble(one: Measurement) -> str:
     """Why a motion cannot go on after this; empty if it can."""
     if isinstance(one, LinkEvent) and one.state is LinkState.DOWN:
         return f"{one.link} lost: {one.detail}"

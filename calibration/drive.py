@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.signal import savgol_filter
 
-from calibration.motor_kernel import DELAY, LIMIT, PUSHES, TAU, innovations, wanted_speed
+from calibration.loose_kernel import loose_innovations
+from calibration.motor_kernel import (
+    DELAY,
+    LIMIT,
+    PUSHES,
+    RAMP,
+    TAU,
+    innovations,
+    wanted_speed,
+)
 from calibration.recording import Commands, Motion
 from cartpole.config.schema import Motor
 from cartpole.messages import FloatArray
 from cartpole.model.dynamics import cart_step
 
+PLAIN = tuple(range(RAMP))  # unknowns of a drive with a lag, a delay and a limit
+NO_LIMIT_M_S2 = 1e3
 GATE = 6.0
 FULL_SCALE = 2047
 BLUR_STEP_S = 0.001
@@ -23,17 +35,22 @@ SMALL_PUSH_M_S2 = 0.01  # by which a push's effect is differentiated
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Variances: of the cart's random acceleration [(m/s)^2/s] and of a position [m^2]."""
+    """Variances: of the cart's random acceleration [(m/s)^2/s], of a position [m^2], of the
+    times at which a command arrives and for which a sample is stamped [s^2]."""
 
     push: float
     position: float
+    arrival: float = 0.0
+    stamp: float = 0.0
+    inner: float = 0.0  # as push, of the drive on its side of a belt
 
 
 @dataclass(frozen=True, slots=True)
 class Drive:
     """What a fit is given: cart (n,), commands in driver units (m,), and what else may push the
     drive, (n, k) [m/s^2 for a factor of one]. ``lever`` (n,) is the squared cosine of the pole's
-    angle: the share of the cart's acceleration that the pole feels and gives back."""
+    angle: the share of the cart's acceleration that the pole feels and gives back. ``own``:
+    which of the kernels' coefficients are unknown; a drive without an own limit has none."""
 
     time: FloatArray
     position: FloatArray
@@ -41,17 +58,30 @@ class Drive:
     units: FloatArray
     pushes: FloatArray
     lever: FloatArray
+    own: tuple[int, ...] = PLAIN
+
+    def coefficients(self, values: FloatArray) -> FloatArray:
+        """As the kernels take them, from unknowns in the order of ``own``, then of the pushes (the
+        last of which may be left out)."""
+        count = len(self.own)
+        pars = np.zeros(PUSHES + self.pushes.shape[1])
+        pars[LIMIT] = NO_LIMIT_M_S2
+        pars[list(self.own[: len(values)])] = values[:count]
+        more = values[count:]
+        pars[PUSHES : PUSHES + len(more)] = more
+        return pars
 
     def innovations(self, values: FloatArray, noise: Noise) -> tuple[FloatArray, FloatArray]:
         """Innovations [m] and variances, (n,); factors of the last pushes may be left out."""
         n = len(self.time)
         out, variance = np.empty(n), np.empty(n)
-        pars = np.zeros(PUSHES + self.pushes.shape[1])
-        pars[: len(values)] = values
-        innovations(
-            self.time, self.position, self.sent, self.units, self.pushes,
-            pars, noise.push, noise.position, GATE, out, variance,
-        )  # fmt: skip
+        rig = (self.time, self.position, self.sent, self.units, self.pushes)
+        pars, spread = self.coefficients(values), (noise.push, noise.position)
+        if max(self.own) < RAMP and noise.arrival <= 0.0:
+            innovations(*rig, pars, *spread, GATE, out, variance)
+        else:
+            more = (math.sqrt(noise.arrival), noise.stamp, noise.inner)
+            loose_innovations(*rig, pars, *spread, *more, GATE, out, variance)
         return out, variance
 
     def pushed_by(self, *more: FloatArray) -> Drive:
@@ -76,7 +106,7 @@ class Drive:
 
     def effects(self, values: FloatArray, noise: Noise, pushes: Sequence[FloatArray]) -> FloatArray:
         """By how many of its deviations a residual changes for each m/s^2 of a push, (n, k)."""
-        given = np.zeros(PUSHES + self.pushes.shape[1] + 1)
+        given = np.zeros(len(self.own) + self.pushes.shape[1] + 1)
         given[: len(values)] = values
         before, variance = self.innovations(given[:-1], noise)
         given[-1] = SMALL_PUSH_M_S2
@@ -86,13 +116,31 @@ class Drive:
 
     def speeds(self, values: FloatArray) -> FloatArray:
         """The drive's speed [m/s] at the samples by the commands alone, (n,)."""
-        wanted = np.array([wanted_speed(one, values) for one in self.units.tolist()])
-        at = np.searchsorted(self.sent + values[DELAY], self.time, side="right") - 1
-        held = np.where(at >= 0, wanted[at], 0.0).tolist()
         speed, out = 0.0, [0.0]
-        tau, limit = float(values[TAU]), float(values[LIMIT])
-        for u, step in zip(held, np.diff(self.time).tolist(), strict=False):
+        pars = self.coefficients(values)
+        tau, limit = float(pars[TAU]), float(pars[LIMIT])
+        wished = self.wished(values).tolist()
+        for u, step in zip(wished, np.diff(self.time).tolist(), strict=False):
             _, speed = cart_step(0.0, speed, u, step, tau, limit)
+            out.append(speed)
+        return np.array(out)
+
+    def is_driven(self) -> FloatArray:
+        """1 where the last command was to move, 0 elsewhere, at the samples, (n,)."""
+        at = np.searchsorted(self.sent, self.time, side="right") - 1
+        return np.where(at >= 0, self.units[at] != 0.0, False).astype(np.float64)
+
+    def wished(self, values: FloatArray) -> FloatArray:
+        """The speed [m/s] that the drive is asked for at the samples, behind its ramp, (n,)."""
+        pars = self.coefficients(values)
+        wanted = np.array([wanted_speed(one, pars) for one in self.units.tolist()])
+        at = np.searchsorted(self.sent + pars[DELAY], self.time, side="right") - 1
+        held = np.where(at >= 0, wanted[at], 0.0)
+        if pars[RAMP] <= 0.0:
+            return held
+        ramp, speed, out = float(pars[RAMP]), float(held[0]), [float(held[0])]
+        for u, step in zip(held[1:].tolist(), np.diff(self.time).tolist(), strict=True):
+            speed += min(max(u - speed, -ramp * step), ramp * step)
             out.append(speed)
         return np.array(out)
 

@@ -246,17 +246,18 @@ def implausible(name: str, value: float, low: float, high: float, expected: floa
 
 
 def likeliest(
-    score: Callable[[tuple[float, float]], float], start: tuple[float, float]
-) -> tuple[float, float]:
-    """Two logarithms of variances with the least score, by turns in steps that shrink."""
+    score: Callable[[tuple[float, ...]], float], start: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Logarithms of variances with the least score, by turns in steps that shrink."""
     best, cost, step = start, score(start), 1.0
     while step > 0.03:
         moved = False
-        for change in ((step, 0.0), (-step, 0.0), (0.0, step), (0.0, -step)):
-            trial = (best[0] + change[0], best[1] + change[1])
-            there = score(trial)
-            if there < cost:
-                best, cost, moved = trial, there, True
+        for k in range(len(start)):
+            for change in (step, -step):
+                trial = (*best[:k], best[k] + change, *best[k + 1 :])
+                there = score(trial)
+                if there < cost:
+                    best, cost, moved = trial, there, True
         if not moved:
             step *= 0.4
     return best

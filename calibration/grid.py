@@ -142,14 +142,14 @@ def likeliest_noise(
 ) -> Noise:
     """Both variances, at these parameters; the angle's is at least ``floor``."""
 
-    def score(z: tuple[float, float]) -> float:
+    def score(z: tuple[float, ...]) -> float:
         return likelihood(grid, values, _noise(z, floor), used)
 
     start = (math.log(noise.pole), math.log(max(noise.angle, floor)))
     return _noise(likeliest(score, start), floor)
 
 
-def _noise(logarithms: tuple[float, float], floor: float) -> Noise:
+def _noise(logarithms: tuple[float, ...], floor: float) -> Noise:
     pole, angle = (math.exp(min(max(z, LOG_VARIANCES[0]), LOG_VARIANCES[1])) for z in logarithms)
     return Noise(pole, max(angle, floor))
 

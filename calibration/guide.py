@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from calibration import procedures
-from calibration.bench import Bench, Keep, Progress, Seen, quiet, trouble
+from calibration.bench import Bench, Keep, Progress, Seen, quiet, stops
 from calibration.notes import Notes
 from calibration.place import Place, between_switches, hanging
 from cartpole.control.governor import govern, outward_bound, slew
@@ -277,8 +277,7 @@ class Guide:
         now_ns, arrived = self._bench.wait()
         self.notes.take(arrived, self._bench.frames())
         for one in arrived if moving else ():
-            if why := trouble(one):
-                raise DeviceLost(f"{why}; the cart was stopped")
+            stops(one)
         return now_ns
 
     def _tick(self, velocity: float, *, enable: bool) -> int:

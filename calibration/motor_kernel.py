@@ -10,7 +10,8 @@ from cartpole.messages import FloatArray
 from cartpole.model.dynamics import cart_step
 
 # Order of the vector of parameters that the kernel takes.
-GAIN, DEAD, TAU, DELAY, LIMIT, SKEW, PUSHES = range(7)  # from PUSHES on: one for each push
+# The plain kernel leaves ramp, belt, damping and play out; from PUSHES on: one for each push.
+GAIN, DEAD, TAU, DELAY, LIMIT, SKEW, RAMP, BELT_HZ, DAMPING, PLAY, PUSHES = range(11)
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from calibration import procedures
+from calibration.bench import Interrupted
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
 from cartpole.config.load import with_values
@@ -34,6 +35,7 @@ LOOKS = 3  # at most, each by the exposure that the one before asked for
 LIGHT_PICTURES = 32
 LIGHT_HEIGHT, LIGHT_S = 0.6, 2.0  # a moderate swing
 PASSES = 6  # at most: pictures are measured again with the lens and the times found
+TRIES = 3  # of a part on a busy host
 MOST_REVERSALS = 3  # of motor and encoder, tried one after the other
 FAST_M_S2 = 50.0  # slews that show the motor's own limit
 
@@ -95,7 +97,7 @@ def calibrate_rig(
     way = Way(lead)
     for number, part in enumerate(parts_of(what, config)):
         try:
-            found = _encoder(config, way) if part == "encoder" else _led(part, config, way)
+            found = _patiently(part, config, way)
         except IdentificationError as error:
             if what != "all" or part == "encoder":
                 raise
@@ -246,6 +248,17 @@ def lit(config: Config, way: Way) -> Config:
         if done:
             break
     return config
+
+
+def _patiently(part: str, config: Config, way: Way) -> CalibrationResult:
+    """A part, begun anew where the host was so late that the board switched the drive off."""
+    once = partial(_encoder, config, way) if part == "encoder" else partial(_led, part, config, way)
+    for _ in range(TRIES - 1):
+        try:
+            return once()
+        except Interrupted:
+            continue
+    return once()
 
 
 def _led(part: str, config: Config, way: Way) -> CalibrationResult:

@@ -203,13 +203,6 @@ def test_motor_gain_in_wrong_units_is_named() -> None:
         calibrate_motor(replace(recording, commands=None), config.motor)
 
 
-def drive_of(**numbers: float) -> CalibrationResult:
-    """What the motor part finds of a drive that differs from the settings by these."""
-    config = pinned(load_config(None, [f"sim.{name}={value}" for name, value in numbers.items()]))
-    (result,) = calibrate_rig("motor", config, SimulatedLead(0))
-    return result
-
-
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
 def test_a_drive_that_its_pole_pushes_back_says_so_and_gives_its_own_lag(share: float) -> None:
     config = load_config(None, ["rig.acceleration_limit_m_s2=50", "camera.source=none"])
@@ -225,51 +218,12 @@ def test_a_drive_that_its_pole_pushes_back_says_so_and_gives_its_own_lag(share: 
         assert f"({share * 0.25:.3f} " in says[0]
 
 
-@pytest.mark.parametrize("kind", [{"belt_backlash_m": 0.002}, {"belt_hz": 20.0}])
-def test_play_and_a_soft_belt_are_no_lag(kind: dict[str, float]) -> None:
-    result = drive_of(**kind)
-    assert not result.estimates
-    assert "while the drive accelerates hard" in result.refused["motor.tau_s"]
-
-
-@pytest.mark.parametrize("strength", [0.2, 0.4])
-def test_a_drive_that_cogs_is_told_with_its_pitch_and_gives_its_own_lag(strength: float) -> None:
-    result = drive_of(drive_cogging_m_s2=strength, drive_cogging_pitch_m=0.012)
-    assert result.flags == ("cogs",)
-    (note,) = [one for one in result.notes if "cogs" in one]
-    assert "every 12 mm" in note
-    assert not result.refused
-    config = load_config(None)
-    for name, truth in (("tau_s", config.motor.tau_s), ("delay_s", config.motor.delay_s)):
-        low, high = result.estimates[f"motor.{name}"].ci95
-        assert low - 2e-4 <= truth <= high + 2e-4
-        assert high - low < 4e-3
-
-
-def test_a_ramp_of_the_drives_own_is_no_lag() -> None:
-    """Its numbers were wrong by ten intervals, and chi-squared good: random pushes took it up."""
-    result = drive_of(drive_ramp_m_s2=6.0, supply_sag=0.03)
-    assert not result.estimates
-    assert "goes with what was commanded" in result.refused["motor.tau_s"]
-
-
 def test_residuals_that_know_nothing_accuse_nothing() -> None:
     for seed in (3, 4, 5):
         config = load_config(None, ["rig.acceleration_limit_m_s2=50", "camera.source=none"])
         result = calibrate_motor(recorded(config, seed, *moves("motor", config)), config.motor)
         assert not result.refused
         assert not result.flags
-
-
-def test_a_drive_without_a_dead_band_is_believed() -> None:
-    result = drive_of(dead_band_counts=0.0)
-    assert not result.refused
-    low, high = result.estimates["motor.dead_band_counts"].ci95
-    assert low <= 0.0 <= high < 10.0
-
-
-def test_a_strong_and_slow_drive_shows_its_limit() -> None:
-    assert not drive_of(acceleration_m_s2=15.0, tau_s=0.08).refused
 
 
 def seen_through_a_camera(

@@ -20,7 +20,8 @@ from calibration.run import calibrate_rig
 from calibration.simulated import SimulatedBench, SimulatedLead, pinned
 from cartpole.config.load import load_config, with_values
 from cartpole.errors import DeviceLost
-from cartpole.messages import Command, EncoderSample
+from cartpole.messages import BoardStatus, Command, EncoderSample, Measurement
+from firmware_bridge.protocol import BoardFault
 
 
 @pytest.mark.parametrize("signs", [(-1, 1, -1), (1, -1, 1), (-1, -1, 1)])
@@ -159,6 +160,37 @@ def test_an_encoder_alone_is_told_by_the_switch_that_the_cart_came_to() -> None:
     Stops.touched = False
     list(calibrate_rig("encoder", config, lead))
     assert not Stops.touched
+
+
+class Late(SimulatedBench):
+    """A board that switches its drive off in mid-motion, ``left`` times, for the cause ``code``."""
+
+    left, code, moved = 0, BoardFault.HEARTBEAT, 0
+
+    def wait(self) -> tuple[int, tuple[Measurement, ...]]:
+        now_ns, found = super().wait()
+        if type(self).left and self.moved > 150:
+            type(self).left -= 1
+            self.moved = 0
+            return now_ns, (*found, BoardStatus(now_ns, fault_code=self.code))
+        return now_ns, found
+
+    def send(self, command: Command) -> None:
+        self.moved += command.velocity_m_s != 0.0
+        super().send(command)
+
+
+def test_a_part_begins_anew_where_the_host_was_late_and_not_for_ever() -> None:
+    config = pinned(load_config(None, ["camera.source=none"]))
+    Late.left, Late.code = 2, BoardFault.HEARTBEAT
+    (result,) = calibrate_rig("encoder", config, SimulatedLead(5, bench=Late))
+    assert result.estimates["encoder.pole_counts_per_turn"].value == 1200.0
+    assert Late.left == 0
+    for times, code in ((3, BoardFault.HEARTBEAT), (1, BoardFault.LIMIT_LOW)):
+        Late.left, Late.code = times, code
+        with pytest.raises(DeviceLost, match=f"fault code {code}"):
+            list(calibrate_rig("encoder", config, SimulatedLead(5, bench=Late)))
+        assert Late.left == 0
 
 
 class Stops(SimulatedBench):

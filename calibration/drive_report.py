@@ -1,0 +1,129 @@
+"""What is said of a drive that does more than lag, delay and limit tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from calibration.drive_fit import BACK_M, Found
+from calibration.drive_waves import Waves, supply_pushes
+from calibration.fit import NORMAL_95, Fit
+from calibration.loose import BELT, DAMPED, LIMITED, PLAYS, RAMPS, SUPPLY, TILT
+from calibration.result import Estimate
+
+GAIN, TAU_S, DELAY_S = "motor.counts_per_m_s", "motor.tau_s", "motor.delay_s"
+BELT_SHARE = 0.5  # of damping / omega: a standard deviation
+REACHED = 0.97  # of its ramp: so fast a drive must have been for the ramp to be its limit
+TILTED_SIGMA = 4.0
+ELSEWHERE = "the other numbers allow for it, plans and filter do not"
+
+
+def behind_the_ramp(found: Found, result: Fit) -> tuple[dict[str, Estimate], dict[str, str]]:
+    """The limit of a drive whose own one is hidden by its ramp: the ramp itself, where the drive
+    has come up to it; else why not."""
+    if not found.has(RAMPS) or found.has(LIMITED):
+        return {}, {}
+    ramp = result.estimate(RAMPS)
+    fastest = float(np.max(np.abs(found.drive.acceleration(result.values))))
+    if fastest >= REACHED * ramp.value:
+        return {LIMITED: replace(ramp, unit="m/s^2")}, {}
+    return {}, {
+        LIMITED: f"not seen: the driver ramps its commands by {ramp.value:.3g} m/s^2, and so "
+        f"slow a drive was not faster than {fastest:.3g}; raise rig.velocity_limit_m_s"
+    }
+
+
+def widened(found: Found, result: Fit, estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """The same, wider by what one model cannot tell from another.
+
+    A gain that wanders is known only to within what it wandered; how a belt damps its swing is a
+    delay too (of 2 damping / omega), and is not told well from the drive's own.
+    """
+    out, more = dict(estimates), {GAIN: 0.0, TAU_S: 0.0, DELAY_S: 0.0}
+    more[GAIN] = _wander(found, result) * result.value(GAIN)
+    if found.has(BELT):
+        belts_s = result.value(DAMPED) / (2.0 * math.pi * result.value(BELT))
+        more[TAU_S] = more[DELAY_S] = BELT_SHARE * belts_s
+    for name, sigma in more.items():
+        if name in out:
+            one = out[name]
+            half = math.hypot(one.ci95[1] - one.value, NORMAL_95 * sigma)
+            out[name] = replace(one, ci95=(one.value - half, one.value + half))
+    return out
+
+
+def drive_flags(found: Found) -> tuple[str, ...]:
+    """What the drive does besides, by one word each."""
+    has = {
+        "weak": found.has(BACK_M),
+        "cogs": any(one.cogs for one in found.waves),
+        "ripples": any(not one.cogs for one in found.waves),
+        "ramps": found.has(RAMPS),
+        "belt": found.has(BELT),
+        "play": found.has(PLAYS),
+        "lost": found.lost > 0,
+        "supply": found.has(SUPPLY + "1"),
+    }
+    return tuple(name for name, is_so in has.items() if is_so)
+
+
+def drive_notes(found: Found, result: Fit) -> list[str]:
+    """The same in full, and how alike right and left are."""
+    skew, sigma = result.value("asymmetry"), result.sigma("asymmetry")
+    same = abs(skew) < 3.0 * sigma or abs(skew) < 0.005
+    notes = [
+        f"right and left differ by {200.0 * skew:+.2f} ± {400.0 * sigma:.2f} % in gain: "
+        + ("symmetric" if same else "not symmetric; the settings hold the mean"),
+    ]
+    notes += [f"{what}; {ELSEWHERE}" for what in _besides(found, result)]
+    return notes
+
+
+def _besides(found: Found, result: Fit) -> list[str]:
+    out = []
+    if found.has(BACK_M):
+        out.append(
+            "a weak drive: its pole pushes the cart back "
+            f"({_number(result, BACK_M)} m of m d / (m + M))"
+        )
+    out += [_wave(one, result) for one in found.waves]
+    if found.has(RAMPS):
+        out.append(f"the driver ramps its commands: {_number(result, RAMPS)} m/s^2")
+    if found.has(BELT):
+        out.append(f"the cart swings on its belt at {_number(result, BELT)} Hz")
+    if found.has(PLAYS):
+        play_mm, half_mm = 1e3 * result.value(PLAYS), 1e3 * NORMAL_95 * result.sigma(PLAYS)
+        out.append(f"play between drive and cart: {play_mm:.2f} ± {half_mm:.2f} mm")
+    if found.lost:
+        out.append(f"{found.lost} of {len(found.drive.sent)} commands never arrived")
+    if wander := _wander(found, result):
+        out.append(f"the drive's gain wandered by {100.0 * wander:.1f} % (its supply?)")
+    if found.has(TILT.name) and abs(result.value(TILT.name)) > TILTED_SIGMA * result.sigma(
+        TILT.name
+    ):
+        out.append(f"a tilted track pushes the cart by {_number(result, TILT.name)} m/s^2")
+    return out
+
+
+def _wave(wave: Waves, result: Fit) -> str:
+    strength = math.hypot(*(result.value(name) for name in wave.names))
+    uneven_mm_s = 1e3 * strength * result.value(TAU_S)
+    how = f"{strength:.2g} m/s^2 (slow speeds uneven by {uneven_mm_s:.2g} mm/s)"
+    if wave.cogs:
+        return f"the drive cogs: {how} every {1e3 / wave.number:.3g} mm"
+    return f"the drive ripples: {how} at {wave.number:.3g} Hz"
+
+
+def _wander(found: Found, result: Fit) -> float:
+    """Standard deviation of the gain over the recording, relative; 0 where it keeps still."""
+    if not found.has(SUPPLY + "1"):
+        return 0.0
+    waves = len(supply_pushes(found.drive, result.values))
+    return math.sqrt(0.5 * sum(result.value(f"{SUPPLY}{k}") ** 2 for k in range(1, waves + 1)))
+
+
+def _number(result: Fit, name: str) -> str:
+    return f"{result.value(name):.3g} ± {NORMAL_95 * result.sigma(name):.2g}"
