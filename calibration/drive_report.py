@@ -87,7 +87,8 @@ def _besides(found: Found, result: Fit) -> list[str]:
     if found.has(BACK_M):
         out.append(
             "a weak drive: its pole pushes the cart back "
-            f"({_number(result, BACK_M)} m of m d / (m + M))"
+            f"({result.value(BACK_M):.3f} ± {NORMAL_95 * result.sigma(BACK_M):.3f} m of "
+            "m d / (m + M))"
         )
     out += [_wave(one, result) for one in found.waves]
     if found.has(RAMPS):
