@@ -190,6 +190,19 @@ def test_both_switches_pressed_move_nothing() -> None:
     assert yard.records[-1].mode in (Mode.DISARMED, Mode.FAULT)
 
 
+def test_both_switches_pressed_on_the_way_stop_it_at_once() -> None:
+    yard = Yard(settings())
+    yard.tick(ask=(Request(RequestKind.ARM),))
+    for _ in range(40):
+        yard.tick()
+    assert yard.records[-1].command.velocity_m_s != 0.0
+    yard.rig.plant.limits = lambda _t: (True, True)  # type: ignore[method-assign]
+    for _ in range(2):
+        yard.tick()
+    assert "both switches read pressed" in yard.said
+    assert yard.records[-1].mode is Mode.SAFE_STOP
+
+
 @pytest.mark.parametrize("name", ["low", "high"])
 def test_one_switch_that_stays_pressed_is_named(name: str) -> None:
     yard = Yard(settings())

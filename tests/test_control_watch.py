@@ -183,7 +183,7 @@ def test_missed_counts_are_told_from_fresh_frames_that_fit() -> None:
 def test_a_last_frame_that_was_off_stops_nothing() -> None:
     flight = Flight()
     flight.up()
-    flight.tamper = all_frames(lambda one: dataclasses.replace(one, p_m=one.p_m + 0.006))
+    flight.tamper = all_frames(lambda one: dataclasses.replace(one, p_m=one.p_m + 0.009))
     flight.tick()
     flight.tamper = without(Detection)
     assert flight.run(1.0).mode is Mode.BALANCE
@@ -467,3 +467,82 @@ def test_the_slew_of_a_tick_is_what_the_elapsed_time_allows() -> None:
     before = flight.records[-1].command.velocity_m_s
     record = flight.tick(gap_ns=2 * MS)
     assert abs(record.command.velocity_m_s - before) <= 8.0 * 0.002 + 1e-12
+
+
+# Driver, track, control
+
+
+def test_a_driver_that_says_no_once_is_asked_again_and_twice_is_a_fault() -> None:
+    flight = Flight()
+    flight.up()
+    no = LinkEvent(flight.now_ns, Link.MOTOR, LinkState.REFUSED, "over temperature")
+    flight.tick(no)
+    assert flight.faults == []
+    flight.tick(LinkEvent(flight.now_ns, Link.MOTOR, LinkState.UP, "answers"))
+    flight.tick(no)
+    assert flight.faults == []  # the one before was mended
+    record = flight.tick(no)
+    assert flight.faults == ["driver refuses"]
+    assert "over temperature" in record.faults[0].meaning
+    assert record.mode is Mode.SAFE_STOP
+
+
+def test_a_motor_whose_port_is_gone_is_a_fault_in_the_same_tick() -> None:
+    flight = Flight()
+    flight.up()
+    record = flight.tick(LinkEvent(flight.now_ns, Link.MOTOR, LinkState.DOWN, "unplugged"))
+    assert flight.faults == ["motor lost"]
+    assert record.mode is Mode.SAFE_STOP
+    again = flight.tick(ask=(RequestKind.ARM,))
+    assert not again.answers[0].ok
+
+
+def test_a_cart_beyond_its_limit_is_braked() -> None:
+    """Pushed out by a hand; up to two centimetres beyond, the governor leads it back."""
+    for beyond_m, named in ((0.012, []), (0.03, ["outside track"])):
+        flight = Flight(camera__source="none")
+        flight.up()
+        limit = flight.config.rig.position_limit_m
+
+        def pushed(found: Found, at_m: float = limit + beyond_m) -> Found:
+            scale = flight.config.encoder.cart_counts_per_m
+            return tuple(
+                dataclasses.replace(m, cart_counts=round(at_m * scale))
+                if isinstance(m, EncoderSample)
+                else m
+                for m in found
+            )
+
+        flight.tamper = pushed
+        for _ in range(12):
+            flight.tick()
+        assert [name for name in flight.faults if name == "outside track"] == named
+
+
+def test_where_nothing_may_fly_the_cart_is_braked() -> None:
+    """No plan, and the cart beyond where regulator and energy control may take over."""
+    flight = Flight(controller__feed_back_only=True)
+    flight.up(1.0)
+    state = [flight.config.rig.position_limit_m + 0.01, 0.0, 0.3, 0.0]
+    flight.core._observer.predict = lambda _t: tuple(state)  # type: ignore[assignment,method-assign]
+    record = flight.tick()
+    assert "no control" in flight.faults
+    assert record.command.velocity_m_s == pytest.approx(0.0, abs=0.5)
+    assert flight.run(1.0).mode is Mode.FAULT
+    assert flight.records[-1].command.velocity_m_s == 0.0
+
+
+def test_a_drive_that_has_just_begun_to_move_is_no_dead_one() -> None:
+    rules = DriveRules(1.0, 0.05, 8.0, 0.02, 5)
+    memory, speed = DriveMemory(), 0.0
+    for _ in range(5):
+        memory = follow(memory, rules, 0.6, speed)
+    assert not stuck(memory, rules)  # one tick is missing
+    for _ in range(2):
+        speed += 0.02
+        memory = follow(memory, rules, 0.6, speed)
+        assert len(memory.progress) >= rules.ticks
+    assert not stuck(memory, rules)
+    for _ in range(2):
+        memory = follow(memory, rules, 0.6, speed)
+    assert stuck(memory, rules)

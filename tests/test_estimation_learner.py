@@ -120,6 +120,15 @@ def test_what_settled_elsewhere_is_said_once_with_its_figures() -> None:
     assert not {finding.name for finding in bench.learner.findings()} & set(said)
 
 
+def test_friction_that_differs_is_said_in_its_own_name() -> None:
+    viscous = Bench(replace(RULES.prior, damping_1_s=0.4))
+    viscous.run(8.0)
+    assert "pole damping differs" in {finding.name for finding in viscous.learner.findings()}
+    dry = Bench(replace(RULES.prior, coulomb_rad_s2=1.2))
+    dry.run(8.0)
+    assert "dry friction differs" in {finding.name for finding in dry.learner.findings()}
+
+
 def test_a_push_is_no_physics() -> None:
     bench = Bench(TRUTH)
     bench.run(3.0)
