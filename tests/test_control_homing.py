@@ -196,7 +196,7 @@ def test_both_switches_pressed_on_the_way_stop_it_at_once() -> None:
     for _ in range(40):
         yard.tick()
     assert yard.records[-1].command.velocity_m_s != 0.0
-    yard.rig.plant.limits = lambda _t: (True, True)  # type: ignore[method-assign]
+    yard.rig.plant.limits = lambda t_ns: (True, True)  # type: ignore[method-assign]
     for _ in range(2):
         yard.tick()
     assert "both switches read pressed" in yard.said

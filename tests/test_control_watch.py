@@ -503,13 +503,12 @@ def test_a_cart_beyond_its_limit_is_braked() -> None:
         flight = Flight(camera__source="none")
         flight.up()
         limit = flight.config.rig.position_limit_m
+        scale = flight.config.encoder.cart_counts_per_m
+        counts = round((limit + beyond_m) * scale)
 
-        def pushed(found: Found, at_m: float = limit + beyond_m) -> Found:
-            scale = flight.config.encoder.cart_counts_per_m
+        def pushed(found: Found, counts: int = counts) -> Found:
             return tuple(
-                dataclasses.replace(m, cart_counts=round(at_m * scale))
-                if isinstance(m, EncoderSample)
-                else m
+                dataclasses.replace(m, cart_counts=counts) if isinstance(m, EncoderSample) else m
                 for m in found
             )
 
@@ -523,8 +522,8 @@ def test_where_nothing_may_fly_the_cart_is_braked() -> None:
     """No plan, and the cart beyond where regulator and energy control may take over."""
     flight = Flight(controller__feed_back_only=True)
     flight.up(1.0)
-    state = [flight.config.rig.position_limit_m + 0.01, 0.0, 0.3, 0.0]
-    flight.core._observer.predict = lambda _t: tuple(state)  # type: ignore[assignment,method-assign]
+    state = (flight.config.rig.position_limit_m + 0.01, 0.0, 0.3, 0.0)
+    flight.core._observer.predict = lambda t_ns: state  # type: ignore[method-assign]
     record = flight.tick()
     assert "no control" in flight.faults
     assert record.command.velocity_m_s == pytest.approx(0.0, abs=0.5)
