@@ -46,7 +46,7 @@ def test_words_from_a_recording_are_not_markup(tmp_path: Path) -> None:
     path, page = tmp_path / "x.mcap", tmp_path / "x.html"
     rig = Config().rig.model_copy(update={"name": "<script>alert(1)</script>"})
     config = Config().model_copy(update={"rig": rig})
-    with SessionWriter(path, config, {"git": "</script><b>"}, live=False) as writer:
+    with SessionWriter(path, config, {"git": "</script><b>\x1b[2J\u202e"}, live=False) as writer:
         core = FakeCore(config, HOMED)
         for tick in inputs(5):
             writer.put_tick(core.tick(tick))
@@ -54,6 +54,10 @@ def test_words_from_a_recording_are_not_markup(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "</script><b>" not in text
+    ours = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+    assert "\x1b" not in ours
+    assert "\u202e" not in ours
+    assert "&lt;/script&gt;&lt;b&gt;\\x1b[2J\\u202e" in text
 
 
 def test_a_recording_without_ticks_has_no_report(tmp_path: Path) -> None:

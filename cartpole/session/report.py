@@ -72,7 +72,7 @@ def _scripts(drawn: list[Drawn]) -> tuple[str, str]:
     """(the plotting library, the calls that draw)."""
     calls = []
     for number, (_, _, figure) in enumerate(drawn):
-        data = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+        data = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
         calls.append(f"draw('plot{number}',{data});")
     function = (
         "function draw(id,f){Plotly.newPlot(id,f.data,f.layout,"
@@ -83,14 +83,14 @@ def _scripts(drawn: list[Drawn]) -> tuple[str, str]:
 
 
 def _head(session: Session, found: Gathered) -> str:
-    created = html.escape(session.provenance.get("created", "unknown date"))
-    name = html.escape(session.path.name)
+    created = html.escape(shown(session.provenance.get("created", "unknown date")))
+    name = html.escape(shown(session.path.name))
     told = "".join(f'<div class="bad">{html.escape(shown(line))}</div>' for line in session.told())
     told += "".join(
         f"<div class=sub>{html.escape(shown(line))}</div>"
         for line in code_told(session, session.config)
     )
-    rig = html.escape(session.config.rig.name)
+    rig = html.escape(shown(session.config.rig.name))
     return (
         f"<h1>{name}</h1>{told}<div class=sub>{rig} &middot; {created} &middot; "
         f"{found.columns.t[-1]:.1f} s, {found.ticks} ticks</div>"
@@ -198,7 +198,7 @@ def _provenance(session: Session) -> str:
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
     lines = "".join(
-        "<tr>" + "".join(f"<td class=n>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<td class=n>{html.escape(shown(cell))}</td>" for cell in row) + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{lines}</table>"
