@@ -145,7 +145,7 @@ def _recover(broken: Path, output: Path, json_path: Path | None, force: bool) ->
     found = recover(broken, output, force)
     print(
         f"{found.ticks} ticks, {found.messages} messages from {found.saved_bytes} of "
-        f"{found.total_bytes} bytes saved to {output}"
+        f"{found.total_bytes} bytes saved to {shown(str(output))}"
     )
     for line in found.damage:
         print(shown(line))
