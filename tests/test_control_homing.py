@@ -289,6 +289,16 @@ def test_a_held_cart_is_let_go_within_a_third_of_a_second() -> None:
     assert yard.pushed_s(lambda truth: truth[0] <= -0.199) <= 0.36
 
 
+def test_a_cart_held_from_the_start_is_let_go_within_a_third_of_a_second() -> None:
+    def hold(rig: VirtualRig, _t: float) -> None:
+        rig.plant._state[0] = rig.plant._state[1] = 0.0
+
+    yard = Yard(settings(), each=hold)
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT, yard.said
+    assert yard.pushed_s(lambda _truth: True) <= 0.36
+
+
 def test_a_track_shorter_than_the_limits_never_arms() -> None:
     truth = settings(rig__track_length_m=0.802)
     yard = Yard(settings(rig__position_limit_m=0.42), truth=truth)

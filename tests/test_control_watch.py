@@ -456,6 +456,43 @@ def test_a_board_that_does_not_answer_is_braked(deaf: bool) -> None:
     assert flight.faults == ["no response"]
 
 
+REFUSED = LinkEvent(PERIOD_NS, Link.MOTOR, LinkState.REFUSED, "no")
+DOWN = LinkEvent(PERIOD_NS, Link.MOTOR, LinkState.DOWN, "unplugged")
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ((BoardStatus(PERIOD_NS, boot_id=1), BoardStatus(PERIOD_NS, boot_id=1)), []),
+        (
+            (BoardStatus(PERIOD_NS, boot_id=1), BoardStatus(PERIOD_NS, boot_id=2)),
+            ["board rebooted"],
+        ),
+        ((BoardStatus(PERIOD_NS, estop=True),), ["emergency stop"]),
+        ((BoardStatus(PERIOD_NS, fault_code=3),), ["board fault"]),
+        ((DOWN,), ["motor lost"]),
+        ((REFUSED,), []),
+        ((REFUSED, REFUSED), ["driver refuses"]),
+    ],
+)
+def test_what_a_board_says_is_named_in_the_tick_that_hears_it(said: Found, names: list[str]) -> None:
+    flight = Flight()
+    flight.up(0.2)
+    record = flight.tick(*said)
+    assert flight.faults == names
+    assert (record.mode in (Mode.SAFE_STOP, Mode.FAULT)) is bool(names)
+
+
+def test_no_tick_for_an_eighth_of_a_second_brakes_though_every_board_speaks() -> None:
+    flight = Flight()
+    flight.up(0.4)
+    flight.tick(gap_ns=90 * MS)
+    assert flight.faults == []
+    flight.run(0.2)
+    flight.tick(gap_ns=125 * MS)
+    assert flight.faults == ["tick late"]
+
+
 def test_the_slew_of_a_tick_is_what_the_elapsed_time_allows() -> None:
     limits: GovernorLimits = governor_limits(Config())
     whole = limits.acceleration_m_s2 * limits.period_s
