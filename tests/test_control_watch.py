@@ -475,7 +475,9 @@ DOWN = LinkEvent(PERIOD_NS, Link.MOTOR, LinkState.DOWN, "unplugged")
         ((REFUSED, REFUSED), ["driver refuses"]),
     ],
 )
-def test_what_a_board_says_is_named_in_the_tick_that_hears_it(said: Found, names: list[str]) -> None:
+def test_what_a_board_says_is_named_in_the_tick_that_hears_it(
+    said: Found, names: list[str]
+) -> None:
     flight = Flight()
     flight.up(0.2)
     record = flight.tick(*said)
