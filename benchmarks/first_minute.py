@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,14 @@ from cartpole.session.reader import Session
 ROOT = Path(__file__).resolve().parent.parent
 FLIGHT_S = 20.0
 ENDING = (Mode.SAFE_STOP, Mode.DISARMED, Mode.READY)
-COLUMNS = ("balanced", "upright_after_start_s", "stopped_for_s", "faults")
+COLUMNS = (
+    "balanced",
+    "upright_after_start_s",
+    "stopped_for_s",
+    "faults",
+    "daemon_locked_mb",
+    "page_mb",
+)
 PATIENCE_S = 240.0  # a first start compiles
 
 
@@ -50,20 +58,53 @@ def once(folder: Path) -> dict[str, Any]:
     ):
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         page, seen = browser.new_page(viewport={"width": 1440, "height": 1000}), False
+        memory: dict[str, float] = {}
         while daemon.poll() is None and time.monotonic() - begun_s < PATIENCE_S:
             try:
                 if not seen:
                     page.goto(f"http://127.0.0.1:{port}/", timeout=1000)
                     seen = True
                 else:
-                    page.wait_for_timeout(200)
+                    page.wait_for_timeout(500)
+                    memory = {
+                        key: max(mb, memory.get(key, 0.0))
+                        for key, mb in _memory(daemon.pid, port).items()
+                    }
             except Error:  # nobody listens yet
                 time.sleep(0.1)
         daemon.kill()
         browser.close()
         assert daemon.stdout is not None
         said = daemon.stdout.read().decode(errors="replace").splitlines()
-    return _figures(figures, said, seen, begun_s, daemon.returncode)
+    return _figures(figures, said, seen, begun_s, daemon.returncode) | memory
+
+
+def _memory(daemon: int, port: int) -> dict[str, float]:
+    """The daemon's locked memory, and the page process's own share of memory [MB]."""
+    found = {"daemon_locked_mb": _rollup(daemon, "Locked")}
+    threads = Path(f"/proc/{daemon}/task").glob("*/children")
+    for child in (pid for children in threads for pid in children.read_text().split()):
+        if _listens(int(child), port):
+            found["page_mb"] = _rollup(int(child), "Pss")
+    return found
+
+
+def _rollup(process: int, key: str) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it is over
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:")), 0.0)
+
+
+def _listens(process: int, port: int) -> bool:
+    """Whether one of its sockets is the one that listens at ``port``."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    wanted = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}")}
+    try:
+        return any(os.readlink(link) in wanted for link in Path(f"/proc/{process}/fd").iterdir())
+    except OSError:
+        return False
 
 
 def _figures(
@@ -81,6 +122,10 @@ def _figures(
         "stopped_for_s": _stops(modes),
         "faults": [fault["name"] for fault in run["faults"] if fault["action"] in ("brake", "off")],
     }
+
+
+def _shown(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 Modes = list[tuple[float, Mode]]
@@ -114,7 +159,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     runs = []
-    table = Table("balanced", "upright after [s]", "stopped for [s]", "faults")
+    table = Table(*(name.replace("_", " ") for name in COLUMNS))
     console = Console()
     with console.status("starting the simulated rig and a browser") as status:
         for count in range(options.times):
@@ -122,7 +167,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 runs.append(once(Path(folder)))
             run = runs[-1]
-            table.add_row(*(str(run.get(key, "")) for key in COLUMNS))
+            table.add_row(*(_shown(run.get(key, "")) for key in COLUMNS))
             if options.json is not None:
                 options.json.write_text(json.dumps(runs, indent=2))
     console.print(table)
