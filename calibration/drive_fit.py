@@ -16,6 +16,7 @@ from cartpole.messages import FloatArray
 CORRELATION_S = 0.05
 ROUNDS, MOST_ROUNDS = 3, 8
 SETTLED = 2.0  # of twice the logarithm of the likelihood: nothing changes any more
+HIDDEN = "hidden by smoothing"  # of a pole's pull
 BACK_M = "pushed back"  # a pole's m d / (m + M), as far as the drive lets it through
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from calibration.drive import Drive, Noise
-from calibration.drive_fit import Found, fit_noise, settled
+from calibration.drive_fit import BACK_M, HIDDEN, Found, fit_noise, settled
 from calibration.drive_lost import without_lost
 from calibration.drive_waves import Waves, find_cogs, find_ripple, supply_pushes
 from calibration.fit import Parameter
@@ -57,6 +57,8 @@ def loosened(plain: Found, noise: Noise) -> Found:
         found = _simpler(found, names)
     for wave in found.waves:
         found = _without(found, wave.names)
+    if found.has(BACK_M):
+        found = _without(found, (BACK_M, HIDDEN))
     if fed := [one.name for one in found.fit.parameters if one.name.startswith(SUPPLY)]:
         found = _without(found, fed, UNEVEN_WORTH)
     if found.has(RAMPS) and found.fit.value(LIMITED) > found.fit.value(RAMPS):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from calibration.drive import Drive, Noise, drive_from
-from calibration.drive_fit import BACK_M, Found, fit_noise, settled
+from calibration.drive_fit import BACK_M, HIDDEN, Found, fit_noise, settled
 from calibration.drive_judge import drive_doubts
 from calibration.drive_report import (
     behind_the_ramp,
@@ -27,6 +27,7 @@ from cartpole.errors import IdentificationError
 
 RECORD = "record the motor procedure: a chirp of 0.5 to 4 Hz, then steps of both signs"
 WEAK_SIGMA = 5.0
+FAR_LIKELIER = 50.0  # so much must speak for more than a weak drive
 CAUSES = (
     "a drive that sticks or has a ramp of its own, backlash, a belt that slips or stretches, lost "
     "commands, or a weak drive that its pole pushes back (record with the pole taken off, and "
@@ -119,7 +120,7 @@ def _fit(drive: Drive, motor: Motor, noise: Noise) -> Found:
     plain = settled(drive, best, (), noise)
     if np.any(drive.pushes):
         back = Parameter(BACK_M, "m", 0.0, -2.0, 2.0, 0.05)
-        hidden = Parameter("hidden by smoothing", "1", 0.0, -5.0, 5.0, 0.05)
+        hidden = Parameter(HIDDEN, "1", 0.0, -5.0, 5.0, 0.05)
         pushed = drive.pushed_by(drive.blurred_pull(plain.fit.values))
         weak = settled(pushed, plain.fit, (back, hidden), plain.noise)
         if weak.fit.value(BACK_M) > WEAK_SIGMA * weak.fit.sigma(BACK_M):
@@ -144,7 +145,10 @@ def _believed(
     if cogs is not None:
         found = with_waves(found, cogs)
     result, doubts = _judged(found, begins, loose=False)
-    if doubts:
-        found = loosened(found, noise)
-        result, doubts = _judged(found, begins, loose=True)
+    # What a ramp does may look like a pole's pull.
+    if doubts or found.has(BACK_M):
+        loose = loosened(found, noise)
+        if doubts or loose.unlikeliness < found.unlikeliness - FAR_LIKELIER:
+            result, doubts = _judged(loose, begins, loose=True)
+            return loose, result, doubts
     return found, result, doubts
