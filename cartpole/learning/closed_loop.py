@@ -78,10 +78,19 @@ class Flown:
     place_m: tuple[float, ...]
 
 
-def fly(config: Config, seed: int, seconds: float = FLIGHT_S) -> Flown:
-    """Swing up and hold on the rig of ``config.sim``."""
+def fly(
+    config: Config,
+    seed: int,
+    seconds: float = FLIGHT_S,
+    hold_s: float = HOLD_S,
+    start: tuple[float, float, float, float] | None = None,
+) -> Flown:
+    """Swing up and hold on the rig of ``config.sim``, or hold only if it starts upright.
+
+    The index is taken in the last ``hold_s``.
+    """
     period = config.controller.period_s
-    run = VirtualRun(config, seed)
+    run = VirtualRun(config, seed, start=start)
     first = round(QUIET_S / period)
     total = first + round(seconds / period)
     angles, places, commands = [], [], []
@@ -95,7 +104,7 @@ def fly(config: Config, seed: int, seconds: float = FLIGHT_S) -> Flown:
             break
     angle, place = np.array(angles[first:]), np.array(places[first:])
     command = np.array(commands[first:])
-    hold = round(HOLD_S / period)
+    hold = round(hold_s / period)
     time = period * np.arange(len(angle))
     whole = len(angles) >= total
     down = np.flatnonzero(np.abs(angle) > 0.1)

@@ -32,7 +32,7 @@ LEAST, MOST = 1e-5, 1e3
 SPREAD = 0.6  # of a weight's logarithm, over the first candidates
 TRUST = 1.4  # farthest from the owner's weights, in logarithms: a factor of four
 # (candidates, flights that each has flown by then): the best of one round go on to the next.
-ROUNDS = ((48, 4), (14, 12), (6, 24))
+ROUNDS = ((32, 4), (10, 12), (4, 24))
 CAP = 5.0  # a flight costs at most this many times the owner's median: one must not decide
 TRAINING, HELD_OUT = tuple(range(1001, 1025)), tuple(range(2001, 2033))
 
