@@ -189,6 +189,8 @@ def test_samples_that_stay_on_a_count_are_one() -> None:
     assert samples[8] == pytest.approx(3.0 - 0.5 + 1 / 6)  # it leaves where it came in
     assert 12.0 * variances[1] == 1.0
     assert 12.0 * variances[2] == pytest.approx(1 / 16)
+    still = np.repeat([0.0, 1.0, 2.0], [1, 50, 1])  # or a filter upright would lose the pole
+    assert np.flatnonzero(np.isfinite(counted(still, 1.0)[1])).tolist() == [0, 1, 21, 41, 50, 51]
 
 
 def test_a_flight_that_falls_is_lost() -> None:

@@ -36,6 +36,7 @@ LEAST_SAMPLES = 200
 # Samples on one count beyond which a longer stay is no slower crossing of its edge: of the pole's
 # coarse counts, and of the cart's fine ones, among which a disturbance changes the speed at once.
 SLOW, CART_SLOW = 6, 1
+STILL = 20  # of a long stay every so many samples say that it is one
 BEGIN_M, BEGIN_RAD = 1e-3, 5e-3  # sigma of the first sample: one of some step
 
 
@@ -118,13 +119,16 @@ def counted(read: FloatArray, step: float, slow: int = SLOW) -> tuple[FloatArray
     stay on one count have one error, which is the motion itself: to a filter a pole that moves
     within a step would seem to stand. What is known then is when the count changes: the first
     sample of a stay of m lies within step / m behind the edge it came over, the last one as far
-    before the next. Those between say nothing: their variance is infinite.
+    before the next. Those between say nothing, their variance is infinite; but in a long stay one
+    now and then says that the count is still the same, or a filter's doubt would grow without end.
     """
     jumps = np.diff(read)
     begins = np.flatnonzero(np.r_[True, np.abs(jumps) > 0.5 * step])
     ends = np.r_[begins[1:], len(read)] - 1
     inside = step / np.minimum(ends - begins + 1, slow)
     samples, variances = read.copy(), np.full(len(read), np.inf)
+    stayed = np.arange(len(read)) - np.repeat(begins, ends - begins + 1)
+    variances[(stayed > 0) & (stayed % STILL == 0)] = step**2 / 4.0
     first, last = begins[1:], ends[:-1]
     for at, other, depth in ((first, first - 1, inside[1:]), (last, last + 1, inside[:-1])):
         side = np.sign(read[at] - read[other])
