@@ -8,7 +8,9 @@ import pytest
 from cartpole.config.schema import Camera
 from cartpole.messages import NANOSECONDS, DetectionHint, DetectionStatus
 from cartpole.sim.render import Renderer
+from cartpole.vision.slices import OPTICS_SIZE
 from cartpole.vision.tracker import Tracker
+from cartpole.vision.verdict import ODD_IN_A_ROW, odd
 
 T0 = NANOSECONDS
 STATES = ((0.0, 0.3, 0.4, 6.0), (0.1, -0.2, 2.6, -8.0), (-0.1, 0.0, -2.2, 9.0))
@@ -29,7 +31,7 @@ def test_torn_pictures_are_refused(
     new = renderer.render(state)
     old = renderer.render((p - v / 150, v, theta - omega / 150, omega))
     lit = np.nonzero((new > 100).any(axis=1))[0]
-    for share in (0.35, 0.5, 0.65):
+    for share in (0.25, 0.35, 0.5, 0.65, 0.75):
         row = int(lit[0] + share * (lit[-1] - lit[0]))
         upper, lower = (old, new) if old_above else (new, old)
         torn = np.vstack([upper[:row], lower[row:]])
@@ -85,3 +87,11 @@ def test_no_rate_without_a_rolling_shutter() -> None:
     found = Tracker(camera).detect(Renderer(camera).render(state), T0, T0, 0, hint_at(state))
     assert found.status is DetectionStatus.OK
     assert (found.omega_rad_s, found.sigma_omega_rad_s) == (0.0, math.inf)
+
+
+def test_one_odd_picture_is_refused_a_crooked_tape_is_not() -> None:
+    optics = np.zeros(OPTICS_SIZE)
+    assert not odd(0.01, optics)
+    seen = [odd(0.1, optics) for _ in range(40)]
+    assert seen == [True] * ODD_IN_A_ROW + [False] * (40 - ODD_IN_A_ROW)
+    assert odd(0.4, optics)

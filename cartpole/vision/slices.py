@@ -50,6 +50,11 @@ OUTSIDE, DARK, FOREIGN, NEAR_EDGE, DISPLACED, GOOD = range(6)
 ) = range(20)
 REPORT_SIZE = 20
 
+# What is remembered of the strip's look, which changes slowly, if at all; the usual share of slices
+# off its line, and the number of odd pictures in a row.
+OPTICS_HALF, OPTICS_BLUR, OPTICS_AGE, OPTICS_TAPER, OPTICS_SHARE, OPTICS_ODD = range(6)
+OPTICS_SIZE = 6
+
 MIN_SLICES = 8
 RANKED = 32  # values that tell a rank, about
 BLIND_SMEAR_PX = 1.2  # motion blur to allow for where the motion is not known

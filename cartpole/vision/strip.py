@@ -25,6 +25,10 @@ from cartpole.vision.slices import (
     HALF_WIDTH,
     MIDDLE,
     MIN_SLICES,
+    OPTICS_AGE,
+    OPTICS_BLUR,
+    OPTICS_HALF,
+    OPTICS_TAPER,
     REPORT_SIZE,
     STEEP,
     USED,
@@ -34,13 +38,10 @@ from cartpole.vision.slices import (
 )
 
 BLUR_PX = 1.7  # half width of the blur to begin with: a sharp lens and the pixels themselves
-# What is remembered of the strip's look: it changes slowly, if at all.
-OPTICS_HALF, OPTICS_BLUR, OPTICS_AGE, OPTICS_TAPER = range(4)
-OPTICS_SIZE = 4
 OPTICS_EVERY = 8  # pictures from one look at it to the next
 OPTICS_NEW = 0.3  # weight of a new one
 OPTICS_SLICES = 24  # that may tell it
-FAR_OFF_PX = 0.25  # a curve this far off is fitted once more
+FAR_OFF_PX = 0.12  # a curve this far off is fitted once more
 END_ROOM = 8  # slices beyond an end that tell it
 
 
@@ -157,8 +158,8 @@ def measure_strip(
         extend: how far it may reach beyond the segment at both ends [px].
         threshold: grey level between ground and strip.
         optics: (OPTICS_SIZE,) the strip's half width and its edges' blur as last seen [px], how
-            many pictures they have been in use, and how much wider the half width gets from the
-            first end to the second [px a slice]; changed.
+            many pictures they have been in use, how much wider the half width gets from the first
+            end to the second [px a slice], and what is usual (slices.py); changed.
         table: (>= max(height, width), TABLE_COLUMNS) receives the slices.
         report: (REPORT_SIZE,) receives the rest.
         scratch: (>= 3 max(height, width),) working memory.

@@ -91,4 +91,4 @@ def track(
     if status != OK:
         return status
     draw_corners(prior, pose)
-    return check(frame, table, report, prior, pose, g, scratch)
+    return check(frame, table, report, prior, pose, g, optics, scratch)

@@ -45,7 +45,9 @@ class Tracker:
         self._length_m = camera.tape_end_m - camera.tape_start_m
         self._shape = (camera.height_px, camera.width_px)
         size = max(self._shape)
-        self._optics = np.array([0.5 * self._width_px, strip.BLUR_PX, 0.0, 0.0])
+        self._optics = np.zeros(slices.OPTICS_SIZE)
+        self._optics[slices.OPTICS_HALF] = 0.5 * self._width_px
+        self._optics[slices.OPTICS_BLUR] = strip.BLUR_PX
         self._table = np.zeros((size, slices.TABLE_COLUMNS))
         self._report = np.zeros(slices.REPORT_SIZE)
         self._scratch = np.zeros(3 * size)
@@ -188,6 +190,7 @@ class Tracker:
                 self._prior,
                 self._pose,
                 self.geometry.vector,
+                self._optics,
                 self._scratch,
             )
         )

@@ -31,6 +31,8 @@ from cartpole.vision.slices import (
     LIGHT,
     MISSING,
     NOISE,
+    OPTICS_ODD,
+    OPTICS_SHARE,
     PIXEL_NOISE,
 )
 from cartpole.vision.torn import is_torn
@@ -49,6 +51,10 @@ MIN_CONFIDENCE = 0.15
 MISFIT_NOISES, MISFIT_PIXELS, MISFIT_PLACES = 2.0, 0.05, 0.02
 MISFIT_SHARE = 0.2  # of the slices that look like the strip, off its line
 MISFIT_CHI2 = 2.5  # of the points of an axis of which no end is where it should be
+# A tape that is a little crooked is so in every picture, a tear in one: beyond this share of slices
+# off the line, and so many times what is usual, it is refused, but not more than so many in a row.
+ODD_SHARE, ODD_TIMES, ODD_IN_A_ROW = 0.03, 3.0, 16
+USUAL_NEW = 1.0 / 16.0  # weight of a picture in what is usual
 LEAST_NOISE_DN = 0.3  # rounding alone
 
 
@@ -69,6 +75,19 @@ def judge(report: FloatArray, prior: FloatArray, pose: FloatArray) -> int:
 
 
 @njit(cache=True, nogil=True)
+def odd(share: float, optics: FloatArray) -> bool:
+    """Whether a larger share of the slices than usual is off the strip's line."""
+    crooked = share > max(ODD_SHARE, ODD_TIMES * optics[OPTICS_SHARE])
+    if crooked and optics[OPTICS_ODD] < ODD_IN_A_ROW:
+        optics[OPTICS_ODD] += 1.0
+        return True
+    new = 1.0 if crooked else USUAL_NEW
+    optics[OPTICS_SHARE] += new * (share - optics[OPTICS_SHARE])
+    optics[OPTICS_ODD] = 0.0
+    return False
+
+
+@njit(cache=True, nogil=True)
 def check(
     frame: Pixels,
     table: FloatArray,
@@ -76,10 +95,12 @@ def check(
     prior: FloatArray,
     pose: FloatArray,
     g: FloatArray,
+    optics: FloatArray,
     scratch: FloatArray,
 ) -> int:
     """OK, or MISFIT where what was found is not one picture of the pole; arguments as of
-    :func:`cartpole.vision.torn.is_torn`, which is asked if a part of the tape is missing.
+    :func:`cartpole.vision.torn.is_torn`, which is asked if a part of the tape is missing, and
+    ``optics`` as of :func:`cartpole.vision.strip.measure_strip`.
 
     The residual, into the pose, is chi-square a degree of freedom: of the tape's pixels against the
     ground's noise, or of the axis points against theirs, whichever fits worse.
@@ -93,6 +114,8 @@ def check(
         or report[DISPLACED_SHARE] > MISFIT_SHARE
         or (pose[CHI2] > MISFIT_CHI2 and pose[ENDS_SEEN] < 1.0)
     ):
+        return MISFIT
+    if odd(report[DISPLACED_SHARE], optics):
         return MISFIT
     if report[MISSING] == 0.0 and pose[ENDS_SEEN] > 1.0:
         return OK
