@@ -159,6 +159,8 @@ def test_what_may_be_chance_is_refused() -> None:
     assert not paired(own, own + [-1.5, 0.3, -0.4, 0.2]).no_worse(0.98)  # as much in the mean
     assert paired(own, own).no_worse(1.02)
     assert not paired(own, own + [0.5, -0.5, 0.6, -0.5]).no_worse(1.02)
+    assert paired(own, own + [0.05, -0.1, 0.05, -0.1]).no_worse(1.02)  # chance hides little there
+    assert not paired(own, own + [0.05, -0.1, 0.05, -0.1]).no_worse(0.98)
     assert not paired(own, np.array([1.0, 1.0, 1.0, LOST])).no_worse(1.02)
     assert paired(np.full(4, LOST), own).no_worse(1.02)  # who never flew is worse than who does
     assert not paired(np.full(4, LOST), np.full(4, LOST)).no_worse(1.02)
