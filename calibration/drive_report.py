@@ -17,6 +17,7 @@ from calibration.result import Estimate
 GAIN, TAU_S, DELAY_S = "motor.counts_per_m_s", "motor.tau_s", "motor.delay_s"
 BELT_SHARE = 0.5  # of damping / omega: a standard deviation
 REACHED = 0.97  # of its ramp: so fast a drive must have been for the ramp to be its limit
+NEAR_RAMP = 0.8  # of a ramp: a limit above this is not told well from it
 TILTED_SIGMA = 4.0
 ELSEWHERE = "the other numbers allow for it, plans and filter do not"
 
@@ -40,7 +41,8 @@ def widened(found: Found, result: Fit, estimates: Mapping[str, Estimate]) -> dic
     """The same, wider by what one model cannot tell from another.
 
     A gain that wanders is known only to within what it wandered; how a belt damps its swing is a
-    delay too (of 2 damping / omega), and is not told well from the drive's own.
+    delay too (of 2 damping / omega), and is not told well from the drive's own. A limit a little
+    below the ramp may be the ramp's.
     """
     out, more = dict(estimates), {GAIN: 0.0, TAU_S: 0.0, DELAY_S: 0.0}
     more[GAIN] = _wander(found, result) * result.value(GAIN)
@@ -52,6 +54,10 @@ def widened(found: Found, result: Fit, estimates: Mapping[str, Estimate]) -> dic
             one = out[name]
             half = math.hypot(one.ci95[1] - one.value, NORMAL_95 * sigma)
             out[name] = replace(one, ci95=(one.value - half, one.value + half))
+    if LIMITED in out and found.has(RAMPS) and found.has(LIMITED):
+        one, ramp = out[LIMITED], result.estimate(RAMPS)
+        if one.value > NEAR_RAMP * ramp.value:
+            out[LIMITED] = replace(one, ci95=(one.ci95[0], max(one.ci95[1], ramp.ci95[1])))
     return out
 
 

@@ -61,7 +61,7 @@ def loosened(plain: Found, noise: Noise) -> Found:
         found = _without(found, (BACK_M, HIDDEN))
     if fed := [one.name for one in found.fit.parameters if one.name.startswith(SUPPLY)]:
         found = _without(found, fed, UNEVEN_WORTH)
-    if found.has(RAMPS) and found.fit.value(LIMITED) > found.fit.value(RAMPS):
+    if found.has(RAMPS):
         found = _simpler(found, (LIMITED,))  # a drive never asks for more than its ramp
     return found
 
