@@ -15,8 +15,11 @@ from calibration.loose import BELT, DAMPED, LIMITED, PLAYS, RAMPS, SUPPLY, TILT
 from calibration.result import Estimate
 
 GAIN, TAU_S, DELAY_S = "motor.counts_per_m_s", "motor.tau_s", "motor.delay_s"
+DEAD = "motor.dead_band_counts"
 BELT_SHARE = 0.5  # of damping / omega: a standard deviation
 REACHED = 0.97  # of its ramp: so fast a drive must have been for the ramp to be its limit
+# Standard deviations: drivers may round their commands, to some mm/s.
+ROUNDED_M_S, ROUNDED_SHARE = 0.0012, 0.002
 NEAR_RAMP = 0.8  # of a ramp: a limit above this is not told well from it
 TILTED_SIGMA = 4.0
 ELSEWHERE = "the other numbers allow for it, plans and filter do not"
@@ -45,7 +48,11 @@ def widened(found: Found, result: Fit, estimates: Mapping[str, Estimate]) -> dic
     below the ramp may be the ramp's.
     """
     out, more = dict(estimates), {GAIN: 0.0, TAU_S: 0.0, DELAY_S: 0.0}
-    more[GAIN] = _wander(found, result) * result.value(GAIN)
+    gain = result.value(GAIN)
+    more[GAIN] = _wander(found, result) * gain
+    if found.noise.arrival > 0.0:  # the larger filter was asked: its intervals can be very narrow
+        more[DEAD] = ROUNDED_M_S * gain
+        more[GAIN] = math.hypot(more[GAIN], ROUNDED_SHARE * gain)
     if found.has(BELT):
         belts_s = result.value(DAMPED) / (2.0 * math.pi * result.value(BELT))
         more[TAU_S] = more[DELAY_S] = BELT_SHARE * belts_s
