@@ -124,11 +124,13 @@ class Kept:
         if _times(self._path) != self._taken:
             yield "I5", "the whole recording does not hold every tick"
         ends = [a + b for a, b in zip(regions.offsets, regions.lengths, strict=True)]
+        # A frame's stamp that jumped an hour ahead makes its chunk seem to end there.
+        until = np.minimum.accumulate(regions.ends[::-1])[::-1].tolist()
         first = ends[0] if ends else len(data) - 1
         for cut in self._rng.integers(first, len(data), CUTS).tolist():
             beside = self._path.with_name("cut.mcap")
             beside.write_bytes(data[:cut])
-            whole = [t for t, end in zip(regions.ends, ends, strict=True) if end <= cut]
+            whole = [t for t, end in zip(until, ends, strict=True) if end <= cut]
             must = [t_ns for t_ns in self._taken if t_ns < max(whole, default=0)]
             read = _times(beside)
             if read[: len(must)] != must:
