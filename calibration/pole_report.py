@@ -23,6 +23,7 @@ LEAST_HALF = {LENGTH: 0.004, DAMPING: 5e-4, DRY: 2e-3}
 ROUNDED_TIMES = 1.5  # by which intervals grow where times were written with few digits
 BETTER = 0.1  # of gain: a slip that explains a doubtful fit makes it fit better
 KNOWN_SCALE = 0.1  # relative: a scale known less well is told with its interval
+TOLD_SCALE = 0.01  # beyond its interval: from here on a scale that is not 1 is told
 BELIEF_SIGMA = 4.0  # how far a sensor may be from what is believed of it
 
 
@@ -192,6 +193,17 @@ def _result(
     )
 
 
+def _scale_or_clock(fit: Fit) -> list[str]:
+    """With times f times too large a pole seems f^2 longer and its cart pushes f^2 harder."""
+    scale = fit.estimate("cart scale")
+    if scale.ci95[0] - TOLD_SCALE < 1.0 < scale.ci95[1] + TOLD_SCALE:
+        return []
+    clock, length = math.sqrt(scale.value), fit.value(LENGTH) / scale.value
+    said = f"positions seem {1.0 / scale.value:.3f} times too large; were it the clock instead, "
+    said += f"which no fit can tell, times would be {clock:.3f} times too large and the length "
+    return [f"{said}{length:.4g} m"]
+
+
 def _notes(judged: Judged, motion: Motion) -> list[str]:
     fit, found = judged.fit, judged.found
     offset = fit.estimate("offset")
@@ -207,6 +219,8 @@ def _notes(judged: Judged, motion: Motion) -> list[str]:
         if name in found.values:
             scale = fit.estimate(name)
             notes.append(f"{name} {scale.value:.4f} ± {scale.value - scale.ci95[0]:.4f}")
+    if "cart scale" in found.values:
+        notes += _scale_or_clock(fit)
     if "skew" in found.values:
         skew = fit.estimate("skew")
         notes.append(

@@ -26,7 +26,7 @@ from cartpole.errors import IdentificationError, SessionError
 from cartpole.session.columns import ANGLE, POSITION, TIME, UNIT_NAMES, UNITS, Column, Layout
 from cartpole.session.slips import find_slip
 
-TRIED_SAMPLES = 600  # of the recording: a slip shows in the first seconds
+TRIED_SAMPLES = 400  # of the recording: a slip shows in the first seconds
 LENGTHS, SCALES = 40, 3  # where a reading is tried roughly
 CONTENDERS = 3  # readings that are fitted
 SLIP_COSTS = 0.15  # of gain: of two readings that fit alike, the one of fewer slips

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicSpline, PPoly
 
 from cartpole.messages import FloatArray
 
@@ -15,13 +15,17 @@ class RunSpline:
     """
 
     def __init__(self, x: FloatArray, y: FloatArray, begins: tuple[int, ...] = (0,)) -> None:
-        ends = (*begins[1:], len(x))
-        self._first = x[list(begins)]
-        self._spans = [(float(x[a]), float(x[b - 1])) for a, b in zip(begins, ends, strict=True)]
-        self._runs = [
-            CubicSpline(x[a:b], y[a:b], bc_type="natural")
-            for a, b in zip(begins, ends, strict=True)
-        ]
+        starts = np.array(begins)
+        ends = np.append(starts[1:], len(x))
+        self._first, self._last = x[starts], x[ends - 1]
+        # One polynomial a piece for all runs; the pieces between them hold what a run ends with.
+        pieces = np.zeros((4, len(x) - 1))
+        for a, b in zip(starts, ends, strict=True):
+            run = CubicSpline(x[a:b], y[a:b], bc_type="natural")
+            pieces[:, a : b - 1] = run.c
+            if b < len(x):
+                pieces[2:, b - 1] = run(x[b - 1], 1), y[b - 1]
+        self._pieces = PPoly(pieces, x)
 
     def value(self, at: FloatArray) -> FloatArray:
         """y at these x."""
@@ -32,9 +36,6 @@ class RunSpline:
         return self._evaluate(at, 1)
 
     def _evaluate(self, at: FloatArray, derivative: int) -> FloatArray:
-        out = np.empty(len(at))
-        run = np.clip(np.searchsorted(self._first, at, side="right") - 1, 0, len(self._runs) - 1)
-        for k, (spline, span) in enumerate(zip(self._runs, self._spans, strict=True)):
-            mine = run == k if len(self._runs) > 1 else slice(None)
-            out[mine] = spline(np.clip(at[mine], *span), derivative)
-        return out
+        run = np.maximum(np.searchsorted(self._first, at, side="right") - 1, 0)
+        inside = np.clip(at, self._first[run], self._last[run])
+        return np.asarray(self._pieces(inside, derivative), dtype=np.float64)

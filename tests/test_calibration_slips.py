@@ -91,6 +91,19 @@ def test_a_slip_is_named_with_its_remedy(tmp_path: Path, name: str) -> None:
         assert f"angles in {name} instead of radians" in why
 
 
+def test_a_clock_a_little_fast_is_told_beside_the_scale_that_looks_the_same(
+    tmp_path: Path,
+) -> None:
+    t, p, a = swung(1)
+    result = calibrate_pole(load_table(written(tmp_path / "t.csv", (1.05 * t, p, a))))
+    (said,) = [note for note in result.notes if "were it the clock" in note]
+    clock, rest = said.split("times would be ")[1].split(" times too large and the length ")
+    assert float(clock) == pytest.approx(1.05, abs=0.01)
+    assert float(rest.split(" m")[0]) == pytest.approx(LENGTH_M, rel=0.01)
+    right = calibrate_pole(load_table(written(tmp_path / "u.csv", (t, p, a))))
+    assert not any("were it the clock" in note for note in right.notes)
+
+
 def test_other_counts_leave_the_length_right(tmp_path: Path) -> None:
     t, p, a = swung(2)
     result = calibrate_pole(load_table(written(tmp_path / "t.csv", (t, p, 2.0 * a))))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cartpole.control.core import ControlCore
+from cartpole.errors import SessionError
 from cartpole.messages import NANOSECONDS, Mode, Request, RequestKind, Settings
 from cartpole.rules.control import settings_of
 from cartpole.session.mcap_scan import scan
@@ -113,11 +114,18 @@ class Kept:
         self._writer.close()
         found = list(self._cut())
         if replayed:
-            result = replay(open_session(self._path))
-            if not result.bitwise_equal:
-                found.append(("I8", f"replayed, it differs: {result.first}"))
+            found += self._replayed()
         self._folder.cleanup()
         return found
+
+    def _replayed(self) -> Iterator[Found]:
+        try:
+            result = replay(open_session(self._path))
+        except SessionError as error:  # not a tick of it can be read
+            yield "I8", f"it cannot be replayed: {error}"
+            return
+        if not result.bitwise_equal:
+            yield "I8", f"replayed, it differs: {result.first}"
 
     def _cut(self) -> Iterator[Found]:
         data, regions = self._path.read_bytes(), scan(self._path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from cartpole.session.columns import ANGLE, COMMAND, POSITION, TIME, Layout
 from cartpole.session.slips import find_slip
 from cartpole.session.table_rows import LeftOut, Rows, read_rows
 
-LARGEST_BYTES = 64 << 20
+LARGEST_BYTES = 24 << 20
 MOST_RUNS = 1000
 STANDING_SHARE = 0.2
 BACK_FOR_GOOD = 5  # rows: fewer that lie in the past are strays, more are another run
@@ -164,8 +165,8 @@ def _runs(rows: Rows, layout: Layout, name: str, coarse: bool) -> list[Run]:
     return [_run(keep, time, values, lines, layout, name) for keep in pieces]
 
 
-def _split(time: FloatArray, lines: FloatArray, rows: Rows, coarse: bool) -> list[list[int]]:
-    pieces: list[list[int]] = [[0]]
+def _split(time: FloatArray, lines: FloatArray, rows: Rows, coarse: bool) -> list[array[int]]:
+    pieces = [array("q", [0])]
     steps = np.diff(time)
     forward = steps[steps > 0]
     gap = max(LONGEST_GAP_S, GAP_STEPS * float(np.median(forward))) if len(forward) else math.inf
@@ -178,13 +179,13 @@ def _split(time: FloatArray, lines: FloatArray, rows: Rows, coarse: bool) -> lis
         elif now == latest:
             rows.leave(STANDS, int(lines[k]))
         elif now > latest + gap:
-            pieces.append([k])
+            pieces.append(array("q", [k]))
             latest = now
         elif now > latest:
             pieces[-1].append(k)
             latest = now
         elif _is_back_for_good(time, k, latest):
-            pieces.append([k])
+            pieces.append(array("q", [k]))
             latest = now
         else:
             rows.leave(GOES_BACK, int(lines[k]))
@@ -203,7 +204,7 @@ def _is_back_for_good(time: FloatArray, k: int, latest: float) -> bool:
 
 
 def _run(
-    keep: list[int],
+    keep: array[int],
     time: FloatArray,
     values: Mapping[str, FloatArray],
     lines: FloatArray,
