@@ -92,32 +92,28 @@ def compile_part(part: str) -> None:
 
 
 def _plans(config: Config) -> None:
-    """The optimizer, then all else of a tick; the learner is in the cache by then."""
+    """The optimizer, then all else of a tick, then the drawn picture."""
     import numpy as np
 
     from cartpole.daemon.assembly import warm_up
     from cartpole.optimizer.backends import make_planner
     from cartpole.rules.optimizer import planner_rules
+    from cartpole.rules.sim import rig_rules
+    from cartpole.sim.eye import Eye
+    from cartpole.sim.shutter import Shot
 
     rules = planner_rules(config)
     make_planner(rules).plan(np.zeros(5), np.zeros(rules.horizon_steps + 1), BUDGET, 1)
     warm_up(config)
+    Eye(rig_rules(config), 0).draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))
 
 
 def _senses(config: Config) -> None:
-    """The learner, the camera's tracker, the drawn picture."""
-    from cartpole.estimation.learner import Learner
-    from cartpole.rules.estimation import learner_rules
-    from cartpole.rules.sim import rig_rules
-    from cartpole.sim.eye import Eye
-    from cartpole.sim.shutter import Shot
+    """The camera's tracker."""
     from cartpole.vision.tracker import Tracker
     from cartpole.vision.warm_up import warm_up
 
-    Learner.fresh(learner_rules(config))
-    camera = config.camera
-    warm_up(Tracker(camera), camera)
-    Eye(rig_rules(config), 0).draw(Shot(0, 0, 0, 0, (0.0, 0.0, 0.0, 0.0), False, False))
+    warm_up(Tracker(config.camera), config.camera)
 
 
 def _done(folder: Path) -> int:
