@@ -66,10 +66,8 @@ def once(folder: Path) -> dict[str, Any]:
                     seen = True
                 else:
                     page.wait_for_timeout(500)
-                    memory = {
-                        key: max(mb, memory.get(key, 0.0))
-                        for key, mb in _memory(daemon.pid, port).items()
-                    }
+                    for key, mb in _memory(daemon.pid, port).items():
+                        memory[key] = max(mb, memory.get(key, 0.0))
             except Error:  # nobody listens yet
                 time.sleep(0.1)
         daemon.kill()
