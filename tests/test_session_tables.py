@@ -280,3 +280,13 @@ def test_no_real_recording_is_taken_for_a_slip() -> None:
         for wrong in ("angle=angle", "angle=angle:zero-up:clockwise", "angle=angle:57.3:zero-up"):
             with pytest.raises(SessionError, match="look"):
                 read_table(path, parse_mapping(f"time=time,position=position,{wrong}"))
+
+
+def test_rows_closer_than_a_nanosecond_are_one_time(tmp_path: Path) -> None:
+    rows = ["t_s,p_m,theta_rad,u_m_s"]
+    rows += [f"{0.02 * k:.4f},{0.3 * math.sin(0.03 * k)},{math.cos(0.1 * k)},0" for k in range(100)]
+    rows[2] = rows[2].replace("0.0200,", "1e-320,", 1)
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(rows))
+    table = read_table(path, checked=False)
+    assert (table.rows, sum(one.rows for one in table.left_out)) == (99, 1)

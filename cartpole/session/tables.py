@@ -24,6 +24,7 @@ from cartpole.session.slips import find_slip
 from cartpole.session.table_rows import LeftOut, Rows, read_rows
 
 LARGEST_BYTES = 24 << 20
+LEAST_STEP_S = 2e-9  # a recording tells times in whole nanoseconds: closer rows are one time
 MOST_RUNS = 1000
 STANDING_SHARE = 0.2
 BACK_FOR_GOOD = 5  # rows: fewer that lie in the past are strays, more are another run
@@ -174,9 +175,10 @@ def _split(time: FloatArray, lines: FloatArray, rows: Rows, coarse: bool) -> lis
     k = 1
     while k < len(time):
         now = float(time[k])
-        if now == latest and coarse:
+        stands = 0.0 <= now - latest < LEAST_STEP_S
+        if stands and coarse:
             pieces[-1].append(k)
-        elif now == latest:
+        elif stands:
             rows.leave(STANDS, int(lines[k]))
         elif now > latest + gap:
             pieces.append(array("q", [k]))
