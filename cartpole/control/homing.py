@@ -21,6 +21,7 @@ from cartpole.control.homing_words import (
     explain_ramp,
     explain_sign,
     explain_travel,
+    held_up,
     switch_stays,
     wrong_switch,
 )
@@ -31,7 +32,6 @@ GIVE_UP_LOOK_S = 3.0
 CRAWL_M_S = 0.06
 FIRST_M = 0.01
 BACKWARD_M = 0.0025
-JUMP_M = 0.001  # between two samples, while the cart crawls
 HELD_M = 0.01  # commanded way that was not gone
 HELD_SPEED = 0.12  # of the crawl: a drive with ripple still creeps
 RELEASE_M = 0.03  # a switch that stays pressed so far from it is stuck
@@ -159,7 +159,9 @@ class Homing:
 
     def _crawl(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
         wanted = state.direction * homing_drive.wanted_m(state.drive)
-        gone = self._way(state, heard.samples, wanted)
+        scale = self.rules.scales.cart_counts_per_m
+        places = [sample.cart_counts / scale for sample in heard.samples[-2:]]
+        gone = homing_drive.likely_way_m(state.drive, places, state.direction, wanted)
         if gone < -BACKWARD_M:
             turned = calm.answered(state.swing, self.rules.scales, state.direction)
             return _fail(state, *explain_sign(turned))
@@ -176,19 +178,6 @@ class Homing:
             state = self._released(state, heard)
             return HomingStep(_enter(state, HomingPhase.SEEK, now_ns), state.direction * CRAWL_M_S)
         return HomingStep(state, state.direction * CRAWL_M_S)
-
-    def _way(self, state: HomingState, samples: tuple[EncoderSample, ...], wanted: float) -> float:
-        """Way of this leg by the newest sample [m]; where that jumped, the likelier of two.
-
-        A line without a check sum that lost a digit accuses nobody alone.
-        """
-        start, scale = state.drive.start_m or 0.0, self.rules.scales.cart_counts_per_m
-        ways = [state.direction * (s.cart_counts / scale - start) for s in samples[-2:]]
-        if not ways:
-            return state.direction * homing_drive.gone_m(state.drive)
-        if abs(ways[-1] - ways[0]) < JUMP_M:
-            return ways[-1]
-        return min(ways, key=lambda way: abs(way - wanted))
 
     def _released(self, state: HomingState, heard: _Heard) -> HomingState:
         """A switch that the cart stood on and has left: its place is known."""
@@ -244,10 +233,7 @@ class Homing:
             return explain_gain(gain)
         if 0.0 < homing_ramp.seen(state.ramp) < RAMP_SHARE:
             return self._slow(state)
-        return (
-            "the cart was held up between the switches",
-            "see what is in its way; check belt, motor power and both switches",
-        )
+        return held_up()
 
     def _slow(self, state: HomingState) -> tuple[str, str]:
         most = self.rules.acceleration_m_s2

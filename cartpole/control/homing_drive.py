@@ -7,6 +7,7 @@ drive that ripples spoils as many upward as downward, a wrong unit spoils all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ RUNS = 1.8  # of the commanded way: more, twice in a row, and a unit is wrong
 STRIKES = 2
 LEAST_M = 0.006  # a piece shorter than this says nothing of the gain
 MOST_PIECES = 200
+JUMP_M = 0.001  # between two samples, while the cart crawls
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,20 @@ def gone_m(drive: Drive) -> float:
     if drive.position_m is None or drive.start_m is None:
         return 0.0
     return drive.position_m - drive.start_m
+
+
+def likely_way_m(
+    drive: Drive, places_m: Sequence[float], direction: float, expected_m: float
+) -> float:
+    """Way of this leg in its ``direction`` by the newest of two places; where that jumped, the one
+    nearer to ``expected_m``: a line without a check sum that lost a digit accuses nobody alone."""
+    start = drive.start_m or 0.0
+    ways = [direction * (place - start) for place in places_m]
+    if not ways:
+        return direction * gone_m(drive)
+    if abs(ways[-1] - ways[0]) < JUMP_M:
+        return ways[-1]
+    return min(ways, key=lambda way: abs(way - expected_m))
 
 
 def wanted_m(drive: Drive) -> float:

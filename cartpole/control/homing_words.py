@@ -59,6 +59,14 @@ def explain_gain(gain: float) -> Words:
     )
 
 
+def held_up() -> Words:
+    """The cart does not follow, somewhere between the switches."""
+    return (
+        "the cart was held up between the switches",
+        "see what is in its way; check belt, motor power and both switches",
+    )
+
+
 def explain_ramp(found: float, configured: float) -> Words:
     """A driver that lets its commands rise far more slowly [m/s^2] than they may."""
     return (
