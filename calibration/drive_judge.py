@@ -63,6 +63,8 @@ def obedience(residuals: Residuals) -> float:
     late = [np.interp(time - lag, time, acceleration) for lag in LAGS_S]
     directions, strengths, _ = np.linalg.svd(residuals.effects(late), full_matrices=False)
     known = strengths > LEAST_SHARE * strengths[0]
+    if not np.any(known):  # the drive was never asked for another speed
+        return 1.0
     return float(np.sum((directions.T[known] @ residuals.left()) ** 2) / known.sum())
 
 

@@ -9,6 +9,7 @@ import pytest
 from support.calibrations import recorded
 
 from calibration.drive import GATE, Drive, Noise, drive_from
+from calibration.drive_judge import obedience
 from calibration.drive_lost import without_lost
 from calibration.loose_kernel import loose_innovations
 from calibration.motor import _fit
@@ -121,3 +122,12 @@ def test_a_drive_without_a_dead_band_is_believed() -> None:
 
 def test_a_strong_and_slow_drive_shows_its_limit() -> None:
     assert not drive_of(acceleration_m_s2=15.0, tau_s=0.08).refused
+
+
+def test_a_drive_that_was_never_asked_for_another_speed_leaves_nothing_to_say() -> None:
+    """A recording may be cut off before its first command: what is left goes with no command."""
+    drive, _, config = true_drive()
+    found = _fit(drive, config.motor, Noise(0.05**2, 1e-9))
+    still = replace(found, drive=replace(drive, units=np.zeros(len(drive.units))))
+    assert obedience(still.residuals) == 1.0
+    assert obedience(found.residuals) > 0.0
