@@ -383,6 +383,27 @@ def test_a_pushed_pole_without_a_plan_is_caught_not_let_go(side: float) -> None:
     assert pilot._fall_back(hanging, 0.0, None, model).source == "energy"
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_cart_just_beyond_its_limit_is_led_back_where_plans_fail(side: float) -> None:
+    """A drive that does not obey exactly brings it there; the pole need not be given up."""
+    bench = Bench()
+    bench.fly(4.0)
+    pilot, model = bench.core._pilot, bench.core.rules.model
+    limit = bench.config.rig.position_limit_m
+    for beyond_m, bad, source in ((0.004, 3, "energy"), (0.03, 3, "none"), (0.004, 60, "none")):
+        pilot._memory.bad_in_a_row = bad
+        state = np.array([side * (limit + beyond_m), 0.0, math.pi + side * 0.2, 0.0, 0.0])
+        flight = pilot._fall_back(state, 0.0, None, model)
+        assert flight.source == source
+        assert side * flight.velocity_m_s < 0.0 or source == "none"
+    # A good plan leads it back at once: nothing else is there to fly until it has proved itself.
+    state = np.array([side * (limit + 0.004), 0.0, 0.5, 0.0, 0.0])
+    pilot._memory.good_in_a_row = 0
+    reference = np.zeros(len(pilot.times_s))
+    flight = pilot.fly(state, reference, 400, bench.now_ns + PERIOD_NS, model)
+    assert flight.source == "plan"
+
+
 def test_a_plan_made_before_the_pole_was_hit_bridges_nothing() -> None:
     bench = Bench()
     bench.fly(4.0)

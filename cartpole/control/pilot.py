@@ -24,6 +24,8 @@ BRIDGED_TICKS = 2
 BRIDGED_RAD = 0.15  # from where the last good plan has the pole, its rate's part included
 GOOD_PLANS_TO_RETURN = 5
 CATCH_TICKS = 15
+BEYOND_M = 0.02  # less outside its limit, a cart is led back by energy control
+LED_TICKS = 50  # for so long after a good plan
 CATCH_RAD = 0.6  # of the pole's angle and its rate's part: further down it swings up again
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 
@@ -145,8 +147,10 @@ class Pilot:
             self._memory.good = plan
             self._memory.bad_in_a_row = 0
             self._memory.good_in_a_row += 1
-            # A pole that falls has no time for plans that prove themselves first.
-            if self._memory.good_in_a_row >= GOOD_PLANS_TO_RETURN or falling(state, model):
+            # A pole that falls has no time for plans that prove themselves first, and beyond its
+            # limit nothing else leads a cart back.
+            urgent = falling(state, model) or self._beyond_m(state) > 0.0
+            if urgent or self._memory.good_in_a_row >= GOOD_PLANS_TO_RETURN:
                 return Flight(float(plan.states[1, U]), plan, "plan")
             return self._fall_back(state, target, plan, model)
         self._memory.bad_in_a_row += 1
@@ -174,15 +178,24 @@ class Pilot:
             return None  # a pole that was hit
         return float(self._memory.good.states[steps + 1, U])
 
+    def _beyond_m(self, state: FloatArray) -> float:
+        """How far the cart is outside its limit; negative inside."""
+        return abs(float(state[P])) - self._rules.position_limit_m
+
+    def _led_back(self) -> bool:
+        """Whether plans have flown not long ago: a drive that does not obey brought it there."""
+        return self._memory.good is not None and self._memory.bad_in_a_row <= LED_TICKS
+
     def _fall_back(
         self, state: FloatArray, target: float, plan: Plan | None, model: ModelParameters
     ) -> Flight:
-        inside = abs(float(state[P])) <= self._rules.position_limit_m
+        beyond_m = self._beyond_m(state)
+        inside = beyond_m <= 0.0
         lately = 0 < self._memory.bad_in_a_row <= CATCH_TICKS  # longer, and it was no push
         catch = inside and lately and falling(state, model)
         if catch or self._lqr.contains(state, target):
             rate, source = self._lqr.rate(state, target), "lqr"
-        elif inside:
+        elif inside or (beyond_m <= BEYOND_M and self._led_back()):
             rate = energy.swing_up_rate(
                 state,
                 model,
