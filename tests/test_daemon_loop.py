@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import queue
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from cartpole.config.schema import Camera, Config
 from cartpole.control.core import ControlCore
-from cartpole.daemon.daemon import Daemon, Devices, Listener
+from cartpole.daemon.daemon import COLLECT_EVERY, Daemon, Devices, Listener
 from cartpole.daemon.recorder import Recorder
 from cartpole.messages import (
     Answer,
@@ -267,3 +269,59 @@ def test_that_the_machine_held_the_rig_up_is_a_measurement_of_the_tick() -> None
     counting.daemon = daemon = Daemon(CONFIG, devices, (counting,))
     daemon.run(None)
     assert held in counting.records[0].input.measurements
+
+
+class Littering:
+    """Leaves more circles behind than an ordinary collector would bear, and ends the loop.
+
+    Keeps whether the collector was off, how much it does not look at, and the circles weakly.
+    """
+
+    def __init__(self, last: int) -> None:
+        self.off: list[bool] = []
+        self.frozen: list[int] = []
+        self.left: list[weakref.ref[Circle]] = []
+        self.daemon: Daemon | None = None
+        self._last = last
+
+    def put_tick(
+        self, record: TickRecord, truth: State | None = None, timing: TickTiming | None = None
+    ) -> None:
+        self.off.append(not gc.isenabled())
+        self.frozen.append(gc.get_freeze_count())
+        circles = [Circle() for _ in range(2 * gc.get_threshold()[0])]
+        self.left.append(weakref.ref(circles[-1]))
+        if self.daemon is not None and len(self.off) == self._last:
+            self.daemon.stop()
+
+
+class Circle:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_garbage_is_collected_young_and_on_purpose_while_running() -> None:
+    """No tick waits for a collection of all that the program has; and nothing piles up."""
+    collected: list[int] = []
+
+    def watch(phase: str, told: dict[str, int]) -> None:
+        if phase == "start" and littering.off:
+            collected.append(told["generation"])
+
+    littering = Littering(3 * COLLECT_EVERY)
+    littering.daemon = daemon = daemon_of(StillLinks(), littering)
+    gc.callbacks.append(watch)
+    try:
+        daemon.run(None)
+    finally:
+        gc.callbacks.remove(watch)
+    assert all(littering.off)
+    assert min(littering.frozen) > 0  # what was there before is not looked at
+    # In the idle end of a tick, of the youngest only: a circle of a few ticks ago is gone.
+    assert set(collected) == {0}
+    assert len(collected) >= 2
+    assert [kept() for kept in littering.left[:COLLECT_EVERY]] == [None] * COLLECT_EVERY
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
