@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -301,12 +302,14 @@ def test_a_file_that_is_another_ones_is_left_alone(tmp_path: Path, text: str) ->
 
 def test_a_run_that_raises_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_drawn: Draw, _base: Config) -> Flown:
+        assert not gc.isenabled()
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(many, "fly", broken)
     flown = many.fly_drawn(Config(), draw(3, ALL))
     assert flown.why == "ZeroDivisionError: oops"
     assert not flown.end_right
+    assert gc.isenabled()  # it waited for the run's end only
 
 
 def test_a_failing_draw_is_shrunk_to_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

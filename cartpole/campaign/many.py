@@ -6,11 +6,13 @@ off, whatever by, goes on from it: a last line that is not whole is dropped, no 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -35,12 +37,27 @@ def fly_seed(base: Config, seed: int, faults: tuple[str, ...]) -> Flown:
 def fly_drawn(base: Config, drawn: Draw) -> Flown:
     """One run; what raises is a failure like any other."""
     try:
-        return fly(drawn, base)
+        with collected_after():
+            return fly(drawn, base)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         return Flown(
             drawn.seed, drawn.names, drawn.strike, why=text, end_right=False, cause_right=False
         )
+
+
+@contextmanager
+def collected_after() -> Iterator[None]:
+    """Python's collector waits until a run is over: searching 20 s of flight again and again takes
+    a twentieth of it, and finds little."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if was:
+            gc.enable()
 
 
 def fly_many(

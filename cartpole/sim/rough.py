@@ -33,10 +33,12 @@ def _drive_acceleration(
 ) -> float:  # fmt: skip
     """Acceleration of the drive [m/s^2]; a standing one is held by stiction."""
     wanted = asked
-    if driven:
+    if driven and ripple != 0.0:
         wanted += ripple * math.sin(2.0 * math.pi * ripple_hz * t)
     push = min(max((wanted - w) / tau, -limit), limit)
-    push += cogging * math.sin(2.0 * math.pi * q / pitch) - pull
+    if cogging != 0.0:  # a sine that is not needed is a tenth of a step
+        push += cogging * math.sin(2.0 * math.pi * q / pitch)
+    push -= pull
     if abs(w) < STANDING_M_S and abs(push) < stiction:
         return 0.0
     return push
@@ -92,8 +94,9 @@ def advance_rough(
     far = abs(p)
     for k in range(steps):
         for _ in range(SUBSTEPS):
-            supply = 1.0 + sag * math.sin(2.0 * math.pi * t_s / sag_period + phase)
-            target = command * supply
+            target = command
+            if sag != 0.0:
+                target *= 1.0 + sag * math.sin(2.0 * math.pi * t_s / sag_period + phase)
             r = target if ramp <= 0.0 else r + min(max(target - r, -ramp * h), ramp * h)
             push = _drive_acceleration(
                 q, w, r, command != 0.0, t_s, tau, limit, stiction, cogging, pitch, ripple,
