@@ -16,8 +16,18 @@ from cartpole.config.load import with_values
 from cartpole.config.schema import Config
 from cartpole.errors import SessionError, UsageError
 from cartpole.learning import recorded
-from cartpole.learning.closed_loop import LOST, believed, fly, gate, paired, truth
-from cartpole.learning.command import Outcome, judge, proposed, run
+from cartpole.learning.closed_loop import (
+    LOST,
+    Flown,
+    Verdict,
+    believed,
+    fly,
+    gate,
+    judged_rig,
+    paired,
+    truth,
+)
+from cartpole.learning.command import Outcome, _weights, changes, judge, proposed, run
 from cartpole.learning.innovations import (
     CART_SLOW,
     Model,
@@ -27,10 +37,12 @@ from cartpole.learning.innovations import (
     likelihood,
     track_of,
 )
+from cartpole.learning.report import draw
 from cartpole.learning.residual import scan, tried, truth_settings
 from cartpole.learning.sysid import UNKNOWN, Held, bound, held_out, learn
 from cartpole.learning.tune import TRUST, tune
 from cartpole.messages import EncoderSample
+from cartpole.rules.model import model_of
 from cartpole.sim.run import VirtualRun
 
 STEP_M, STEP_RAD = 1.0 / 20_000.0, 2.0 * np.pi / 1200.0
@@ -230,3 +242,81 @@ def test_misuse_is_said_in_a_line(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--write"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--write needs --config" in done.stderr
+
+
+def test_a_model_is_judged_by_what_it_is_worth_before_the_flight_has_learned_it() -> None:
+    """The learner in flight would mend a wrong model as well as a true one: chance would decide."""
+    rig = replace(believed(Config()), length_m=0.53, tau_s=0.06)
+    model = {"pole.length_m": 0.53, "motor.tau_s": 0.06}
+    assert not judged_rig(Config(), model, rig).estimator.learn
+    assert judged_rig(Config(), {"controller.weights.position": 2.0}, rig).estimator.learn
+    verdict = gate(Config(), model, rig, (2001, 2002, 2003, 2004), 1.02)
+    assert verdict.passed
+    assert verdict.after < 0.9 * verdict.before
+    assert len(verdict.pairs) == 4
+
+
+def test_flights_of_which_none_ends_upright_are_counted_once() -> None:
+    own = np.array([2.0, 3.0])
+    seen = paired(own, np.full(2, LOST))
+    assert (seen.before, seen.fell) == (2.5, 2)
+
+
+def test_a_plan_tells_the_model_it_was_made_by_whatever_its_weights() -> None:
+    rng = np.random.default_rng(3)
+    states = [np.array([0.05, 0.0, np.pi + rng.normal(0.0, 0.2), 0.3, 0.0]) for _ in range(6)]
+    other = with_values(Config(), {"controller.weights.position": 4.0})
+    model = replace(model_of(Config()), length_m=0.56, damping_1_s=0.11, tau_s=0.07)
+    shown = recorded.planned(other, states, 0.02, model)
+    assert len(shown) >= 3
+    for one in shown:
+        told = recorded.model_of_plan(one.states, Config())
+        assert told is not None
+        assert told.length_m == pytest.approx(0.56, rel=1e-4)
+        assert told.tau_s == pytest.approx(0.07, rel=1e-6)
+        assert told.damping_1_s == pytest.approx(0.11, rel=1e-2)
+    spoilt = shown[0].states.copy()
+    spoilt[5, 3] += 0.01
+    assert recorded.model_of_plan(spoilt, Config()) is None
+
+
+def test_weights_are_found_by_the_model_in_force_and_not_made_up_for_another() -> None:
+    rng = np.random.default_rng(8)
+    states = [
+        np.array([*rng.normal(0.0, 0.1, 2), np.pi + rng.normal(0.0, 0.2), rng.normal(), 0.0])
+        for _ in range(12)
+    ]
+    flown_by = with_values(Config(), {"controller.weights.position": 3.0})
+    model = replace(model_of(Config()), length_m=0.55, tau_s=0.065)
+    shown = recorded.planned(flown_by, states, 0.02, model)
+    found = recorded.imitate(Config(), shown, recorded.COST, starts=1)
+    assert found.values["controller.weights.position"] == pytest.approx(3.0, rel=1e-3)
+    assert found.values["controller.weights.velocity"] == pytest.approx(0.3, rel=1e-3)
+    assert found.sigma["controller.weights.position"] < 0.01
+    before, after = recorded.held_out(Config(), recorded.common_model(shown), shown)
+    assert after < before  # what their common model is worth with weights that are not theirs
+
+
+def test_what_the_commands_do_not_tell_stays() -> None:
+    """A pole that hardly moves: no weight is told beyond the errors of its commands."""
+    shown = recorded.planned(Config(), [np.array([0.02, 0.0, np.pi, 0.0, 0.0])] * 8, 0.02)
+    noise = np.random.default_rng(1)
+    noisy = [replace(one, states=one.states + noise.normal(0.0, 1e-3, (1, 5))) for one in shown]
+    outcome = Outcome("cost")
+    fitted = _weights(outcome, Config(), noisy, 0, lambda _done, _what: None)
+    assert len(fitted.values) < len(recorded.COST)
+    assert any("stays" in line for line in outcome.lines)
+
+
+def test_the_picture_is_drawn_with_and_without_flights(tmp_path: Path) -> None:
+    flight = Flown(2.0, 1.8, (0.0, 0.02, 0.04), (3.1, -3.1, -3.0), (0.0, 0.01, 0.02))
+    verdict = Verdict(2.0, 1.5, "", ((2.0, 1.5), (2.1, LOST)))
+    both = Outcome("sysid", verdict=verdict, curves=((5.0, 1.0), (7.0, 1.0)))
+    both.flights = (flight, flight)
+    for name, outcome in (("both", both), ("none", Outcome("dynamics"))):
+        draw(outcome, tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_what_would_be_written_is_told() -> None:
+    assert changes(Config(), {"pole.length_m": 0.53}) == [f"{'pole.length_m':36s} 0.5 -> 0.53"]

@@ -16,6 +16,7 @@ import numpy as np
 from cartpole.config.load import with_values
 from cartpole.learning.innovations import Model
 from cartpole.learning.residual import truth_settings
+from cartpole.learning.sysid import Progress
 from cartpole.messages import FloatArray, Severity
 from cartpole.sim.run import QUIET_S, VirtualRun
 
@@ -33,6 +34,8 @@ WORSE = 1.02  # settings may be worse by this share where they are truer
 SURE = 1.7  # errors of a mean by which a difference must stay on its side: one in twenty by chance
 CHANCE = 0.03  # of the index that chance may hide beyond what truer settings are allowed
 HOPELESS = 3.0  # errors beyond which no further flights are asked
+# Settings that the learner in flight corrects within seconds: their worth shows without it.
+CORRECTED = ("pole.", "motor.")
 LOOK = 4  # flights after which it is asked
 
 
@@ -156,9 +159,12 @@ class Paired:
 def paired(before: FloatArray, after: FloatArray) -> Paired:
     """Compare indices (n,) of the same flights by two settings."""
     both = (before < LOST) & (after < LOST)
-    fell = int(np.sum((before < LOST) & (after >= LOST)))
+    lost = after >= LOST
     if not both.any():  # settings that never flew are worse than any that do
-        return Paired(LOST, float(after.mean()), 0.0, fell + int(np.sum(after >= LOST)))
+        flew = before[before < LOST]
+        old = float(flew.mean()) if len(flew) else LOST
+        return Paired(old, float(after.mean()), 0.0, int(lost.sum()))
+    fell = int(np.sum((before < LOST) & lost))
     gaps = after[both] - before[both]
     error = gaps.std(ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else np.abs(gaps[0])
     return Paired(float(before[both].mean()), float(after[both].mean()), float(error), fell)
@@ -166,11 +172,13 @@ def paired(before: FloatArray, after: FloatArray) -> Paired:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Index before and after on flights that nothing was fitted to, and why it is refused."""
+    """Index before and after on flights that nothing was fitted to, and why it is refused; both of
+    each pair (n, 2), if pairs were flown."""
 
     before: float
     after: float
     why: str = ""
+    pairs: tuple[tuple[float, float], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -178,32 +186,50 @@ class Verdict:
         return not self.why
 
 
+def judged_rig(config: Config, values: Mapping[str, Any], model: Model) -> Config:
+    """The learned rig as the gate flies it for these new values."""
+    rig = truth(config, model)
+    if all(key.startswith(CORRECTED) for key in values):
+        return with_values(rig, {"estimator.learn": False})
+    return rig
+
+
 def gate(
-    config: Config, values: Mapping[str, Any], model: Model, seeds: Sequence[int], most: float
+    config: Config,
+    values: Mapping[str, Any],
+    model: Model,
+    seeds: Sequence[int],
+    most: float,
+    progress: Progress = lambda _done, _what: None,
 ) -> Verdict:
     """Fly the learned rig by the settings of before and after, over the same disturbances.
 
     The new ones must cost at most ``most`` of the old ones' index. Below one that must be more than
     chance, above it chance may hide a little more; who cannot show it in these flights is refused.
-    It ends early where more would change nothing.
+    It ends early where more would change nothing. A model alone is judged without the learner in
+    flight, which would mend the wrong one as well as the true one: chance would decide.
     """
-    rig = truth(config, model)
+    rig = judged_rig(config, values, model)
     new = with_values(rig, values)
     before, after = np.empty(0), np.empty(0)
     for first in range(0, len(seeds), LOOK):
+        progress(first / len(seeds), f"held-out flights, {first} of up to {len(seeds)} pairs")
         part = seeds[first : first + LOOK]
         before, after = np.r_[before, indices(rig, part)], np.r_[after, indices(new, part)]
         seen = paired(before, after)
         if seen.worse(most):
             break
+    pairs = tuple(zip(before.tolist(), after.tolist(), strict=True))
     if seen.fell:
-        return Verdict(seen.before, LOST, "a flight by the new settings did not end upright")
+        why = f"{seen.fell} of {len(pairs)} flights by the new settings did not end upright"
+        return Verdict(seen.before, LOST, why, pairs)
     if seen.no_worse(most):
-        return Verdict(seen.before, seen.after)
+        return Verdict(seen.before, seen.after, pairs=pairs)
     more, error = (100.0 * one / seen.before for one in (seen.after - seen.before, seen.error))
     return Verdict(
         seen.before,
         seen.after,
         f"held-out flights cost {more:+.1f} +- {error:.1f} % by the new settings: at most "
         f"{100.0 * (most - 1.0):+.0f} %, and by more than chance, is allowed",
+        pairs,
     )

@@ -16,13 +16,14 @@ from cartpole.config.load import with_values
 from cartpole.errors import IdentificationError, UsageError
 from cartpole.learning import recorded
 from cartpole.learning.closed_loop import (
+    LOST,
     WORSE,
     Flown,
     Verdict,
     believed,
     fly,
     gate,
-    truth,
+    judged_rig,
 )
 from cartpole.learning.innovations import Model, Track, prediction_error, track_of
 from cartpole.learning.residual import residuals, truth_settings
@@ -47,6 +48,7 @@ STARTS = 3
 GATE_SEEDS = HELD_OUT[:16]
 TUNED = 0.98  # of the index that tuned weights may cost: less gain is none
 KNOWN = 0.2  # relative sigma beyond which a number is not worth a setting
+CLOSER = 0.9  # of the errors of other plans' commands that imitation must leave at most
 
 
 @dataclass(slots=True)
@@ -90,14 +92,28 @@ def run(part: str, paths: Sequence[Path], config: Config, seed: int, progress: P
             outcome, tracks, config, seed, progress
         )
     outcome.figures["settings"] = dict(outcome.values)
+    outcome.lines += changes(config, outcome.values)
     if outcome.verdict is not None:
         one = outcome.verdict
         outcome.figures["gate"] = {"before": one.before, "after": one.after, "refused": one.why}
-        outcome.lines.append(
-            f"held-out flights: index {one.before:.3f} before, {one.after:.3f} after"
-            + (f"; refused: {one.why}" if one.why else "")
-        )
+        if one.pairs:
+            told = [
+                f"{value:.3f}" if value < LOST else "falls" for value in (one.before, one.after)
+            ]
+            outcome.lines.append(f"held-out flights: index {told[0]} before, {told[1]} after")
+        outcome.lines.append(f"gate: refused: {one.why}" if one.why else "gate: passed")
     return outcome
+
+
+def changes(config: Config, values: Mapping[str, float]) -> list[str]:
+    """A line for each setting that would be written."""
+    before = recorded.flattened(config, list(values))
+    return [f"{key:36s} {before[key]:.5g} -> {value:.5g}" for key, value in values.items()]
+
+
+def _share(progress: Progress, first: float, last: float) -> Progress:
+    """A part's own progress as a share of the whole."""
+    return lambda done, what: progress(first + (last - first) * min(1.0, done), what)
 
 
 def calibrated(tracks: Sequence[Track], config: Config, paths: Sequence[Path]) -> Model:
@@ -123,12 +139,14 @@ def calibrated(tracks: Sequence[Track], config: Config, paths: Sequence[Path]) -
 def _sysid(
     outcome: Outcome, tracks: list[Track], config: Config, seed: int, progress: Progress
 ) -> None:
-    learned = learn(tracks, outcome.first, starts=STARTS, seed=seed, progress=progress)
+    turn = _share(progress, 0.0, 0.5)
+    learned = learn(tracks, outcome.first, starts=STARTS, seed=seed, progress=turn)
+    progress(0.5, "recordings held out")
     held = held_out(tracks, believed(config))
     _tell_model(outcome, learned, held)
     outcome.values = proposed(learned, config)
     outcome.curves = learned.curves
-    judge(outcome, config, learned.model, held)
+    judge(outcome, config, learned.model, held, _share(progress, 0.7, 1.0))
 
 
 def proposed(learned: Learned, config: Config) -> dict[str, float]:
@@ -145,20 +163,30 @@ def proposed(learned: Learned, config: Config) -> dict[str, float]:
     return values
 
 
-def judge(outcome: Outcome, config: Config, model: Model, held: Held) -> None:
+def judge(
+    outcome: Outcome,
+    config: Config,
+    model: Model,
+    held: Held,
+    progress: Progress = lambda _done, _what: None,
+) -> None:
     """The gate of a model: recordings held out first, then flights."""
     if not held.better:
         why = f"recordings held out are {-held.gain:.1f} nats less likely by what was learned"
         outcome.verdict = Verdict(0.0, 0.0, why)
         return
-    outcome.verdict = gate(config, outcome.values, model, GATE_SEEDS, WORSE)
-    _fly_both(outcome, config, model)
+    _judge_flights(outcome, config, model, GATE_SEEDS, WORSE, progress)
 
 
-def _fly_both(outcome: Outcome, config: Config, model: Model) -> None:
-    rig = truth(config, model)
+def _judge_flights(
+    outcome: Outcome, config: Config, model: Model, seeds: Sequence[int], most: float,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """The gate's flights, and the first pair of them for the picture."""
+    outcome.verdict = gate(config, outcome.values, model, seeds, most, progress)
+    rig = judged_rig(config, outcome.values, model)
     after = with_values(rig, outcome.values)
-    outcome.flights = (fly(rig, GATE_SEEDS[0]), fly(after, GATE_SEEDS[0]))
+    outcome.flights = (fly(rig, seeds[0]), fly(after, seeds[0]))
 
 
 def _tell_model(outcome: Outcome, learned: Learned, held: Held) -> None:
@@ -195,13 +223,13 @@ def _tune(
     outcome: Outcome, tracks: list[Track], config: Config, seed: int, progress: Progress
 ) -> None:
     base = learn(tracks, outcome.first, seed=seed, intervals=False).model
-    found = tune(config, base, progress=progress)
+    found = tune(config, base, progress=_share(progress, 0.0, 0.7))
     outcome.figures["training"] = {"before": found.before, "after": found.after}
     outcome.lines.append(f"training flights: index {found.before:.3f}, then {found.after:.3f}")
     outcome.values, outcome.curves = found.values, (found.curve,)
     if found.values:
-        outcome.verdict = gate(config, found.values, base, HELD_OUT, TUNED)
-        _fly_both(outcome, config, base)
+        turn = _share(progress, 0.7, 1.0)
+        _judge_flights(outcome, config, base, HELD_OUT, TUNED, turn)
 
 
 def _imitate(
@@ -212,24 +240,39 @@ def _imitate(
     for path in paths:
         session = open_session(path)
         refuse_code(session.config, {}, str(path))
-        found = recorded.examples(session)
-        shown += found[::2]
-        aside += found[1::2]
-    keys = recorded.COST if outcome.part == "cost" else recorded.DYNAMICS
-    fitted = recorded.imitate(config, shown, keys, starts=STARTS, seed=seed, progress=progress)
-    outcome.values = {key: float(f"{value:.5g}") for key, value in fitted.values.items()}
-    outcome.curves = (fitted.curve,)
-    before, after = recorded.held_out(config, outcome.values, aside)
-    outcome.figures["commands_m_s"] = {"before": before, "after": after}
-    outcome.lines += [f"{key:36s} {value:.5g}" for key, value in outcome.values.items()]
-    outcome.lines.append(f"other plans' commands: {before:.2e} m/s off before, {after:.2e} after")
-    if not after < before:
-        outcome.verdict = Verdict(before, after, "other plans are imitated no better")
+        plans = recorded.examples(session)
+        shown += plans[::2]
+        aside += plans[1::2]
+    outcome.figures["in_force"] = recorded.common_model(shown)
+    if outcome.part == "cost":
+        fitted = _weights(outcome, config, shown, seed, _share(progress, 0.0, 0.7))
+        outcome.curves, found = (fitted.curve,), fitted.values
+    else:
+        found = outcome.figures["in_force"]
+    outcome.values = {key: float(f"{value:.5g}") for key, value in found.items()}
+    old, new = recorded.held_out(config, outcome.values, aside)
+    outcome.figures["commands_m_s"] = {"before": old, "after": new}
+    outcome.lines.append(f"other plans' commands: {old:.2e} m/s off before, {new:.2e} after")
+    if not (found and new < CLOSER * old):
+        outcome.verdict = Verdict(old, new, "other plans are hardly imitated better")
         return
-    model = believed(with_values(config, _model_only(outcome.values)))
-    outcome.verdict = gate(config, outcome.values, model, GATE_SEEDS, WORSE)
-    _fly_both(outcome, config, model)
+    rig = believed(with_values(config, outcome.figures["in_force"]))
+    _judge_flights(outcome, config, rig, GATE_SEEDS, WORSE, _share(progress, 0.7, 1.0))
 
 
-def _model_only(values: Mapping[str, float]) -> dict[str, float]:
-    return {key: value for key, value in values.items() if key in SETTINGS}
+def _weights(
+    outcome: Outcome,
+    config: Config,
+    shown: Sequence[recorded.Example],
+    seed: int,
+    progress: Progress,
+) -> recorded.Imitated:
+    """The weights; those that the commands do not tell stay as they are."""
+    keys: tuple[str, ...] = recorded.COST
+    while True:
+        fitted = recorded.imitate(config, shown, keys, starts=STARTS, seed=seed, progress=progress)
+        worst = max(keys, key=fitted.sigma.__getitem__)
+        if fitted.sigma[worst] <= KNOWN or len(keys) == 1:
+            return fitted
+        outcome.lines.append(f"{worst:36s} is not told by these commands: stays")
+        keys = tuple(key for key in keys if key != worst)

@@ -193,7 +193,8 @@ class _Plans(torch.autograd.Function):
                 out.append(None)
                 continue
             if len(parts) == 1:
-                stacked = getattr(parts[0], name)[None]
+                own = getattr(parts[0], name)  # reshaped: [None] leaves a stride of none
+                stacked = own.reshape(1, *own.shape)
             else:
                 stacked = np.stack([getattr(part, name) for part in parts])
             if wrong:
