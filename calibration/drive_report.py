@@ -40,14 +40,16 @@ def behind_the_ramp(found: Found, result: Fit) -> tuple[dict[str, Estimate], dic
     }
 
 
-def widened(found: Found, result: Fit, estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+def widened(
+    found: Found, result: Fit, estimates: Mapping[str, Estimate], clock_sigma_s: float
+) -> dict[str, Estimate]:
     """The same, wider by what one model cannot tell from another.
 
     A gain that wanders is known only to within what it wandered; how a belt damps its swing is a
     delay too (of 2 damping / omega), and is not told well from the drive's own. A limit a little
-    below the ramp may be the ramp's.
+    below the ramp may be the ramp's; and a clock that stamps all samples late is a delay.
     """
-    out, more = dict(estimates), {GAIN: 0.0, TAU_S: 0.0, DELAY_S: 0.0}
+    out, more = dict(estimates), {GAIN: 0.0, TAU_S: 0.0, DELAY_S: clock_sigma_s}
     gain = result.value(GAIN)
     more[GAIN] = _wander(found, result) * gain
     if found.noise.arrival > 0.0:  # the larger filter was asked: its intervals can be very narrow
@@ -55,7 +57,8 @@ def widened(found: Found, result: Fit, estimates: Mapping[str, Estimate]) -> dic
         more[GAIN] = math.hypot(more[GAIN], ROUNDED_SHARE * gain)
     if found.has(BELT):
         belts_s = result.value(DAMPED) / (2.0 * math.pi * result.value(BELT))
-        more[TAU_S] = more[DELAY_S] = BELT_SHARE * belts_s
+        more[TAU_S] = BELT_SHARE * belts_s
+        more[DELAY_S] = math.hypot(clock_sigma_s, more[TAU_S])
     for name, sigma in more.items():
         if name in out:
             one = out[name]

@@ -71,16 +71,19 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
         refused = dict.fromkeys(NAMES, doubts)
         return CalibrationResult({}, result.chi2_dof, refused, aside=_next_try(config, result))
     latency, readout = config.camera.latency_s, config.camera.readout_s
+    host_s = recording.clock_sigma_s
     offset = result.estimate("pole.upright_offset_rad")
     half = NORMAL_95 * math.hypot(
         result.sigma("pole.upright_offset_rad"), times.pole.fit.sigma("offset")
     )
     estimates = {
         "camera.latency_s": widened(
-            moved(result.estimate("camera.latency_s"), latency), ENCODER_CLOCK_S
+            moved(result.estimate("camera.latency_s"), latency),
+            math.hypot(ENCODER_CLOCK_S, host_s),
         ),
         "camera.readout_s": widened(
-            moved(result.estimate("camera.readout_s"), readout), TRACKER_BIAS_S
+            moved(result.estimate("camera.readout_s"), readout),
+            math.hypot(TRACKER_BIAS_S, host_s),
         ),
         "pole.upright_offset_rad": Estimate(
             offset.value, (offset.value - half, offset.value + half), "rad"

@@ -59,7 +59,7 @@ def calibrate_motor(recording: Recording, motor: Motor) -> CalibrationResult:
     estimates = {name: result.estimate(name) for name in names if name not in refused}
     more, unseen = behind_the_ramp(found, result)
     return CalibrationResult(
-        widened(found, result, estimates | more),
+        widened(found, result, estimates | more, recording.clock_sigma_s),
         result.chi2_dof,
         refused | unseen,
         tuple(drive_notes(found, result)),

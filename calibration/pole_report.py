@@ -12,8 +12,10 @@ from calibration.recording import Motion, Recording
 from calibration.result import CalibrationResult, Estimate
 from calibration.slips import CLEARLY, LEAST_GAIN, another_reading, likely_slip, other_counts
 from cartpole.errors import IdentificationError
+from cartpole.session.columns import POSITION, TIME, Layout
 
 LENGTH, DAMPING, DRY = "pole.length_m", "pole.damping_1_s", "pole.coulomb_rad_s2"
+CART_SCALE = "cart scale"
 SCALE, SKEW = "encoder.pole_scale", "encoder.pole_skew_s"
 USEFUL_SCALE, USEFUL_SKEW_S = 0.01, 0.002  # half widths below which they are worth a setting
 MOST = {SCALE: 1.25, SKEW: 0.06}
@@ -23,7 +25,9 @@ LEAST_HALF = {LENGTH: 0.004, DAMPING: 5e-4, DRY: 2e-3}
 ROUNDED_TIMES = 1.5  # by which intervals grow where times were written with few digits
 BETTER = 0.1  # of gain: a slip that explains a doubtful fit makes it fit better
 KNOWN_SCALE = 0.1  # relative: a scale known less well is told with its interval
-TOLD_SCALE = 0.01  # beyond its interval: from here on a scale that is not 1 is told
+# Beyond its interval: from here on a cart's scale that is not 1 is told, and from here on there is
+# no length. The sensor of a rig that was read with care was .035 off.
+TOLD_SCALE, OPEN_SCALE = 0.01, 0.045
 BELIEF_SIGMA = 4.0  # how far a sensor may be from what is believed of it
 
 
@@ -71,6 +75,8 @@ def calibrate_pole(recording: Recording) -> CalibrationResult:
         least = judged.found.gain() + CLEARLY
         if said := another_reading(recording.source, motion, least):
             return _refused(judged, motion, said)
+        if _scale_is_off(judged.fit, OPEN_SCALE):
+            refused = refused | {LENGTH: scale_or_clock(judged.fit, recording.source.layout)}
     return _result(judged, _estimates(judged, refused), refused, motion)
 
 
@@ -193,15 +199,31 @@ def _result(
     )
 
 
-def _scale_or_clock(fit: Fit) -> list[str]:
-    """With times f times too large a pole seems f^2 longer and its cart pushes f^2 harder."""
-    scale = fit.estimate("cart scale")
-    if scale.ci95[0] - TOLD_SCALE < 1.0 < scale.ci95[1] + TOLD_SCALE:
-        return []
-    clock, length = math.sqrt(scale.value), fit.value(LENGTH) / scale.value
-    said = f"positions seem {1.0 / scale.value:.3f} times too large; were it the clock instead, "
-    said += f"which no fit can tell, times would be {clock:.3f} times too large and the length "
-    return [f"{said}{length:.4g} m"]
+def _scale_is_off(fit: Fit, least: float) -> bool:
+    """Whether the cart's scale, where it is unknown, differs from 1 by more than its interval and
+    this: with times f times too large a pole seems f^2 longer and its cart pushes f^2 harder."""
+    if not any(one.name == CART_SCALE for one in fit.parameters):
+        return False
+    scale = fit.estimate(CART_SCALE)
+    return not scale.ci95[0] - least < 1.0 < scale.ci95[1] + least
+
+
+def scale_or_clock(fit: Fit, layout: Layout) -> str:
+    """Why the length is not known then, and the mappings by which it would be."""
+    scale, length = fit.value(CART_SCALE), fit.value(LENGTH)
+    said = []
+    for quantity, factor, then_m in (
+        (POSITION, scale, length),
+        (TIME, 1.0 / math.sqrt(scale), length / scale),
+    ):
+        column = layout.columns[quantity]
+        meant = column.scale * factor
+        mended = replace(column, unit=f"{meant:.4g}", scale=meant)
+        said.append(
+            f"{quantity}s are {1.0 / factor:.3f} times too large and it is {then_m:.4g} m "
+            f"(--map {Layout(layout.name, {**layout.columns, quantity: mended}).text()})"
+        )
+    return "which no fit can tell: " + ", or ".join(said)
 
 
 def _notes(judged: Judged, motion: Motion) -> list[str]:
@@ -219,13 +241,18 @@ def _notes(judged: Judged, motion: Motion) -> list[str]:
         if name in found.values:
             scale = fit.estimate(name)
             notes.append(f"{name} {scale.value:.4f} ± {scale.value - scale.ci95[0]:.4f}")
-    if "cart scale" in found.values:
-        notes += _scale_or_clock(fit)
     if "skew" in found.values:
         skew = fit.estimate("skew")
         notes.append(
             f"the angle is {1e3 * skew.value:+.2f} ± {1e3 * (skew.value - skew.ci95[0]):.2f} ms "
             "older than the position"
+        )
+    if _scale_is_off(fit, TOLD_SCALE):
+        scale = fit.value(CART_SCALE)
+        notes.append(
+            f"positions seem {1.0 / scale:.3f} times too large; were it the clock instead, which "
+            f"no fit can tell, times would be {math.sqrt(scale):.3f} times too large and the "
+            f"length {fit.value(LENGTH) / scale:.4g} m"
         )
     if len(motion.begins) > 1:
         notes.append(f"{len(motion.begins)} runs, one fit")

@@ -7,6 +7,7 @@ file, or from a simulated rig.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ EVENED = 41  # samples over which a pace is even
 LONG_REST_S = 8.0  # a cart that stands still as long as this shows the pole alone
 FAR_RAD = 0.5  # from side to side: a swing worth fitting
 SETTLED_S = 0.1  # from the last command to a cart at rest
+EXACT_NS = 1000  # ticks that keep their pace to this were made in virtual time
+HOST_CLOCK_S = 2e-4  # how well a host's stamps are known of what bridges and busy processes hand it
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -120,6 +123,7 @@ class Recording:
     pictures: Pictures | None = None
     source: TableSource | None = None
     told: tuple[str, ...] = ()  # what a user should know of its reading
+    clock_sigma_s: float = 0.0  # by how much the sensors' times may differ throughout
 
     def free_spells(self, least_s: float) -> list[tuple[float, float]]:
         """Beginnings and ends [s] of the times in which the cart was told to stand still.
@@ -218,7 +222,15 @@ def assemble(
         np.array([u for _, u in commands]),
     )
     sight = sight_from(detections, origin) if detections else None
-    return Recording(name, sha256, motion, counts, sent if commands else None, sight)
+    told_s = sent if commands else None
+    clock_s = HOST_CLOCK_S if _by_clock([t for t, _ in commands]) else 0.0
+    return Recording(name, sha256, motion, counts, told_s, sight, clock_sigma_s=clock_s)
+
+
+def _by_clock(ticks_ns: list[int]) -> bool:
+    """Whether a host kept the pace: no real clock wakes it to a microsecond every time."""
+    paces = [after - before for before, after in itertools.pairwise(ticks_ns)]
+    return bool(paces) and max(paces) - min(paces) > EXACT_NS
 
 
 def motion_from(runs: Iterable[tuple[FloatArray, FloatArray, FloatArray]], name: str) -> Motion:

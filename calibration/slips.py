@@ -39,7 +39,13 @@ CLOCK_FACTORS = np.geomspace(0.5, 2.0, 19)
 OPEN_SCALE = 0.6  # where nothing is believed of an angle's scale
 FIT_SCALE = 0.1  # how far a scale may lie from 1 under a reading that fits
 LONGEST_TRACK_M, SHORTEST_TRACK_M = 5.0, 2e-3
-UNITS_TRIED = {TIME: ("s", "ms"), ANGLE: ("rad", "deg", "turns"), POSITION: ("m", "cm", "mm")}
+# Logarithm of a scale: nearer to 1 no other unit lies (degrees and gradians differ by .105).
+NEAREST_UNIT = 0.05
+UNITS_TRIED = {
+    TIME: ("s", "ms"),
+    ANGLE: ("rad", "deg", "grad", "turns"),
+    POSITION: ("m", "cm", "mm"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,11 @@ class Fitted:
     def says(self) -> str:
         """For a sentence."""
         return f"it fits (chi2/dof {self.found.fit.chi2_dof:.2f})"
+
+    @property
+    def stretched(self) -> float:
+        """By how much the angles would have to be scaled besides, logarithm."""
+        return abs(math.log(self.found.values.get("angle scale", 1.0)))
 
 
 def likely_slip(source: TableSource | None, motion: Motion, least: float = LEAST_GAIN) -> str:
@@ -70,11 +81,17 @@ def another_reading(source: TableSource, motion: Motion, least: float) -> str:
     end = motion.run_end
     hinted = find_slip(motion.t_s[:end], motion.p_m[:end], motion.theta_rad[:end], source.layout)
     remedy = None if hinted is None else hinted.remedy
+    found: list[tuple[float, Layout, Fitted]] = []
     for layout in [*([remedy] if remedy is not None else []), *_promising(source, least)]:
         fitted = _fitted(source, layout)
         if fitted is not None and fitted.gain >= least:
-            what = " and ".join(_slips(source.layout, layout))
-            return f"with {what} {fitted.says}: --map {layout.text()}"
+            found.append((fitted.stretched, layout, fitted))
+            if fitted.stretched < NEAREST_UNIT:
+                break
+    if found:
+        _, layout, fitted = min(found, key=lambda one: one[0])
+        what = " and ".join(_slips(source.layout, layout))
+        return f"with {what} {fitted.says}: --map {layout.text()}"
     # No reading fits beyond doubt, but the pole's own equation points at one.
     return str(hinted) if hinted is not None and least <= LEAST_GAIN else ""
 

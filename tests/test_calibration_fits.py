@@ -15,7 +15,7 @@ from calibration.latency import calibrate_latency, effective_row, hermite
 from calibration.motor import calibrate_motor
 from calibration.pole import fit_pole, smoothed
 from calibration.pole_report import calibrate_pole
-from calibration.recording import Motion, Recording
+from calibration.recording import HOST_CLOCK_S, Motion, Recording, assemble
 from calibration.result import CalibrationResult, Estimate, merged, rounded
 from calibration.run import calibrate_rig, fit_one, moves
 from calibration.sight import Sight
@@ -25,7 +25,7 @@ from calibration.tables import load_table
 from cartpole.config.load import load_config
 from cartpole.config.schema import Config
 from cartpole.errors import IdentificationError, SessionError
-from cartpole.messages import FloatArray
+from cartpole.messages import EncoderSample, FloatArray
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data" / "physical_cartpole"
@@ -190,6 +190,9 @@ def test_a_limit_that_was_never_reached_is_refused() -> None:
     assert set(result.refused) == {"motor.acceleration_m_s2"}
     assert "rig.acceleration_limit_m_s2" in result.refused["motor.acceleration_m_s2"]
     assert result.estimates["motor.tau_s"].value == pytest.approx(0.08, abs=0.002)
+    stamped = fit_one("motor", replace(recording, clock_sigma_s=HOST_CLOCK_S), config)
+    sure, wide = (one.estimates["motor.delay_s"] for one in (result, stamped))
+    assert wide.ci95[1] - wide.value > max(1.96 * HOST_CLOCK_S, sure.ci95[1] - sure.value)
 
 
 def test_motor_gain_in_wrong_units_is_named() -> None:
@@ -263,6 +266,26 @@ def test_delay_and_readout_together(swung: tuple[Config, Recording]) -> None:
     assert found["camera.latency_s"].value == pytest.approx(camera.latency_s + 2e-3, abs=5e-5)
     assert found["camera.readout_s"].value == pytest.approx(camera.readout_s + 1e-3, abs=1e-4)
     assert found["pole.upright_offset_rad"].value == pytest.approx(0.02, abs=1e-3)
+
+
+def test_what_a_hosts_clock_stamped_is_known_no_better_than_it(
+    swung: tuple[Config, Recording],
+) -> None:
+    config, recording = swung
+    seen = seen_through_a_camera(config, recording, 2e-3, 1e-3, 0.02)
+    sure = calibrate_latency(seen, config).estimates
+    wide = calibrate_latency(replace(seen, clock_sigma_s=HOST_CLOCK_S), config).estimates
+    for name in ("camera.latency_s", "camera.readout_s"):
+        assert sure[name].ci95[1] - sure[name].value < 1.5e-4
+        assert wide[name].ci95[1] - wide[name].value > 1.96 * HOST_CLOCK_S
+
+
+@pytest.mark.parametrize(("late_ns", "sigma_s"), [(0, 0.0), (3_000, HOST_CLOCK_S)])
+def test_ticks_that_were_late_show_a_hosts_clock(late_ns: int, sigma_s: float) -> None:
+    samples = [EncoderSample(1 + 5_000_000 * k, 2 + 5_000_000 * k, 0, k) for k in range(40)]
+    ticks = [(20_000_000 * k + (late_ns if k == 4 else 0), 0.0) for k in range(9)]
+    made = assemble(samples, ticks, [], load_config(None), "x")
+    assert made.clock_sigma_s == sigma_s
 
 
 def test_delay_alone_where_the_readout_does_not_show() -> None:

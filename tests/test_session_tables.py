@@ -262,6 +262,7 @@ def test_slips_of_values_that_no_rig_has() -> None:
         (text(1e3 * t, p, theta), "milliseconds"),
         (text(1e6 * t, p, theta), "microseconds"),
         (text(t, p, np.degrees(theta) % 360.0), "degrees"),
+        (text(t, p, theta * 200 / math.pi), "gradians"),
         (text(t, p, theta / (2 * math.pi)), "turns"),
         (text(t, 1e3 * p, theta), "millimetres"),
         (text(t, 1e2 * p, theta), "centimetres"),

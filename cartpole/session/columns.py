@@ -19,7 +19,13 @@ TIME, ANGLE, POSITION, COMMAND = "time", "angle", "position", "command"
 # What one of the unit is in seconds, radians, metres, metres per second.
 UNITS: Mapping[str, Mapping[str, float]] = {
     TIME: {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0},
-    ANGLE: {"rad": 1.0, "deg": math.pi / 180.0, "turns": 2.0 * math.pi, "mrad": 1e-3},
+    ANGLE: {
+        "rad": 1.0,
+        "deg": math.pi / 180.0,
+        "grad": math.pi / 200.0,
+        "turns": 2.0 * math.pi,
+        "mrad": 1e-3,
+    },
     POSITION: {"m": 1.0, "mm": 1e-3, "cm": 1e-2, "um": 1e-6, "in": 0.0254},
     COMMAND: {"m/s": 1.0, "mm/s": 1e-3, "cm/s": 1e-2},
 }
@@ -31,6 +37,7 @@ UNIT_NAMES = {
     "min": "minutes",
     "rad": "radians",
     "deg": "degrees",
+    "grad": "gradians",
     "turns": "turns",
     "mrad": "milliradians",
     "m": "metres",
@@ -45,7 +52,7 @@ _ZEROS = ("zero-down", "zero-up")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 GRAMMAR = (
     "--map time=COLUMN:ms,angle=COLUMN:deg:zero-up:clockwise,position=COLUMN:mm; units "
-    "s ms us ns min | rad deg turns mrad | m mm cm um in | or a number: SI units of one; "
+    "s ms us ns min | rad deg grad turns mrad | m mm cm um in | or a number: SI units of one; "
     "zero=VALUE: what the column says where zero is; left: grows to the left; #3: the third column"
 )
 

@@ -149,7 +149,7 @@ def _hypotheses(
     """Slips of angle and time, alone and with zero at the other end."""
     angle, time = layout.columns[ANGLE], layout.columns[TIME]
     raw = (theta - (math.pi if angle.zero_up else 0.0)) / angle.scale
-    for unit in dict.fromkeys((angle.unit, "rad", "deg", "turns")):
+    for unit in dict.fromkeys((angle.unit, "rad", "deg", "grad", "turns")):
         for flipped in (False, True):
             zero_up = angle.zero_up != flipped
             scale = UNITS[ANGLE].get(unit, angle.scale)
