@@ -248,11 +248,11 @@ def _notes(judged: Judged, motion: Motion) -> list[str]:
             "older than the position"
         )
     if _scale_is_off(fit, TOLD_SCALE):
-        scale = fit.value(CART_SCALE)
+        longer = fit.value(CART_SCALE)
         notes.append(
-            f"positions seem {1.0 / scale:.3f} times too large; were it the clock instead, which "
-            f"no fit can tell, times would be {math.sqrt(scale):.3f} times too large and the "
-            f"length {fit.value(LENGTH) / scale:.4g} m"
+            f"positions seem {1.0 / longer:.3f} times too large; were it the clock instead, which "
+            f"no fit can tell, times would be {math.sqrt(longer):.3f} times too large and the "
+            f"length {fit.value(LENGTH) / longer:.4g} m"
         )
     if len(motion.begins) > 1:
         notes.append(f"{len(motion.begins)} runs, one fit")
