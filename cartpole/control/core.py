@@ -166,6 +166,7 @@ class ControlCore:
 
     def restore(self, state: CoreMemory) -> None:
         """Go on from a state of a core with the same settings; SessionError if it is none."""
+        self._pilot.expect(state.pilot)
         check(state, self._memory)
         if state.pilot.planner is None:
             self._planner.reset()
@@ -332,6 +333,7 @@ class ControlCore:
         self, tick: TickInput, predicted: tuple[float, float, float, float], acts_ns: int
     ) -> tuple[Plan | None, float]:
         state = np.array([*predicted, self._memory.sent_m_s])
+        self._pilot.fit(self._observer.model)
         reference = self._target.over(acts_ns, self._pilot.times_s)
         flight = self._pilot.fly(
             state, reference, tick.newton_budget, acts_ns, self._observer.model

@@ -17,7 +17,8 @@ from cartpole.messages import OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
 from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.planner import PlannerMemory
-from cartpole.optimizer.problem import PlannerRules
+from cartpole.optimizer.compiled.layout import MAX_STEPS
+from cartpole.optimizer.problem import WORTH_LONGER, PlannerRules, longer_steps
 from cartpole.recall import require
 
 BRIDGED_TICKS = 2
@@ -55,12 +56,13 @@ class PilotRules:
 @dataclass(slots=True)
 class PilotMemory:
     """The last good plan, and how many plans went well or not; ``planner`` is ``None`` where a
-    planner cannot tell its own."""
+    planner cannot tell its own, ``steps`` where plans are as long as the rules say."""
 
     bad_in_a_row: int = 0
     good_in_a_row: int = GOOD_PLANS_TO_RETURN
     planner: PlannerMemory | None = None
     good: Plan | None = None
+    steps: int | None = None
 
     def check(self, _own: PilotMemory) -> None:
         """SessionError for a plan of ragged arrays."""
@@ -98,8 +100,7 @@ class Pilot:
     def __init__(self, rules: PilotRules, memory: PilotMemory, planner: PlanMaker) -> None:
         """``planner`` has these rules already."""
         self._rules, self._memory, self._planner = rules, memory, planner
-        # Times (N + 1,) of a plan's states, from its start.
-        self.times_s = np.concatenate(([0.0], np.cumsum(planner.problem.steps_s)))
+        self.times_s = self._times_s()
         self._lqr = lqr.design(rules.feedback)
         self._period_ns = round(1e9 * rules.period_s)
 
@@ -109,6 +110,32 @@ class Pilot:
         self._memory.good = None
         self._memory.bad_in_a_row = 0
         self._memory.good_in_a_row = GOOD_PLANS_TO_RETURN
+
+    def _times_s(self) -> FloatArray:
+        """Times (N + 1,) of a plan's states, from its start."""
+        return np.concatenate(([0.0], np.cumsum(self._planner.problem.steps_s)))
+
+    def fit(self, model: ModelParameters) -> None:
+        """Plans as long as this model needs: before the first one, and where they go badly."""
+        memory = self._memory
+        first = memory.good is None and memory.bad_in_a_row == 0
+        if self._rules.feed_back_only or not (first or memory.bad_in_a_row > BRIDGED_TICKS):
+            return
+        steps = longer_steps(self._rules.planner, model)
+        if not first and (steps or 0) < WORTH_LONGER * self._planner.problem.horizon:
+            return
+        memory.steps = steps
+        self._planner.fit(steps)
+        memory.planner = self._planner.memory
+        self.times_s = self._times_s()
+
+    def expect(self, kept: PilotMemory) -> None:
+        """Plans as long as those of a memory that is about to be put in place; SessionError if no
+        rig with these rules has such."""
+        steps, least = kept.steps, self._rules.planner.horizon_steps
+        require(steps is None or least < steps <= MAX_STEPS, "the length of its plans")
+        self._planner.fit(steps)
+        self._memory.planner = self._planner.memory
 
     def fly(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from cartpole.messages import FloatArray, Plan
@@ -37,6 +38,9 @@ class PlanMaker(Protocol):
     def reset(self) -> None:
         """Forget every plan."""
 
+    def fit(self, steps: int | None) -> None:
+        """Plans of so many steps, ``None``: as the rules say; those of others are forgotten."""
+
     @property
     def memory(self) -> PlannerMemory | None:
         """All that is remembered; ``None`` if that cannot be told."""
@@ -48,11 +52,13 @@ class PlanMaker(Protocol):
 class RigPlanner:
     """A ``PlanMaker`` of any backend.
 
-    Plans are longer for a weaker drive, so a changed speed limit may change their length: then
-    there is a new planner, which has forgotten every plan.
+    Plans are longer for a weaker drive, so a changed speed limit may change their length, and so
+    may what was found of a rig: then there is a new planner, which has forgotten every plan.
     """
 
     def __init__(self, rules: PlannerRules) -> None:
+        self._rules = rules
+        self._steps: int | None = None
         self._planner = make_planner(rules)
 
     @property
@@ -77,10 +83,24 @@ class RigPlanner:
 
     def update(self, rules: PlannerRules) -> None:
         """See ``PlanMaker``."""
-        if rules.horizon_steps == self._planner.problem.horizon:
-            self._planner.update(rules)
+        self._rules = rules
+        wanted = self._wanted
+        if wanted.horizon_steps == self._planner.problem.horizon:
+            self._planner.update(wanted)
         else:
-            self._planner = make_planner(rules)
+            self._planner = make_planner(wanted)
+
+    def fit(self, steps: int | None) -> None:
+        """See ``PlanMaker``."""
+        self._steps = steps
+        wanted = self._wanted
+        if wanted.horizon_steps != self._planner.problem.horizon:
+            self._planner = make_planner(wanted)
+
+    @property
+    def _wanted(self) -> PlannerRules:
+        steps = max(self._steps or 0, self._rules.horizon_steps)
+        return replace(self._rules, horizon_steps=steps)
 
     def reset(self) -> None:
         """See ``PlanMaker``."""

@@ -20,6 +20,10 @@ from cartpole.optimizer.compiled.layout import ACCELERATION, MAX_STEPS, VELOCITY
 PESSIMISM = 1.04
 # The terminal cost is the regulator's cost-to-go times this.
 TERMINAL_FACTOR = 1.0
+# A plan sees at least this many times the time that pumping takes.
+PUMPING_FACTOR = 1.9
+# Plans of a rig that was found to need longer ones: it must be by this factor, and is by that.
+WORTH_LONGER, MOST_LONGER = 1.06, 1.6
 
 
 class InputKind(IntEnum):
@@ -146,6 +150,29 @@ class PlannerRules:
     candidates: int
     user_cost: str = ""
     user_model: str = ""
+
+
+def pumping_steps(model: ModelParameters, speed_m_s: float, step_s: float) -> int:
+    """Steps of a plan that sees a swing-up by a cart of this speed to its end.
+
+    A reversal of the cart as the pole passes below adds 2 c u to its rate, which must reach
+    2 sqrt(c g); at half a period pi / sqrt(c g) each, pumping takes about pi / (c u) seconds.
+    """
+    pumping_s = math.pi / (model.coupling_1_m * speed_m_s)
+    return math.ceil(PUMPING_FACTOR * pumping_s / step_s)
+
+
+def longer_steps(rules: PlannerRules, model: ModelParameters) -> int | None:
+    """Steps of the plans of a rig that was found to need longer ones; ``None``: it does not.
+
+    A plan that ends before the pole is up says little of the way there, and one tick's best is not
+    the next one's.
+    """
+    if rules.backend != "compiled" or rules.user_model:
+        return None
+    wanted = pumping_steps(model, model.gain * rules.limits.command, rules.step_s)
+    most = min(round(MOST_LONGER * rules.horizon_steps), MAX_STEPS)
+    return min(wanted, most) if wanted > WORTH_LONGER * rules.horizon_steps else None
 
 
 def rig_problem(rules: PlannerRules) -> Problem:

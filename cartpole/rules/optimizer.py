@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.compiled.layout import MAX_STEPS
-from cartpole.optimizer.problem import Limits, PlannerRules, Problem, StageWeights, rig_problem
+from cartpole.optimizer.problem import (
+    Limits,
+    PlannerRules,
+    Problem,
+    StageWeights,
+    pumping_steps,
+    rig_problem,
+)
 from cartpole.rules.model import model_of
 
 if TYPE_CHECKING:
@@ -19,8 +25,6 @@ MARGIN_M = 0.005
 # lags by more than the model says.
 LEAD_TAU = 0.5
 LEAD_S = 0.01
-# A plan sees at least this many times the time that pumping takes.
-PUMPING_FACTOR = 1.9
 
 
 def planner_rules(config: Config) -> PlannerRules:
@@ -88,12 +92,8 @@ def plan_limits(config: Config) -> Limits:
 
 
 def horizon_steps(config: Config, model: ModelParameters) -> int:
-    """Steps of the rig's plans: as configured, more for a weak drive, at most twice as many.
-
-    A reversal of the cart as the pole passes below adds 2 c u to its rate, which must reach
-    2 sqrt(c g); at half a period pi / sqrt(c g) each, pumping takes about pi / (c u) seconds.
-    """
-    pumping_s = math.pi / (model.coupling_1_m * config.rig.velocity_limit_m_s)
-    wanted = math.ceil(PUMPING_FACTOR * pumping_s / config.optimizer.step_s)
+    """Steps of the rig's plans: as configured, more for a weak drive, at most twice as many."""
+    speed_m_s = config.rig.velocity_limit_m_s
+    wanted = pumping_steps(model, speed_m_s, config.optimizer.step_s)
     configured = config.optimizer.horizon_steps
     return min(max(configured, wanted), 2 * configured, MAX_STEPS)
