@@ -299,7 +299,7 @@ def test_weights_are_found_by_the_model_in_force_and_not_made_up_for_another() -
 
 def test_what_the_commands_do_not_tell_stays() -> None:
     """A pole that hardly moves: no weight is told beyond the errors of its commands."""
-    shown = recorded.planned(Config(), [np.array([0.02, 0.0, np.pi, 0.0, 0.0])] * 8, 0.02)
+    shown = recorded.planned(Config(), [np.array([0.02, 0.0, np.pi, 0.0, 0.0])] * 3, 0.02)
     noise = np.random.default_rng(1)
     noisy = [replace(one, states=one.states + noise.normal(0.0, 1e-3, (1, 5))) for one in shown]
     outcome = Outcome("cost")

@@ -269,10 +269,11 @@ def _weights(
 ) -> recorded.Imitated:
     """The weights; those that the commands do not tell stay as they are."""
     keys: tuple[str, ...] = recorded.COST
+    starts = STARTS
     while True:
-        fitted = recorded.imitate(config, shown, keys, starts=STARTS, seed=seed, progress=progress)
+        fitted = recorded.imitate(config, shown, keys, starts=starts, seed=seed, progress=progress)
         worst = max(keys, key=fitted.sigma.__getitem__)
         if fitted.sigma[worst] <= KNOWN or len(keys) == 1:
             return fitted
         outcome.lines.append(f"{worst:36s} is not told by these commands: stays")
-        keys = tuple(key for key in keys if key != worst)
+        keys, starts = tuple(key for key in keys if key != worst), 1
