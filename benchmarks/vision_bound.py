@@ -16,7 +16,7 @@ from vision_scenes import ReferenceCamera, Tape, steady_motion
 Pose = tuple[float, float, float, float]  # p, v, theta, omega
 
 # Large enough that the renderer's own steps (1/128 px) do not count.
-STEP_RAD, STEP_M, STEP_RAD_S = 2e-3, 8e-4, 4.0
+STEP_RAD, STEP_M, TURN_RAD = 2e-3, 8e-4, 0.02
 UNSEEN = 50.0  # rad/s: a rate with a larger bound is none
 
 
@@ -50,7 +50,9 @@ def bound(artist: ReferenceCamera, pose: Pose, tape: Tape, shade: np.ndarray | N
 
     steps = {"theta": STEP_RAD, "p": STEP_M, "y": STEP_M, "light": 0.05, "ground": 1.0}
     if artist.camera.readout_s > 0.0:
-        steps["omega"] = STEP_RAD_S
+        # By as much from the first line to the last: farther, a bend is not what it is at first,
+        # and what is left of it beside a turn and a shift seems to tell more than it does.
+        steps["omega"] = TURN_RAD / artist.camera.readout_s
     slopes = np.array(
         [
             (light(**{name: step}) - light(**{name: -step})).ravel() / (2.0 * step)

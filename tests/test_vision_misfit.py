@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from cartpole.config.schema import Camera
-from cartpole.messages import NANOSECONDS, DetectionHint, DetectionStatus
+from cartpole.messages import NANOSECONDS, DetectionHint, DetectionStatus, FloatArray
 from cartpole.sim.render import Renderer
-from cartpole.vision.slices import OPTICS_SIZE
+from cartpole.vision import slices
+from cartpole.vision.change import change
+from cartpole.vision.slices import ODD_SLICES, OPTICS_SIZE
 from cartpole.vision.tracker import Tracker
-from cartpole.vision.verdict import ODD_IN_A_ROW, odd
+from cartpole.vision.verdict import AS_MUCH, CHANGE, ODD_ALIKE, ODD_SHARE, odd
 
 T0 = NANOSECONDS
 STATES = ((0.0, 0.3, 0.4, 6.0), (0.1, -0.2, 2.6, -8.0), (-0.1, 0.0, -2.2, 9.0))
@@ -91,7 +93,93 @@ def test_no_rate_without_a_rolling_shutter() -> None:
 
 def test_one_odd_picture_is_refused_a_crooked_tape_is_not() -> None:
     optics = np.zeros(OPTICS_SIZE)
-    assert not odd(0.01, optics)
-    seen = [odd(0.1, optics) for _ in range(40)]
-    assert seen == [True] * ODD_IN_A_ROW + [False] * (40 - ODD_IN_A_ROW)
-    assert odd(0.4, optics)
+
+    def is_odd(share: float) -> bool:
+        mark = math.log(share)
+        return bool(odd(share, ODD_SHARE, mark, AS_MUCH, ODD_SLICES, optics))
+
+    assert not is_odd(0.01)
+    seen = [is_odd(0.1) for _ in range(40)]
+    assert seen == [True] * ODD_ALIKE + [False] * (40 - ODD_ALIKE)
+    assert is_odd(0.4)
+    assert all(is_odd(share) for share in (1.5, 5.0) * 40)  # no two alike: no crooked tape
+
+
+def strip_of(axis: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Table and report of a strip whose axis (n,) is seen with a noise of .03 px."""
+    n = len(axis)
+    table, report = np.zeros((n, slices.TABLE_COLUMNS)), np.zeros(slices.REPORT_SIZE)
+    table[:, slices.PLACE] = np.arange(n)
+    table[:, slices.CENTROID] = axis + np.random.default_rng(seed).normal(0.0, 0.03, n)
+    table[:, slices.WEIGHT] = 1.0
+    report[slices.SLICES], report[slices.MIDDLE] = n, 0.5 * n
+    return table, report
+
+
+def test_a_break_is_no_bend() -> None:
+    u = np.linspace(-1.0, 1.0, 110)
+    smooth = 3.0 * u**2 - 2.0 * u**3 + 0.1 * u**4  # a rolling shutter that the settings deny
+    for seed in range(50):
+        bent, broken = strip_of(smooth, seed), strip_of(smooth + 0.5 * (u > 0.3), seed)
+        scratch = np.zeros(3 * 110)
+        better, _ = change(*bent, scratch)
+        assert math.sqrt(better) < CHANGE
+        better, place = change(*broken, scratch)
+        assert math.sqrt(better) > CHANGE
+        assert abs(place - 71) <= 2  # the first slice beyond .3
+
+
+def rendered(camera: Camera, state: tuple[float, float, float, float]) -> DetectionStatus:
+    """What a tracker that takes the camera for another one says of its picture."""
+    frame = Renderer(camera, seed=1).render(state)
+    return Tracker(Camera(readout_s=0.0)).detect(frame, T0, T0, 0, hint_at(state)).status
+
+
+def test_a_fast_pole_through_another_shutter_is_not_torn() -> None:
+    statuses = [
+        rendered(Camera(readout_s=0.0053), (0.0, 0.5, theta, omega))
+        for theta in (-2.5, -1.2, 0.1, 0.7, 1.9, 3.0)
+        for omega in (-14.0, 11.0)
+    ]
+    assert statuses.count(DetectionStatus.MISFIT) == 0
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_a_tear_of_half_a_degree_is_refused(share: float) -> None:
+    """What was seen of a slow pole a picture ago is less than two pixels off."""
+    renderer, state = Renderer(Camera(), seed=1), (0.0, 0.1, 0.4, 1.5)
+    p, v, theta, omega = state
+    new, old = renderer.render(state), renderer.render((p - v / 150, v, theta - omega / 150, omega))
+    lit = np.nonzero((new > 100).any(axis=1))[0]
+    row = int(lit[0] + share * (lit[-1] - lit[0]))
+    torn = np.vstack([old[:row], new[row:]])
+    assert (
+        Tracker(Camera()).detect(torn, T0, T0, 0, hint_at(state)).status is DetectionStatus.MISFIT
+    )
+
+
+@pytest.mark.parametrize("omega", [-9.0, 7.0])
+def test_a_pole_as_it_was_a_picture_ago_with_its_end_cut_off_is_refused(omega: float) -> None:
+    renderer, state = Renderer(Camera(), seed=1), (0.0, 0.2, 1.2, omega)
+    p, v, theta, _ = state
+    new, old = renderer.render(state), renderer.render((p - v / 150, v, theta - omega / 150, omega))
+    lit = np.nonzero((old > 100).any(axis=1))[0]
+    for share in (0.75, 0.85):
+        row = int(lit[0] + share * (lit[-1] - lit[0]))
+        torn = np.vstack([old[:row], new[row:]])
+        hint = hint_at((p, v, theta - omega / 150, omega))  # which fits the older one
+        found = Tracker(Camera()).detect(torn, T0, T0, 0, hint)
+        assert found.status is DetectionStatus.MISFIT
+
+
+def test_another_width_is_odd_until_it_stays() -> None:
+    camera = Camera()
+    wide = Camera(tape_width_m=1.4 * camera.tape_width_m)
+    tracker, state = Tracker(camera), (0.0, 0.0, 0.4, 0.0)
+    hint = hint_at(state)
+    narrow, other = Renderer(camera, seed=1), Renderer(wide, seed=1)
+    for _ in range(8):
+        assert tracker.detect(narrow.render(state), T0, T0, 0, hint).status is DetectionStatus.OK
+    seen = [tracker.detect(other.render(state), T0, T0, 0, hint).status for _ in range(30)]
+    assert seen[0] is DetectionStatus.MISFIT
+    assert seen[-1] is DetectionStatus.OK

@@ -47,13 +47,25 @@ OUTSIDE, DARK, FOREIGN, NEAR_EDGE, DISPLACED, GOOD = range(6)
     MISSING,  # slices between the ends that are not the tape's
     HALF_WIDTH,  # found, px across the strip
     BLUR,  # found, px
-) = range(20)
-REPORT_SIZE = 20
+    TAPER,  # found, px a slice
+    LOOKED,  # 1: width, blur and taper were found in this picture; -1: and its smear is a guess
+    AGE,  # how many pictures the look had been in use
+) = range(23)
+REPORT_SIZE = 23
 
-# What is remembered of the strip's look, which changes slowly, if at all; the usual share of slices
-# off its line, and the number of odd pictures in a row.
-OPTICS_HALF, OPTICS_BLUR, OPTICS_AGE, OPTICS_TAPER, OPTICS_SHARE, OPTICS_ODD = range(6)
-OPTICS_SIZE = 6
+# What is remembered of the strip's look, which changes slowly, if at all; and of what is odd: how
+# much of it is usual, how many alike were odd of late, and what the last one was like. Odd are
+# slices off the line, a change of curve, and another width.
+OPTICS_HALF, OPTICS_BLUR, OPTICS_AGE, OPTICS_TAPER, ODD_SLICES, ODD_CHANGE, ODD_WIDTH = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    10,
+)
+OPTICS_SIZE = 13
 
 MIN_SLICES = 8
 RANKED = 32  # values that tell a rank, about

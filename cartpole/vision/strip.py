@@ -21,8 +21,10 @@ from cartpole.vision.frame import Pixels
 from cartpole.vision.places import fit_places
 from cartpole.vision.shape import MARGIN_PX, SHAPE_SLICES, fit_shape
 from cartpole.vision.slices import (
+    AGE,
     BLUR,
     HALF_WIDTH,
+    LOOKED,
     MIDDLE,
     MIN_SLICES,
     OPTICS_AGE,
@@ -31,6 +33,7 @@ from cartpole.vision.slices import (
     OPTICS_TAPER,
     REPORT_SIZE,
     STEEP,
+    TAPER,
     USED,
     find_points,
     parabola,
@@ -39,8 +42,6 @@ from cartpole.vision.slices import (
 
 BLUR_PX = 1.7  # half width of the blur to begin with: a sharp lens and the pixels themselves
 OPTICS_EVERY = 8  # pictures from one look at it to the next
-OPTICS_NEW = 0.3  # weight of a new one
-OPTICS_SLICES = 24  # that may tell it
 FAR_OFF_PX = 0.12  # a curve this far off is fitted once more
 END_ROOM = 8  # slices beyond an end that tell it
 
@@ -62,6 +63,9 @@ def _measure_lines(
     scratch: FloatArray,
 ) -> int:
     """As :func:`measure_strip`, with (place, across) end points and slices along axis 0."""
+    report[AGE] = optics[OPTICS_AGE]
+    if not blind:  # what is not believed is followed by another look
+        optics[OPTICS_AGE] = OPTICS_EVERY * math.ceil(report[AGE] / OPTICS_EVERY)
     outward = 1.0
     if start[0] > stop[0]:
         start, stop = stop, start
@@ -98,7 +102,7 @@ def _measure_lines(
     shape[0], shape[1] = optics[OPTICS_HALF], 0.0 if blind else optics[OPTICS_TAPER] * to_end
     shape[2], shape[3] = optics[OPTICS_BLUR], 0.0
     shape[4], shape[5], shape[6] = smear0, smear1, math.sqrt(1.0 + b * b)
-    whole = blind or optics[OPTICS_AGE] % OPTICS_EVERY == 0.0
+    whole = blind or report[AGE] % OPTICS_EVERY == 0.0
     for look in range(2 if whole else 0):
         told_by = SHAPE_SLICES if look else SHAPE_SLICES // 2  # a first look is a rough one
         n = fit_shape(lines, line, first, last, shape, table, scratch, told_by)
@@ -116,14 +120,9 @@ def _measure_lines(
             break
     report[MIDDLE] = middle
     report[HALF_WIDTH], report[BLUR] = shape[0], shape[2]
+    report[TAPER] = shape[1] / to_end
     report[USED] = used
-    if used >= OPTICS_SLICES and not blind:
-        if whole:
-            weight = OPTICS_NEW if optics[OPTICS_AGE] > 0.0 else 1.0
-            optics[OPTICS_HALF] += weight * (shape[0] - optics[OPTICS_HALF])
-            optics[OPTICS_BLUR] += weight * (shape[2] - optics[OPTICS_BLUR])
-            optics[OPTICS_TAPER] += weight * (shape[1] / to_end - optics[OPTICS_TAPER])
-        optics[OPTICS_AGE] += 1.0
+    report[LOOKED] = -1.0 if blind else 1.0 * whole
     return used
 
 
@@ -159,7 +158,8 @@ def measure_strip(
         threshold: grey level between ground and strip.
         optics: (OPTICS_SIZE,) the strip's half width and its edges' blur as last seen [px], how
             many pictures they have been in use, how much wider the half width gets from the first
-            end to the second [px a slice], and what is usual (slices.py); changed.
+            end to the second [px a slice], and what is usual (slices.py);
+            their age is changed.
         table: (>= max(height, width), TABLE_COLUMNS) receives the slices.
         report: (REPORT_SIZE,) receives the rest.
         scratch: (>= 3 max(height, width),) working memory.

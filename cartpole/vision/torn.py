@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
+from cartpole.vision.cut_off import is_cut_off
 from cartpole.vision.ends import expected_ends
 from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
@@ -52,6 +53,7 @@ from cartpole.vision.slices import (
 )
 
 FLATTEST = 15.0  # columns a row: a flatter strip lies along the lines, no tear crosses it
+FLATTEST_END = 25.0  # the same where an end is looked at
 AWAY_PX = 3.0  # from the tape's own ends
 CORE = 4.0  # a change within the strip counts so much, and at most what there is
 LEAST_CHANGE = 0.18  # of the strip's light
@@ -188,6 +190,10 @@ def is_torn(
     lines = frame if steep else frame.T
     aside = _beside(lines, table, report, min(near, far) + 2.0, max(near, far) - 2.0, width)
     if aside >= max(LEAST_BESIDE, BESIDE_SHARE * abs(far - near)):
+        return True
+    if not steep and abs(report[LINE_B]) * FLATTEST_END < 1.0:
+        return False
+    if is_cut_off(frame, table, report, min(near, far), max(near, far), 0.5 * width + BESIDE_PX):
         return True
     if flat:
         return False

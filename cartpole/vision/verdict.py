@@ -7,6 +7,7 @@ import math
 from numba import njit
 
 from cartpole.messages import DetectionStatus, FloatArray
+from cartpole.vision.change import change
 from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
     CHI2,
@@ -26,14 +27,26 @@ from cartpole.vision.layout import (
     WIDTH,
 )
 from cartpole.vision.slices import (
+    AGE,
+    BLUR,
     DISPLACED_SHARE,
     GROUND_NOISE,
+    HALF_WIDTH,
     LIGHT,
+    LOOKED,
     MISSING,
     NOISE,
-    OPTICS_ODD,
-    OPTICS_SHARE,
+    ODD_CHANGE,
+    ODD_SLICES,
+    ODD_WIDTH,
+    OPTICS_AGE,
+    OPTICS_BLUR,
+    OPTICS_HALF,
+    OPTICS_TAPER,
     PIXEL_NOISE,
+    STEEP,
+    TAPER,
+    USED,
 )
 from cartpole.vision.torn import is_torn
 
@@ -51,10 +64,19 @@ MIN_CONFIDENCE = 0.15
 MISFIT_NOISES, MISFIT_PIXELS, MISFIT_PLACES = 2.0, 0.05, 0.02
 MISFIT_SHARE = 0.2  # of the slices that look like the strip, off its line
 MISFIT_CHI2 = 2.5  # of the points of an axis of which no end is where it should be
-# A tape that is a little crooked is so in every picture, a tear in one: beyond this share of slices
-# off the line, and so many times what is usual, it is refused, but not more than so many in a row.
-ODD_SHARE, ODD_TIMES, ODD_IN_A_ROW = 0.03, 3.0, 16
+# A tape that is a little crooked is so in every picture, a tear in one: what is beyond the least
+# and so many times what is usual is refused, but not after so many more that were like the one
+# before than not.
+ODD_SHARE, ODD_TIMES, ODD_ALIKE = 0.03, 3.0, 16
+AS_MUCH = 0.7  # alike if the logarithm of how much differs by less,
+AS_FAR = 0.08  # or how far along the tape
+CHANGE = 6.5  # root of the F of a change of curve along the strip
+CHANGE_NOISES = 1.25  # of the ground's: slices that scatter less do not change their curve
+OTHER_WIDTH = 0.12  # of the width: a picture in which the strip is so much wider or narrower is odd
+OTHER_THAN_SET = 0.25  # the same, before any picture told the width
 USUAL_NEW = 1.0 / 16.0  # weight of a picture in what is usual
+OPTICS_SLICES = 24  # that may tell the strip's look
+LOOK_NEW = 0.3  # weight of a new look at the strip's width and blur
 LEAST_NOISE_DN = 0.3  # rounding alone
 
 
@@ -75,16 +97,69 @@ def judge(report: FloatArray, prior: FloatArray, pose: FloatArray) -> int:
 
 
 @njit(cache=True, nogil=True)
-def odd(share: float, optics: FloatArray) -> bool:
-    """Whether a larger share of the slices than usual is off the strip's line."""
-    crooked = share > max(ODD_SHARE, ODD_TIMES * optics[OPTICS_SHARE])
-    if crooked and optics[OPTICS_ODD] < ODD_IN_A_ROW:
-        optics[OPTICS_ODD] += 1.0
-        return True
+def odd(
+    value: float, least: float, mark: float, room: float, memory: int, optics: FloatArray
+) -> bool:
+    """Whether ``value`` is beyond ``least`` and more than usual.
+
+    ``mark`` is what the picture's oddity is like, to within ``room``. ``optics`` from ``memory``
+    on: what is usual, how many alike were odd, the last one's mark.
+    """
+    crooked = value > max(least, ODD_TIMES * optics[memory])
+    if crooked:
+        alike = abs(mark - optics[memory + 2]) < room
+        optics[memory + 1] = max(0.0, optics[memory + 1] + (1.0 if alike else -1.0))
+        optics[memory + 2] = mark
+        if optics[memory + 1] < ODD_ALIKE:
+            return True
     new = 1.0 if crooked else USUAL_NEW
-    optics[OPTICS_SHARE] += new * (share - optics[OPTICS_SHARE])
-    optics[OPTICS_ODD] = 0.0
+    optics[memory] += new * (value - optics[memory])
+    optics[memory + 1] = 0.0
     return False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _is_odd(
+    table: FloatArray,
+    report: FloatArray,
+    pose: FloatArray,
+    optics: FloatArray,
+    scratch: FloatArray,
+) -> bool:
+    """Whether the strip is more crooked, broken or wider than it usually is."""
+    share = report[DISPLACED_SHARE]
+    if odd(share, ODD_SHARE, math.log(max(1e-9, share)), AS_MUCH, ODD_SLICES, optics):
+        return True
+    better, place = 0.0, 0.0
+    if report[NOISE] > CHANGE_NOISES * report[GROUND_NOISE]:
+        better, place = change(table, report, scratch)
+    near, far = pose[NEAR_X], pose[FAR_X]
+    if report[STEEP] > 0.0:
+        near, far = pose[NEAR_Y], pose[FAR_Y]
+    along = (place - near) / (far - near)
+    if odd(math.sqrt(better), CHANGE, along, AS_FAR, ODD_CHANGE, optics):
+        return True
+    if report[LOOKED] <= 0.0:
+        return False
+    wider = report[HALF_WIDTH] / optics[OPTICS_HALF]
+    least = OTHER_WIDTH if report[AGE] > 0.0 else OTHER_THAN_SET
+    found: bool = odd(abs(wider - 1.0), least, math.log(wider), OTHER_WIDTH, ODD_WIDTH, optics)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _learn(report: FloatArray, optics: FloatArray) -> None:
+    """The strip's look, from a picture that is believed."""
+    optics[OPTICS_AGE] = report[AGE]
+    if report[USED] < OPTICS_SLICES or report[LOOKED] < 0.0:
+        return
+    if report[LOOKED] > 0.0:
+        known = report[AGE] > 0.0 and optics[ODD_WIDTH] < OTHER_WIDTH
+        weight = LOOK_NEW if known else 1.0
+        optics[OPTICS_HALF] += weight * (report[HALF_WIDTH] - optics[OPTICS_HALF])
+        optics[OPTICS_BLUR] += weight * (report[BLUR] - optics[OPTICS_BLUR])
+        optics[OPTICS_TAPER] += weight * (report[TAPER] - optics[OPTICS_TAPER])
+    optics[OPTICS_AGE] += 1.0
 
 
 @njit(cache=True, nogil=True)
@@ -115,12 +190,12 @@ def check(
         or (pose[CHI2] > MISFIT_CHI2 and pose[ENDS_SEEN] < 1.0)
     ):
         return MISFIT
-    if odd(report[DISPLACED_SHARE], optics):
+    if _is_odd(table, report, pose, optics, scratch):
         return MISFIT
-    if report[MISSING] == 0.0 and pose[ENDS_SEEN] > 1.0:
-        return OK
-    if is_torn(frame, table, report, prior, pose, g, scratch):
+    whole = report[MISSING] == 0.0 and pose[ENDS_SEEN] > 1.0
+    if not whole and is_torn(frame, table, report, prior, pose, g, scratch):
         return MISFIT
+    _learn(report, optics)
     return OK
 
 
