@@ -39,7 +39,8 @@ def _light(frame: Pixels, row: int, column: float) -> float:
     """Between two pixels of a line."""
     left = math.floor(column)
     share = column - left
-    return (1.0 - share) * frame[row, left] + share * frame[row, left + 1]
+    light: float = (1.0 - share) * frame[row, left] + share * frame[row, left + 1]
+    return light
 
 
 @njit(cache=True, nogil=True)
