@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ANGLE_RAD, PLACE_M, RATE_M_S2 = 0.01, 0.01, 2.0
 UP_S = 2.0  # so long a swing-up costs one unit, too
 FLIGHT_S = 6.5
+PATIENT_S = 9.5  # without the learner a catch may take another swing
 HOLD_S = 3.0  # of its end in which the index is taken
 FALLEN_RAD = 0.3
 LOST = 1e6  # index of a flight that does not end upright
@@ -128,7 +129,8 @@ def fly(
 
 def indices(config: Config, seeds: Sequence[int]) -> FloatArray:
     """Index of each flight (n,)."""
-    return np.array([fly(config, seed).index for seed in seeds])
+    seconds = FLIGHT_S if config.estimator.learn else PATIENT_S
+    return np.array([fly(config, seed, seconds).index for seed in seeds])
 
 
 @dataclass(frozen=True, slots=True)
