@@ -72,6 +72,22 @@ def test_a_tremble_is_told_from_a_cart_that_moves_again() -> None:
     assert stopped(lambda _ms: (0.025, 0.0))["again"] != ""  # it creeps away
 
 
+def test_a_zero_that_a_balancing_cart_is_told_is_no_rest_yet() -> None:
+    """What was on its way before the blow may still act; what comes after the board's time not."""
+    config = Seen([]).config
+    acts_ns = round((scenes.BOARD_S + config.motor.delay_s) * 1e9)
+
+    def moments(late_ns: int) -> list[Moment]:
+        told = {10: 0.0, 20: 0.003, (acts_ns + late_ns) // 1_000_000: 0.003}
+        return [Moment(ms * 1_000_000, 0.0, 0.0, 0.0, 0.0, told.get(ms, 0.0)) for ms in range(1400)]
+
+    within = scenes.rest(cast("Stand", Seen(moments(-2_000_000))), 0)
+    assert within["again"] == ""
+    assert within["rest_s"] <= scenes.BOARD_S + config.motor.delay_s
+    after = scenes.rest(cast("Stand", Seen(moments(2_000_000))), 0)
+    assert after["again"] == "the drive was told 0.003 m/s"
+
+
 def test_a_campaign_that_was_cut_off_runs_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

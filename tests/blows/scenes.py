@@ -32,6 +32,7 @@ Figures = dict[str, Any]
 
 # The simulated cart trembles, told or not: by 8 mm/s (1 sigma; in one of 23 looks of 1.4 s it comes
 # to 30), and creeps by it (10 mm in 1.4 s at most, of 1,000 looks).
+TREMBLE_M_S = 0.008
 REST_M_S = 0.03
 AGAIN_M_S = 0.06
 CREEP_M = 0.02
@@ -47,11 +48,16 @@ CLIENTS = 24  # more than the daemon serves
 
 
 def ramp_s(speed_m_s: float, stand: Stand) -> float:
-    """From a speed to rest with a drive that is told zero: full braking, then its lag."""
+    """From a speed to rest with a drive that is told zero: full braking, then its lag.
+
+    To two sigmas of the tremble below what is called rest: where the lag ends, the tremble is what
+    decides when a cart is slow enough.
+    """
     motor = stand.config.motor
+    slow_m_s = REST_M_S - 2.0 * TREMBLE_M_S
     knee = motor.acceleration_m_s2 * motor.tau_s
     braking = max(speed_m_s - knee, 0.0) / motor.acceleration_m_s2
-    return braking + motor.tau_s * math.log(max(min(speed_m_s, knee) / REST_M_S, 1.0))
+    return braking + motor.tau_s * math.log(max(min(speed_m_s, knee) / slow_m_s, 1.0))
 
 
 def moves_again(moments: Sequence[Moment]) -> str:
@@ -65,6 +71,21 @@ def moves_again(moments: Sequence[Moment]) -> str:
     return ""
 
 
+def first_rest(moments: Sequence[Moment], told_ns: int) -> int:
+    """Which of ``moments`` is the first with the drive told zero and the cart standing.
+
+    Until ``told_ns`` the board may still pass on what it was told before the blow: a zero among
+    that is no rest yet.
+    """
+    still = max((n for n, m in enumerate(moments) if m.told_m_s and m.t_ns <= told_ns), default=-1)
+    rest = (
+        n
+        for n, one in enumerate(moments)
+        if n > still and one.told_m_s == 0.0 and abs(one.v_m_s) <= REST_M_S
+    )
+    return next(rest, len(moments) - 1)
+
+
 def rest(stand: Stand, since_ns: int) -> Figures:
     """How long the cart went on moving, and how long it may: 100 ms and the ramp.
 
@@ -72,15 +93,12 @@ def rest(stand: Stand, since_ns: int) -> Figures:
     ``trembled_s`` when it was last faster than a cart at rest mostly is.
     """
     moments = stand.since(since_ns)
-    stands = (
-        n for n, one in enumerate(moments) if one.told_m_s == 0.0 and abs(one.v_m_s) <= REST_M_S
-    )
-    first = next(stands, len(moments) - 1)
+    told_ns = since_ns + round((BOARD_S + stand.config.motor.delay_s) * NANOSECONDS)
+    first = first_rest(moments, told_ns)
     took_s = (moments[first].t_ns - since_ns) / NANOSECONDS
     told = [one.t_ns for one in moments if one.told_m_s != 0.0]
     moving = [one.t_ns for one in moments if abs(one.v_m_s) > REST_M_S]
     held_until_s, held_s = stand.rig.held
-    told_ns = since_ns + round((BOARD_S + stand.config.motor.delay_s) * NANOSECONDS)
     fastest = max(abs(one.v_m_s) for one in moments if one.t_ns <= told_ns)
     allowed = BOARD_S + stand.config.motor.delay_s + ramp_s(fastest, stand)
     if stand.config.motor.protocol == "bridge":  # ramps its command, and the drive lags behind
