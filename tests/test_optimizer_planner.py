@@ -11,7 +11,8 @@ from cartpole.config.schema import Config, Controller, Optimizer, Weights
 from cartpole.messages import Plan, PlanStatus
 from cartpole.model.dynamics import rig_step
 from cartpole.optimizer.backends import make_planner
-from cartpole.optimizer.bank.planner import Planner
+from cartpole.optimizer.bank.planner import HARDER, Planner
+from cartpole.optimizer.compiled.layout import COUPLING
 from cartpole.optimizer.penalty.planner import PenaltyPlanner
 from cartpole.optimizer.problem import PESSIMISM, ramped
 from cartpole.rules.model import model_of
@@ -181,3 +182,29 @@ def test_a_driver_that_ramps_is_asked_for_no_more_and_given_the_room_to_stop() -
     assert further == pytest.approx(before.command**2 / 2 * (1 / 4 - 1 / 8))
     assert (after.lead, after.lead_p) == (before.lead, before.lead_p)
     assert ramped(rules.limits, 9.0) is rules.limits
+
+
+def test_a_plan_that_breaks_makes_the_later_ones_humbler() -> None:
+    """Else a pole that is all but up asks for the same impossible last swing again and again."""
+    rules = planner_rules(CONFIG)
+    planner = make_planner(rules)
+    assert isinstance(planner, Planner)
+    model = replace(rules.model, length_m=0.5)
+    swinging = np.array([0.0, 0.0, 1.0, 0.0, 0.0])
+    planner.plan(swinging, REFERENCE, 200, 0, model)
+    flown, score = planner._bank[planner.memory.flown], planner.memory.score
+    other = next(one for one in planner._bank if one is not flown)
+
+    def breaks(times: float, state: np.ndarray) -> int:
+        flown.alive, planner.memory.score = False, score
+        planner._doubt(flown, other, times * score, state)
+        return planner.memory.broken
+
+    assert breaks(1.1, swinging) == 0  # another plan about as good
+    assert breaks(2.0, np.array([0.0, 0.0, np.pi, 0.0, 0.0])) == 0  # a push, upright
+    assert [breaks(2.0, swinging) for _ in range(6)] == [1, 2, 2, 2, 2, 2]
+    planner.believe(model)
+    assert other.solver.scalars[COUPLING] == 1.5 / ((PESSIMISM + 2 * HARDER) * 0.5)
+    planner.reset()
+    planner.believe(model)
+    assert other.solver.scalars[COUPLING] == 1.5 / (PESSIMISM * 0.5)

@@ -49,12 +49,18 @@ RENEW_TICKS = 10
 # Within this of upright and at less than this share of sqrt(c g) one plan is enough.
 CALM_RAD = 0.35
 CALM_RATE = 1.0
+# A flown plan that breaks, the best one left costing this many times as much, asked for more than
+# the rig has: later ones are made for a pole longer by a step, up to so many.
+BROKEN = 1.3
+HARDER = 0.03
+MOST_BROKEN = 2
 
 
 @dataclass(slots=True)
 class PlannerMemory:
     """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
-    plans but for the pole's length, which is ``length_m``."""
+    plans but for the pole's length, which is ``length_m``; ``score`` is the flown plan's, and
+    ``broken`` tells how many plans broke since the first one."""
 
     candidates: tuple[CandidateMemory, ...]
     told: ModelParameters
@@ -62,9 +68,12 @@ class PlannerMemory:
     flown: int = -1
     turn: int = 0
     last_ns: int = 0
+    score: float = math.inf
+    broken: int = 0
 
     def check(self, own: PlannerMemory) -> None:
         """SessionError for a plan that is not in the bank."""
+        require(0 <= self.broken <= MOST_BROKEN, "the plans that broke")
         require(-1 <= self.flown < len(own.candidates), "the plan flown")
 
 
@@ -113,6 +122,7 @@ class Planner:
             candidate.alive = False
         self._flown = None
         self.memory.turn = 0
+        self.memory.score, self.memory.broken = math.inf, 0
 
     def update(self, rules: PlannerRules) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -135,7 +145,7 @@ class Planner:
     def expect(self, kept: PlannerMemory) -> None:
         """Believe what the plans of a memory believe that is about to be put in place."""
         self._tell(kept.told)
-        self._couple(kept.length_m)
+        self._couple(kept.length_m, kept.broken)
 
     def plan(
         self,
@@ -194,7 +204,7 @@ class Planner:
         )
         if changed:
             self._tell(model)
-        self._couple(model.length_m)
+        self._couple(model.length_m, self.memory.broken)
 
     def _tell(self, model: ModelParameters) -> None:
         """Hand a model to all plans; their commands are the cart's own speeds."""
@@ -205,10 +215,10 @@ class Planner:
         for candidate in self._bank:
             candidate.solver.update(problem)
 
-    def _couple(self, length_m: float) -> None:
+    def _couple(self, length_m: float, broken: int) -> None:
         self.memory.length_m = length_m
         for candidate in self._bank:
-            candidate.solver.set_coupling(1.5 / (PESSIMISM * length_m))
+            candidate.solver.set_coupling(1.5 / ((PESSIMISM + HARDER * broken) * length_m))
 
     def _shifts(self, start_ns: int) -> int:
         """Steps since the last plan; too many make the bank start afresh."""
@@ -296,8 +306,16 @@ class Planner:
                 not candidate.flyable or score > 1.5 * least or abs(score - least) < 1e-3 * least
             ):
                 candidate.alive = False
+        self._doubt(flown, best, least, state)
         self._flown = best
         return best
+
+    def _doubt(self, flown: Candidate, best: Candidate, score: float, state: FloatArray) -> None:
+        """Count a plan that broke: again and again, a pole that is all but up would not get there."""
+        broke = best is not flown and not flown.flyable and score > BROKEN * self.memory.score
+        if broke and not self._calm(state):
+            self.memory.broken = min(self.memory.broken + 1, MOST_BROKEN)
+        self.memory.score = score
 
     def _status(self, candidate: Candidate, state: FloatArray) -> PlanStatus:
         limits = self.problem.limits
