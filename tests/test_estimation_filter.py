@@ -472,6 +472,23 @@ def test_a_right_delay_is_not_suspect(motion: Motion, encoder_hz: float) -> None
     assert found.refused_camera < 0.1
 
 
+@pytest.mark.parametrize("off_rad", [1.5, -0.9])
+def test_frames_of_another_object_are_no_evidence_of_a_delay(off_rad: float) -> None:
+    """A reflection stands still beside a swinging pole for most of the time."""
+    stream = make_stream(CONFIG, "swing", 8.0, 3, Sensors())
+    arrivals = tuple(
+        (now_ns, replace(event, theta_rad=off_rad))
+        if isinstance(event, Detection) and (event.t_ns - stream.start_ns) % SECOND > 400 * MS
+        else (now_ns, event)
+        for now_ns, event in stream.arrivals
+    )
+    target = StateFilter(RULES)
+    errors(replace(stream, arrivals=arrivals), target, SECOND)
+    found = target.consistency()
+    assert found.refused_camera > 0.3
+    assert not found.camera_delay_suspect
+
+
 def test_offset_of_the_camera_is_learned() -> None:
     config = Config.model_validate({"estimator": {"offset_sigma_rad": 0.01}})
     stream = make_stream(config, "upright", 8.0, 3, Sensors(encoder_hz=0, camera_offset_rad=-0.01))

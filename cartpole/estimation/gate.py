@@ -114,7 +114,8 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
     square = innovation * innovation
     if channel == at.CAMERA_THETA and trusted(row, stamp, at.ENCODER_THETA):
         if not _stuck(row, stamp):
-            if abs(innovation) >= at.LEAST_PUSH_RAD:
+            # Counts stamped some milliseconds wrong look like a push while the pole is fast.
+            if abs(innovation) >= at.LEAST_PUSH_RAD + at.STAMPS_OFF_S * abs(row[at.X + OMEGA]):
                 row[at.MOVED_FROM] = row[at.X + at.OFFSET]
                 row[at.MOVED_FROM + 1] = row[at.COV + (at.STATES + 1) * at.OFFSET]
                 _blame(row, stamp, at.MOVED)

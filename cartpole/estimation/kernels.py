@@ -180,13 +180,15 @@ def _weigh_delay(row: Floats, innovation: float, spread: float, par: Floats) -> 
     Maximum likelihood from the innovations' sensitivity to the delay (Friedland's separate bias
     estimation, IEEE TAC 14, 1969); innovations are clipped at the gate. The sensitivity contains
     the estimated rate, whose error comes with the innovation's: their covariance is taken out, and
-    frames of a pole that may as well stand still are left out.
+    frames of a pole that may as well stand still, or that no delay explains, are left out.
     """
     rate_variance = row[at.COV + (at.STATES + 1) * OMEGA]
     slope = -row[at.X + OMEGA] - row[at.SLOPE + THETA] - row[at.SLOPE + at.OFFSET]
     if slope * slope < 9.0 * rate_variance:
         return
     expected, bound = spread * spread, par[at.GATE] * spread
+    if abs(innovation) > bound + at.MOST_DELAY_S * abs(slope):
+        return  # no delay puts the pole there: another object
     clipped = max(-bound, min(bound, innovation))
     line = at.COV + at.STATES * OMEGA
     common = row[line + THETA] + row[line + at.OFFSET]

@@ -83,8 +83,10 @@ PATIENCE = 8  # ``reopen_after`` it opens whatever they say
 HIT_AGREE, HIT_GROWS = 2, 1.25
 EDGE = 0.1  # softness of an encoder's edge: deviation over half a count
 DELAY_MEMORY = 1.0 - 1.0 / 1500.0  # forgetting per frame of the delay's evidence
+MOST_DELAY_S = 0.05  # by which the camera's delay may be wrong
 # What is smaller is the model's or a setting's error, no accident; and no camera is turned by more.
 LEAST_SLIP_RAD, LEAST_PUSH_RAD, MOST_PUSH_RAD = 0.05, 0.02, 0.35
+STAMPS_OFF_S = 0.004  # by which bursts may stamp counts wrong: so much of the rate is no push
 VOUCH_NS = 10_000_000  # frames that fit so long after a jump of the count speak against the count
 AGAIN_NS = 1_000_000_000  # a second slip within this: the encoder follows the pole no more
 DISTRUST_NS = 2_000_000_000  # then it is not asked for so long
