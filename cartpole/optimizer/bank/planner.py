@@ -311,7 +311,7 @@ class Planner:
         return best
 
     def _doubt(self, flown: Candidate, best: Candidate, score: float, state: FloatArray) -> None:
-        """Count a plan that broke: again and again, a pole that is all but up would not get there."""
+        """Count a plan that broke: else a pole that is all but up swings on and on."""
         broke = best is not flown and not flown.flyable and score > BROKEN * self.memory.score
         if broke and not self._calm(state):
             self.memory.broken = min(self.memory.broken + 1, MOST_BROKEN)
