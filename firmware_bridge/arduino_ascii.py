@@ -25,6 +25,8 @@ from firmware_bridge.latch import MOST_PATIENCE_NS, LatchClock
 BITS_PER_BYTE = 11  # 8E1
 LONGEST_LINE = 160  # four 32-bit numbers, a clock and words; anything longer is not a line
 RESTARTED_AFTER = 3  # implausible lines in a row that agree with each other
+RESTARTED_AFTER_SPOILT = 8  # where lines were spoilt lately: as many lost digits may agree
+SPOILT_FOR_NS = 1_000_000_000
 SILENT_AFTER_NS = 250_000_000  # no sample for this long: the board is gone, whatever the port says
 
 ACCELERATES_1_S = 3.0  # the drive's acceleration over three times its speed
@@ -135,7 +137,8 @@ class ArduinoAscii:
         self._pole = 0
         self._heard_ns = -1
         self._up = False
-        self._suspects: deque[tuple[int, CountsLine]] = deque(maxlen=RESTARTED_AFTER)
+        self._suspects: deque[tuple[int, CountsLine]] = deque(maxlen=RESTARTED_AFTER_SPOILT)
+        self._spoilt_ns = -SPOILT_FOR_NS  # when a line was last found to be damaged
 
     @staticmethod
     def from_config(encoder: Encoder, velocity_limit_m_s: float) -> ArduinoAscii:
@@ -216,6 +219,7 @@ class ArduinoAscii:
                 garbled += 1
                 self._asked_ns = -1  # its answer is spoilt: ask again, wait for nothing
         if garbled:
+            self._spoilt_ns = arrival_ns
             self.statistics.garbled += garbled
             detail = f"{garbled} line{'s' if garbled > 1 else ''} that made no sense"
             out.append(LinkEvent(arrival_ns, Link.ENCODER, LinkState.GARBLED, detail))
@@ -238,6 +242,8 @@ class ArduinoAscii:
             if steps is None:
                 self._implausible(line, latch_ns, arrival_ns, out)
                 return
+            if self._suspects:  # they were damaged: the counts go on from before
+                self._spoilt_ns = arrival_ns
             self._cart += steps[0]
             self._pole += steps[1]
             self._clock.learn(self._cart)
@@ -308,8 +314,10 @@ class ArduinoAscii:
             t_ns, before = self._suspects[-1]
             if self._steps(before, line, latch_ns - t_ns) is None:
                 self._suspects.clear()
+                self._spoilt_ns = arrival_ns
         self._suspects.append((latch_ns, line))
-        if len(self._suspects) < RESTARTED_AFTER:
+        lately = arrival_ns - self._spoilt_ns < SPOILT_FOR_NS
+        if len(self._suspects) < (RESTARTED_AFTER_SPOILT if lately else RESTARTED_AFTER):
             return
         self.statistics.restarts += 1
         self._cart, self._pole = line.cart, line.pole

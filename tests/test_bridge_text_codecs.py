@@ -154,6 +154,17 @@ class TestDriver:
         assert samples(got)[-1].cart_counts == 0
         assert driver.statistics.restarts == 1
 
+    @pytest.mark.parametrize("spoilt", [b"10x0\t600\t0\t0\r\n", b"100\t600\t0\t0\r\n"])
+    def test_on_a_bad_wire_lost_digits_that_agree_are_no_restart(self, spoilt: bytes) -> None:
+        driver = ArduinoAscii(0, plausible=Plausible(1e4, 1e4, 20))
+        good, lost = b"1000\t600\t0\t0\r\n", b"000\t600\t0\t0\r\n"
+        got = feed_lines(driver, [good] * 3 + [spoilt, good] + [lost] * 4 + [good])
+        assert driver.statistics.restarts == 0
+        assert samples(got)[-1].cart_counts == 1000
+        again = feed_lines(driver, [b"0\t0\t0\t0\r\n"] * 9)  # it did restart: a little later
+        assert driver.statistics.restarts == 1
+        assert samples(again)[-1].cart_counts == 0
+
     def test_nonsense_is_one_event_a_read_and_none_before_the_first_sample(self) -> None:
         driver = ArduinoAscii(0)
         assert driver.feed(b"34\t0\t0\r\nhello\r\n", 0) == []
