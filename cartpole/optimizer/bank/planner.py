@@ -50,17 +50,18 @@ RENEW_TICKS = 10
 CALM_RAD = 0.35
 CALM_RATE = 1.0
 # A flown plan that breaks, the best one left costing this many times as much, asked for more than
-# the rig has: later ones are made for a pole longer by a step, up to so many.
+# the rig has: for some ticks plans are made for a pole that is longer by a share. Longer than that
+# is no help: plans for another pole than the rig's put the last swing off for ever.
 BROKEN = 1.3
-HARDER = 0.03
-MOST_BROKEN = 2
+HUMBLE_TICKS = 50
+HUMBLE = 0.05
 
 
 @dataclass(slots=True)
 class PlannerMemory:
     """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
     plans but for the pole's length, which is ``length_m``; ``score`` is the flown plan's, and
-    ``broken`` tells how many plans broke since the first one."""
+    for ``humble`` more ticks plans ask for less."""
 
     candidates: tuple[CandidateMemory, ...]
     told: ModelParameters
@@ -69,11 +70,11 @@ class PlannerMemory:
     turn: int = 0
     last_ns: int = 0
     score: float = math.inf
-    broken: int = 0
+    humble: int = 0
 
     def check(self, own: PlannerMemory) -> None:
         """SessionError for a plan that is not in the bank."""
-        require(0 <= self.broken <= MOST_BROKEN, "the plans that broke")
+        require(0 <= self.humble <= HUMBLE_TICKS, "how long plans ask for less")
         require(-1 <= self.flown < len(own.candidates), "the plan flown")
 
 
@@ -122,7 +123,7 @@ class Planner:
             candidate.alive = False
         self._flown = None
         self.memory.turn = 0
-        self.memory.score, self.memory.broken = math.inf, 0
+        self.memory.score, self.memory.humble = math.inf, 0
 
     def update(self, rules: PlannerRules) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -145,7 +146,7 @@ class Planner:
     def expect(self, kept: PlannerMemory) -> None:
         """Believe what the plans of a memory believe that is about to be put in place."""
         self._tell(kept.told)
-        self._couple(kept.length_m, kept.broken)
+        self._couple(kept.length_m, kept.humble > 0)
 
     def plan(
         self,
@@ -204,7 +205,7 @@ class Planner:
         )
         if changed:
             self._tell(model)
-        self._couple(model.length_m, self.memory.broken)
+        self._couple(model.length_m, self.memory.humble > 0)
 
     def _tell(self, model: ModelParameters) -> None:
         """Hand a model to all plans; their commands are the cart's own speeds."""
@@ -215,10 +216,11 @@ class Planner:
         for candidate in self._bank:
             candidate.solver.update(problem)
 
-    def _couple(self, length_m: float, broken: int) -> None:
+    def _couple(self, length_m: float, humble: bool) -> None:
         self.memory.length_m = length_m
+        longer = PESSIMISM + HUMBLE if humble else PESSIMISM
         for candidate in self._bank:
-            candidate.solver.set_coupling(1.5 / ((PESSIMISM + HARDER * broken) * length_m))
+            candidate.solver.set_coupling(1.5 / (longer * length_m))
 
     def _shifts(self, start_ns: int) -> int:
         """Steps since the last plan; too many make the bank start afresh."""
@@ -311,10 +313,11 @@ class Planner:
         return best
 
     def _doubt(self, flown: Candidate, best: Candidate, score: float, state: FloatArray) -> None:
-        """Count a plan that broke: else a pole that is all but up swings on and on."""
+        """After a plan that broke ask for less: else a pole all but up may swing on and on."""
+        self.memory.humble = max(self.memory.humble - 1, 0)
         broke = best is not flown and not flown.flyable and score > BROKEN * self.memory.score
         if broke and not self._calm(state):
-            self.memory.broken = min(self.memory.broken + 1, MOST_BROKEN)
+            self.memory.humble = HUMBLE_TICKS
         self.memory.score = score
 
     def _status(self, candidate: Candidate, state: FloatArray) -> PlanStatus:
