@@ -87,6 +87,21 @@ def test_random_flips_give_typed_errors(recording: Path, tmp_path: Path) -> None
         assert stored is None or "upright_at_s" in stored
 
 
+def test_a_damaged_index_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    """It repeats what the channels are called, before anybody has looked into a chunk."""
+    path = tmp_path / "run.mcap"
+    write_session(path, ticks=60)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"/estimate")
+    assert at > scan(path).index_at > 0
+    assert scan(path).contents.damages == []
+    data[at] ^= 1
+    path.write_bytes(data)
+    session = open_session(path)
+    assert {tick.line.index for tick in session.ticks()} == set(range(60))
+    assert ["index" in damage.why for damage in scan(path).contents.damages] == [True]
+
+
 def test_flips_in_the_data_are_noticed(recording: Path, tmp_path: Path) -> None:
     """A chunk carries a checksum: no flipped bit in it may pass as data."""
     data = recording.read_bytes()

@@ -78,6 +78,7 @@ class Contents:
     _attached: int = 0
     _texts: int = 0
     _items: int = 0
+    _repeated: set[int] = field(default_factory=set)  # channels of which only the index tells
 
     def damage(self, offset: int, length: int, why: str) -> None:
         """Note what could not be used, once however often the file is read."""
@@ -107,10 +108,19 @@ class Contents:
             self.schemas[schema.id] = schema
         elif opcode == Opcode.CHANNEL:
             channel = Channel.read(stream)
+            if self.whole and channel.id not in self.channels:
+                self._repeated.add(channel.id)
             self.channels.setdefault(channel.id, channel)
         elif opcode == Opcode.METADATA:
             metadata = Metadata.read(stream)
             self.metadata[metadata.name] = metadata.metadata
+
+    def disbelieve_index(self, offset: int, length: int) -> None:
+        """The index at the end is damaged: the chunks declare their channels themselves."""
+        for number in self._repeated:
+            del self.channels[number]
+        self._repeated.clear()
+        self.damage(offset, length, "the checksum of the index is wrong")
 
     def _attach(self, found: Attachment, content: bytes) -> None:
         if (
@@ -140,6 +150,7 @@ class Scan:
     ends: array[int] = field(default_factory=lambda: array("Q"))
     chunked: array[int] = field(default_factory=lambda: array("B"))
     order: list[int] | None = None
+    index_at: int = 0  # behind the messages, where there is one
 
     def region(self, offset: int, length: int, times: tuple[int, int], chunk: bool) -> None:
         """Note where messages are; bare ones that follow each other are one region."""
@@ -209,6 +220,9 @@ def _step(stream: IO[bytes], at: int, size: int, found: Scan) -> int:
                 contents.take(opcode, stream.read(length))
         elif opcode == Opcode.DATA_END:
             contents.whole = True
+            found.index_at = at + RECORD.size + length
+        elif opcode == Opcode.FOOTER and contents.whole:
+            _check_index(stream, found, at, head)
     except (McapError, SessionError, struct.error, UnicodeDecodeError, ValueError) as error:
         following = _next_sound(stream, at + 1, size)
         cut = following == size and not contents.whole and isinstance(error, _Cut)
@@ -220,6 +234,20 @@ def _step(stream: IO[bytes], at: int, size: int, found: Scan) -> int:
 
 class _Cut(SessionError):
     """The file ends within a record."""
+
+
+def _check_index(stream: IO[bytes], found: Scan, at: int, head: bytes) -> None:
+    """Whether the index is what was written; its records have one checksum, in the footer."""
+    told = int.from_bytes(head[RECORD.size + 16 : RECORD.size + _FOOTER_BYTES], "little")
+    left = at + RECORD.size + 16 - found.index_at
+    if not told:
+        return
+    stream.seek(found.index_at)
+    seen = 0
+    while left > 0 and (data := stream.read(min(left, 1 << 20))):
+        seen, left = zlib.crc32(data, seen), left - len(data)
+    if seen != told:
+        found.contents.disbelieve_index(found.index_at, at - found.index_at)
 
 
 def _record(head: bytes, left: int) -> tuple[int, int]:
