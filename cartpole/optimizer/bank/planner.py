@@ -50,9 +50,10 @@ RENEW_TICKS = 10
 CALM_RAD = 0.35
 CALM_RATE = 1.0
 # A flown plan that breaks, the best one left costing this many times as much, asked for more than
-# the rig has: for some ticks plans are made for a pole that is longer by a share. Longer than that
-# is no help: plans for another pole than the rig's put the last swing off for ever.
+# the rig has. From the third one on plans are made for some ticks for a pole longer by a share:
+# earlier, or longer than that, plans for another pole than the rig's put the last swing off.
 BROKEN = 1.3
+MANY_BROKEN = 3
 HUMBLE_TICKS = 50
 HUMBLE = 0.05
 
@@ -60,8 +61,8 @@ HUMBLE = 0.05
 @dataclass(slots=True)
 class PlannerMemory:
     """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
-    plans but for the pole's length, which is ``length_m``; ``score`` is the flown plan's, and
-    for ``humble`` more ticks plans ask for less."""
+    plans but for the pole's length, which is ``length_m``; ``score`` is the flown plan's,
+    ``broken`` plans broke so far, and for ``humble`` more ticks plans ask for less."""
 
     candidates: tuple[CandidateMemory, ...]
     told: ModelParameters
@@ -70,11 +71,13 @@ class PlannerMemory:
     turn: int = 0
     last_ns: int = 0
     score: float = math.inf
+    broken: int = 0
     humble: int = 0
 
     def check(self, own: PlannerMemory) -> None:
         """SessionError for a plan that is not in the bank."""
         require(0 <= self.humble <= HUMBLE_TICKS, "how long plans ask for less")
+        require(0 <= self.broken <= MANY_BROKEN, "how many plans broke")
         require(-1 <= self.flown < len(own.candidates), "the plan flown")
 
 
@@ -123,7 +126,7 @@ class Planner:
             candidate.alive = False
         self._flown = None
         self.memory.turn = 0
-        self.memory.score, self.memory.humble = math.inf, 0
+        self.memory.score, self.memory.broken, self.memory.humble = math.inf, 0, 0
 
     def update(self, rules: PlannerRules) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -313,12 +316,14 @@ class Planner:
         return best
 
     def _doubt(self, flown: Candidate, best: Candidate, score: float, state: FloatArray) -> None:
-        """After a plan that broke ask for less: else a pole all but up may swing on and on."""
-        self.memory.humble = max(self.memory.humble - 1, 0)
-        broke = best is not flown and not flown.flyable and score > BROKEN * self.memory.score
+        """After plans that broke ask for less: else a pole all but up may swing on and on."""
+        memory = self.memory
+        memory.humble = max(memory.humble - 1, 0)
+        broke = best is not flown and not flown.flyable and score > BROKEN * memory.score
         if broke and not self._calm(state):
-            self.memory.humble = HUMBLE_TICKS
-        self.memory.score = score
+            memory.broken = min(memory.broken + 1, MANY_BROKEN)
+            memory.humble = HUMBLE_TICKS if memory.broken == MANY_BROKEN else 0
+        memory.score = score
 
     def _status(self, candidate: Candidate, state: FloatArray) -> PlanStatus:
         limits = self.problem.limits
