@@ -206,6 +206,13 @@ def test_after_three_plans_that_broke_the_next_ones_ask_for_less() -> None:
     assert after(1.1, swinging) == usual  # another plan about as good
     assert after(2.0, np.array([0.0, 0.0, np.pi, 0.0, 0.0])) == usual  # a push, upright
     assert [after(2.0, swinging) for _ in range(3)] == [usual, usual, longer]
+    # A planner that goes on from there shifts its plans by the model that they were made with.
+    planner.memory.humble = 0
+    heir = make_planner(rules)
+    assert isinstance(heir, Planner)
+    heir.expect(planner.memory)
+    assert 1.5 / heir._bank[0].solver.scalars[COUPLING] / 0.5 == longer
+    planner.memory.humble = HUMBLE_TICKS
     # For a second, no longer: plans for another pole than the rig's come to nothing either.
     assert [after(1.0, swinging) for _ in range(HUMBLE_TICKS)] == [longer] * 49 + [usual]
     assert after(2.0, swinging) == longer

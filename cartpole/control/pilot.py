@@ -16,7 +16,7 @@ from cartpole.control.planning import PlanMaker
 from cartpole.messages import OMEGA, THETA, FloatArray, P, Plan, PlanStatus, U
 from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
 from cartpole.model.parameters import ModelParameters
-from cartpole.optimizer.bank.planner import PlannerMemory
+from cartpole.optimizer.bank.planner import OUTSIDE_M, PlannerMemory
 from cartpole.optimizer.compiled.layout import MAX_STEPS
 from cartpole.optimizer.problem import WORTH_LONGER, PlannerRules, longer_steps
 from cartpole.recall import require
@@ -25,8 +25,7 @@ BRIDGED_TICKS = 2
 BRIDGED_RAD = 0.15  # from where the last good plan has the pole, its rate's part included
 GOOD_PLANS_TO_RETURN = 5
 CATCH_TICKS = 15
-BEYOND_M = 0.02  # less outside its limit, a cart is led back by energy control
-LED_TICKS = 50  # for so long after a good plan
+LED_TICKS = 50  # so long after a good plan energy control leads a cart back inside its limit
 CATCH_RAD = 0.6  # of the pole's angle and its rate's part: further down it swings up again
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 
@@ -222,7 +221,7 @@ class Pilot:
         catch = inside and lately and falling(state, model)
         if catch or self._lqr.contains(state, target):
             rate, source = self._lqr.rate(state, target), "lqr"
-        elif inside or (beyond_m <= BEYOND_M and self._led_back()):
+        elif inside or (beyond_m <= OUTSIDE_M and self._led_back()):
             rate = energy.swing_up_rate(
                 state,
                 model,

@@ -61,8 +61,8 @@ HUMBLE = 0.05
 @dataclass(slots=True)
 class PlannerMemory:
     """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
-    plans but for the pole's length, which is ``length_m``; ``score`` is the flown plan's,
-    ``broken`` plans broke so far, and for ``humble`` more ticks plans ask for less."""
+    plans but for the pole's length, which is ``longer`` times ``length_m``; ``score`` is the flown
+    plan's, ``broken`` plans broke so far, and for ``humble`` more ticks plans ask for less."""
 
     candidates: tuple[CandidateMemory, ...]
     told: ModelParameters
@@ -70,12 +70,14 @@ class PlannerMemory:
     flown: int = -1
     turn: int = 0
     last_ns: int = 0
+    longer: float = PESSIMISM
     score: float = math.inf
     broken: int = 0
     humble: int = 0
 
     def check(self, own: PlannerMemory) -> None:
         """SessionError for a plan that is not in the bank."""
+        require(self.longer in (PESSIMISM, PESSIMISM + HUMBLE), "how long plans think the pole")
         require(0 <= self.humble <= HUMBLE_TICKS, "how long plans ask for less")
         require(0 <= self.broken <= MANY_BROKEN, "how many plans broke")
         require(-1 <= self.flown < len(own.candidates), "the plan flown")
@@ -135,7 +137,7 @@ class Planner:
         for candidate in self._bank:
             candidate.solver.update(problem, gain)
         self.memory.told = rules.model
-        self.memory.length_m = rules.model.length_m
+        self.memory.length_m, self.memory.longer = rules.model.length_m, PESSIMISM
 
     def prepare(self) -> None:
         """Move all plans one step ahead, before the next measurement is there."""
@@ -149,7 +151,7 @@ class Planner:
     def expect(self, kept: PlannerMemory) -> None:
         """Believe what the plans of a memory believe that is about to be put in place."""
         self._tell(kept.told)
-        self._couple(kept.length_m, kept.humble > 0)
+        self._couple(kept.length_m, kept.longer)
 
     def plan(
         self,
@@ -208,7 +210,7 @@ class Planner:
         )
         if changed:
             self._tell(model)
-        self._couple(model.length_m, self.memory.humble > 0)
+        self._couple(model.length_m, PESSIMISM + HUMBLE if self.memory.humble else PESSIMISM)
 
     def _tell(self, model: ModelParameters) -> None:
         """Hand a model to all plans; their commands are the cart's own speeds."""
@@ -219,9 +221,8 @@ class Planner:
         for candidate in self._bank:
             candidate.solver.update(problem)
 
-    def _couple(self, length_m: float, humble: bool) -> None:
-        self.memory.length_m = length_m
-        longer = PESSIMISM + HUMBLE if humble else PESSIMISM
+    def _couple(self, length_m: float, longer: float) -> None:
+        self.memory.length_m, self.memory.longer = length_m, longer
         for candidate in self._bank:
             candidate.solver.set_coupling(1.5 / (longer * length_m))
 
