@@ -144,9 +144,15 @@ class Observer:
         return self._memory.doubted
 
     def residual_m(self, now_ns: int) -> float | None:
-        """How far a fresh frame that fits lies from the estimate; ``None``: there is none."""
+        """How far a fresh frame that fits lies from the estimate; ``None``: there is none.
+
+        Nor is there while the camera may have been pushed, which is told once the pole is slow.
+        """
         memory = self._memory
-        return memory.residual_m if now_ns - memory.residual_ns <= FRESH_NS else None
+        if memory.residual_m is None or now_ns - memory.residual_ns > FRESH_NS:
+            return None
+        pushed = abs(memory.residual_m) >= AGREES_M and self._filter.jumped(now_ns)
+        return None if pushed else memory.residual_m
 
     def doubt(self) -> None:
         """The encoder board fell silent in flight: what it says next is held against the camera."""

@@ -256,6 +256,11 @@ class StateFilter:
         row, stamp = self._look(now_ns)
         return culprits_of(row, stamp, now_ns)
 
+    def jumped(self, now_ns: int) -> bool:
+        """Whether the camera's offset jumped and nobody can tell yet whether it was pushed."""
+        row, _ = self._look(now_ns)
+        return bool(row[at.JUMPED] != 0.0)
+
     def consistency(self) -> Consistency:
         """How well sensors, model and stamps agree, up to the newest event."""
         self._fold_all()

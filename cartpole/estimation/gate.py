@@ -105,6 +105,21 @@ def note_count(row: Floats, stamp: Whole, count: float) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _judge_jump(row: Floats, stamp: Whole, offset: float) -> None:
+    """Whether the camera's offset jumped because it was pushed.
+
+    Counts stamped some milliseconds wrong look like a push while the pole is fast: their jump is
+    gone when it is slow, a push stays and is told then.
+    """
+    far = abs(offset - row[at.MOVED_FROM])
+    if far < at.LEAST_PUSH_RAD:
+        row[at.JUMPED] = 0.0
+    elif far >= at.LEAST_PUSH_RAD + at.STAMPS_OFF_S * abs(row[at.X + OMEGA]):
+        _blame(row, stamp, at.MOVED)
+        row[at.JUMPED] = 0.0
+
+
+@njit(cache=True, nogil=True)
 def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Floats) -> None:
     """After too many rejections in a row, believe in a jump as large as the innovation.
 
@@ -114,15 +129,17 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
     square = innovation * innovation
     if channel == at.CAMERA_THETA and trusted(row, stamp, at.ENCODER_THETA):
         if not _stuck(row, stamp):
-            # Counts stamped some milliseconds wrong look like a push while the pole is fast.
-            if abs(innovation) >= at.LEAST_PUSH_RAD + at.STAMPS_OFF_S * abs(row[at.X + OMEGA]):
+            if row[at.JUMPED] == 0.0 and abs(innovation) >= at.LEAST_PUSH_RAD:
                 row[at.MOVED_FROM] = row[at.X + at.OFFSET]
                 row[at.MOVED_FROM + 1] = row[at.COV + (at.STATES + 1) * at.OFFSET]
-                _blame(row, stamp, at.MOVED)
+                row[at.JUMPED] = 1.0
+            if row[at.JUMPED] != 0.0:
+                _judge_jump(row, stamp, row[at.X + at.OFFSET] + innovation)
             row[at.COV + (at.STATES + 1) * at.OFFSET] += square
             return
         _blame(row, stamp, at.STUCK)
         _take_back(row, stamp)
+        row[at.JUMPED] = 0.0
         stamp[at.DISTRUST] = stamp[at.TIME] + at.DISTRUST_NS
     elif (
         channel == at.ENCODER_THETA
@@ -185,6 +202,8 @@ def gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par
     inside = -bound <= miss <= bound
     row[at.REFUSED + channel] += at.AVERAGE * ((0.0 if inside else 1.0) - row[at.REFUSED + channel])
     if inside:
+        if channel == at.CAMERA_THETA and row[at.JUMPED] != 0.0:
+            _judge_jump(row, stamp, row[at.X + at.OFFSET])
         return True
     _compare(row, stamp, channel, miss, bound, par)
     row[at.IN_A_ROW + channel] += 1.0

@@ -41,8 +41,9 @@ COUNT = CULPRITS + 3  # the pole's last count as an angle, and the camera's read
 SEEN = COUNT + 1
 FIRST_SHARE = SEEN + 1  # by channel: the first refused innovation in a row, over its bound
 REFUSED_FROM = FIRST_SHARE + CHANNELS  # the camera's reading at the first of its refusals in a row
-MOVED_FROM = REFUSED_FROM + 1  # the camera's offset before it was said to be moved, its variance
-FLOATS = MOVED_FROM + 2
+MOVED_FROM = REFUSED_FROM + 1  # the camera's offset before it jumped, and its variance
+JUMPED = MOVED_FROM + 2  # 1: by a push, or by the stamps of a pole that is too fast to tell
+FLOATS = JUMPED + 1
 
 # Snapshot, integers: times [ns], -1 never.
 TIME = 0
