@@ -43,36 +43,83 @@ def _light(frame: Pixels, row: int, column: float) -> float:
     return light
 
 
-@njit(cache=True, nogil=True)
-def _steps(
-    frame: Pixels, report: FloatArray, places: tuple[int, int], reach: float, counts: FloatArray
-) -> None:
-    """Into ``counts`` (2, height): pixels of slices from ``places[0]`` to ``places[1]`` that begin
-    and that end within their line, ``reach`` px about the strip.
+@njit(cache=True, nogil=True, fastmath=True)
+def _largest_step(frame: Pixels, row: int, low: int, high: int, shift: float) -> float:
+    """Between pixels ``low`` to ``high`` of a line and the line above: most lines show none, so
+    this one number is all that is asked of them."""
+    left = math.floor(-shift)
+    share = np.float32(-shift - left)
+    here, above = frame[row, low : high + 1], frame[row - 1, low + left : high + left + 2]
+    largest = np.float32(0.0)
+    for j in range(here.shape[0]):
+        one, two = np.float32(above[j]), np.float32(above[j + 1])
+        largest = max(largest, abs(np.float32(here[j]) - one - share * (two - one)))
+    return float(largest)
 
-    A line is held against the one above, shifted so that a straight strip looks the same in both.
+
+@njit(cache=True, nogil=True)
+def _is_cut(
+    frame: Pixels, report: FloatArray, row: int, columns: tuple[int, int], reach: float
+) -> bool:
+    """Whether a line cuts the strip there: too many pixels begin or end within it.
+
+    The line is held against the one above, shifted so that a straight strip looks the same in both.
     """
-    rows, columns = frame.shape
+    rows = frame.shape[0]
     steep = report[STEEP] > 0.0
     shift = report[LINE_B] if steep else 1.0 / report[LINE_B]
     room = 2.0 * abs(shift) + 1.0
+    low = max(columns[0], math.ceil(room))
+    high = min(columns[1], math.floor(frame.shape[1] - 2 - room))
     least = STEP * report[LIGHT]
-    most = columns if steep else rows
-    for k in range(places[0], places[1] + 1):
-        t = k - report[MIDDLE]
-        centre = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
-        for j in range(max(0, math.ceil(centre - reach)), min(most, math.floor(centre + reach))):
-            row, column = (k, j) if steep else (j, k)
-            if row < 2 or row > rows - 2 or column < room or column > columns - 2 - room:
+    if row < 2 or row > rows - 2 or low > high:
+        return False
+    if _largest_step(frame, row, low, high, shift) <= least:
+        return False
+    begun, ended = 0, 0
+    for column in range(low, high + 1):
+        if not steep:
+            t = column - report[MIDDLE]
+            centre = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
+            if not math.ceil(centre - reach) <= row < math.floor(centre + reach):
                 continue
-            here, above = float(frame[row, column]), _light(frame, row - 1, column - shift)
-            step = here - above
-            if abs(step) > least:
-                small = BESIDE_STEP * abs(step)
-                before = above - _light(frame, row - 2, column - 2.0 * shift)
-                after = _light(frame, row + 1, column + shift) - here
-                if abs(before) < small and abs(after) < small:
-                    counts[0 if step > 0.0 else 1, row] += 1.0
+        here, above = float(frame[row, column]), _light(frame, row - 1, column - shift)
+        step = here - above
+        if abs(step) > least:
+            small = BESIDE_STEP * abs(step)
+            before = above - _light(frame, row - 2, column - 2.0 * shift)
+            after = _light(frame, row + 1, column + shift) - here
+            if abs(before) < small and abs(after) < small:
+                begun += step > 0.0
+                ended += step < 0.0
+    natural = math.inf if steep else 1.0 / abs(report[LINE_B])
+    both = min(begun, ended) >= LEAST_BOTH and begun + ended >= LEAST_SUM
+    return both or begun + ended > TOO_MANY[0] + TOO_MANY[1] * natural
+
+
+@njit(cache=True, nogil=True)
+def _is_cut_within(
+    frame: Pixels, report: FloatArray, places: tuple[int, int], reach: float
+) -> bool:
+    """Whether a line cuts the strip between two places, ``reach`` px about it."""
+    steep = report[STEEP] > 0.0
+    centre = np.empty(2)
+    for i in range(2):
+        t = places[i] - report[MIDDLE]
+        centre[i] = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
+    first, last = places
+    if not steep:
+        first = max(0, math.ceil(min(centre[0], centre[1]) - reach) - 1)
+        last = min(frame.shape[0] - 1, math.floor(max(centre[0], centre[1]) + reach) + 1)
+    for row in range(first, last + 1):
+        columns = places
+        if steep:
+            t = row - report[MIDDLE]
+            middle = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
+            columns = (math.ceil(middle - reach), math.floor(middle + reach) - 1)
+        if _is_cut(frame, report, row, columns, reach):
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)
@@ -98,7 +145,6 @@ def is_cut_off(
         good += table[i, WEIGHT] > 0.0
     oblique = math.sqrt(1.0 + report[LINE_B] ** 2)
     lines = frame.shape[0] if report[STEEP] > 0.0 else frame.shape[1]
-    natural = math.inf if report[STEEP] > 0.0 else 1.0 / abs(report[LINE_B])
     for side in range(2):
         held, at = 0, 0 if side == 0 else n - 1
         while held <= END_SHARE * good and 0 <= at < n:
@@ -109,11 +155,6 @@ def is_cut_off(
         if side == 1:
             begin, stop = inner, last + BEYOND_PX / oblique
         places = (max(0, int(begin)), min(lines - 1, int(stop)))
-        counts = np.zeros((2, frame.shape[0]))
-        _steps(frame, report, places, beside * oblique, counts)
-        for row in range(frame.shape[0]):
-            begun, ended = counts[0, row], counts[1, row]
-            both = min(begun, ended) >= LEAST_BOTH and begun + ended >= LEAST_SUM
-            if both or begun + ended > TOO_MANY[0] + TOO_MANY[1] * natural:
-                return True
+        if _is_cut_within(frame, report, places, beside * oblique):
+            return True
     return False
