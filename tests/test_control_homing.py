@@ -338,6 +338,29 @@ def test_lost_bytes_are_not_taken_for_a_wrong_gain() -> None:
     assert yard.core.homed.gain == pytest.approx(1.0, abs=0.03)
 
 
+def drive_with(dead_band: float, gain: float) -> Config:
+    """Told a dead band of 100 and a gain of one."""
+    return settings(sim__dead_band_counts=dead_band, sim__counts_per_m_s=1500.0 / gain)
+
+
+@pytest.mark.parametrize(("dead_band", "gain"), [(120.0, 0.95), (80.0, 1.05)])
+def test_a_dead_band_that_is_set_wrong_is_no_wrong_gain(dead_band: float, gain: float) -> None:
+    """It takes as much speed from slow moves as from quick ones: from slow ones a tenth."""
+    yard = Yard(settings(), truth=drive_with(dead_band, gain))
+    yard.home()
+    assert yard.records[-1].mode is Mode.READY, yard.said
+    assert yard.core.homed is not None
+    assert yard.core.homed.gain == pytest.approx(gain, abs=0.03)
+
+
+@pytest.mark.parametrize(("dead_band", "gain"), [(130.0, 1.17), (70.0, 0.83)])
+def test_a_wrong_gain_is_refused_though_a_dead_band_hides_it(dead_band: float, gain: float) -> None:
+    yard = Yard(settings(), truth=drive_with(dead_band, gain))
+    yard.home()
+    assert yard.records[-1].mode is Mode.FAULT
+    assert "times the commanded speed" in yard.said
+
+
 @pytest.mark.parametrize("off_m", [-0.012, 0.03])
 def test_one_spoilt_count_in_the_first_centimetre_accuses_nobody(off_m: float) -> None:
     """A digit lost on a line without a check sum, in the last sample of a tick."""

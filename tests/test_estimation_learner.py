@@ -99,10 +99,18 @@ def test_dry_friction_is_told_from_viscous() -> None:
     assert bench.learner.model.damping_1_s == pytest.approx(RULES.prior.damping_1_s, abs=0.06)
 
 
+def test_a_little_dry_friction_is_believed_for_what_it_is() -> None:
+    """Half of it believed, a balanced pole swayed by 10 mrad."""
+    bench = Bench(replace(RULES.prior, coulomb_rad_s2=0.25))
+    bench.run(5.0)
+    assert bench.learner.model.coulomb_rad_s2 == pytest.approx(0.25, abs=0.06)
+
+
 def test_true_settings_are_hardly_disturbed() -> None:
     bench = Bench(RULES.prior)
     bench.run(3.0)
     assert bench.learner.model.length_m == pytest.approx(RULES.prior.length_m, rel=0.004)
+    assert bench.learner.model.coulomb_rad_s2 == pytest.approx(0.0, abs=0.02)
     assert bench.learner.findings() == ()
 
 

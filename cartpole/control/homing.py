@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from cartpole.control import calm, homing_drive, homing_ramp, swing
+from cartpole.control import calm, homing_drive, homing_ramp, homing_view, swing
 from cartpole.control.homing_records import HomingPhase, HomingRules, HomingState, HomingStep
+from cartpole.control.homing_view import RELEASE_M
 from cartpole.control.homing_words import (
     both_pressed,
     explain_gain,
@@ -34,17 +35,12 @@ FIRST_M = 0.01
 BACKWARD_M = 0.0025
 HELD_M = 0.01  # commanded way that was not gone
 HELD_SPEED = 0.12  # of the crawl: a drive with ripple still creeps
-RELEASE_M = 0.03  # a switch that stays pressed so far from it is stuck
 FREE_SHARE = 0.12  # of the configured travel, kept for the slow approach
 SURE_SIGMAS = 5.0  # beyond this the pole's sense is no accident
-ZERO_SIGMA_RAD = 0.003  # a zero less sure than this is taken from a pole at rest instead
 REST_S = 0.3
 CALM_S = 7.0  # a pole that swings longer is left to the filter ...
 LATEST_S, LEAST_CALM_S = 11.4, 1.0  # ... as one is for which the way to the switches left no time
 FREE_SPEED_M_S = 0.02  # faster than this without a command is no cart at rest
-NEAR_SWITCH_M = 0.03
-DRIVE_SPAN_S = 0.02  # over which the cart's speed is taken
-RAMP_SPAN_S = 0.03
 RAMP_SHARE = 0.55  # of the rate that commands may have: limits are not kept by a slower driver
 
 
@@ -85,18 +81,19 @@ class Homing:
         if state.phase in (HomingPhase.DONE, HomingPhase.FAILED):
             return HomingStep(state, 0.0)
         state = replace(state, swing=swing.watch(state.swing, samples, self.rules.scales))
+        seen = homing_view.cart_at(state, self.rules, now_ns) if samples else None
         state = replace(
             state,
             ramp=homing_ramp.follow(
                 state.ramp,
-                self._now(state, now_ns) if samples else None,
+                seen,
                 sent_m_s,
                 self.rules.period_s,
                 self.rules.acceleration_m_s2,
             ),
             drive=homing_drive.follow(
                 state.drive,
-                self._seen(state) if samples else None,
+                seen,
                 sent_m_s,
                 self.rules.period_s,
                 self.rules.tau_s,
@@ -120,7 +117,7 @@ class Homing:
         if state.phase in (HomingPhase.SEEK, HomingPhase.RETURN):
             return self._seek(state, now_ns, heard)
         pressed = heard.low or heard.high
-        if pressed is not None and not self._near_end(state):
+        if pressed is not None and not homing_view.near_end(state, self.rules):
             return _fail(
                 state,
                 "a switch was pressed between the switches",
@@ -154,7 +151,10 @@ class Homing:
         return self._begin(state, HomingPhase.CRAWL, now_ns)
 
     def _begin(self, state: HomingState, phase: HomingPhase, now_ns: int) -> HomingStep:
-        moved = replace(state, drive=homing_drive.leg(state.drive, self._seen(state)[1]))
+        moved = replace(
+            state,
+            drive=homing_drive.leg(state.drive, homing_view.cart_at(state, self.rules, now_ns)[1]),
+        )
         return HomingStep(_enter(moved, phase, now_ns), 0.0)
 
     def _crawl(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
@@ -288,7 +288,7 @@ class Homing:
     # In the middle
 
     def _calm(self, state: HomingState, now_ns: int) -> HomingStep:
-        cart = self._cart(state)
+        cart = homing_view.cart(state, self.rules)
         pole = swing.seen(state.swing)
         if pole is not None and pole.sense < 0 and pole.sense_sigmas > SURE_SIGMAS:
             return _fail(
@@ -302,16 +302,10 @@ class Homing:
             rest = _enter(state, HomingPhase.REST, now_ns)
             return HomingStep(rest, 0.0, cart=cart, at_switch=False)
         velocity = self._calming(state, pole) + calm.spring(cart, self._lead_s)
-        if near := self._near_switch(state, cart):
+        if near := homing_view.near_switch(state, self.rules, cart[0]):
             most = self.rules.fastest_m_s
             velocity = min(max(velocity, -most), most)
         return HomingStep(state, velocity, cart=cart, at_switch=near)
-
-    def _near_switch(self, state: HomingState, cart: tuple[float, float]) -> bool:
-        """Whether a switch may still be pressed: a board must go on blocking there, not trip."""
-        low, high = state.low_counts or 0, state.high_counts or 0
-        half_m = 0.5 * abs(high - low) / abs(self.rules.scales.cart_counts_per_m)
-        return abs(cart[0]) > half_m - NEAR_SWITCH_M
 
     @property
     def _lead_s(self) -> float:
@@ -321,7 +315,7 @@ class Homing:
         self, state: HomingState, pole: swing.Seen | None, cart: tuple[float, float]
     ) -> bool:
         _, _, angle, rate = swing.motion(state.swing, self.rules.scales)
-        return calm.settled(cart, angle - self._zero_rad(state, pole), rate)
+        return calm.settled(cart, angle - homing_view.zero_rad(state, self.rules, pole), rate)
 
     def _calming(self, state: HomingState, pole: swing.Seen | None) -> float:
         """The velocity that takes energy out of the pole; 0 while its sense is not known."""
@@ -330,7 +324,7 @@ class Homing:
         _, _, angle, rate = swing.motion(state.swing, self.rules.scales)
         sure = pole.coupling_sigma_1_m < 0.1 * pole.coupling_1_m
         return calm.velocity(
-            angle - self._zero_rad(state, pole),
+            angle - homing_view.zero_rad(state, self.rules, pole),
             rate,
             pole.coupling_1_m if sure else self.rules.coupling_1_m,
             lead_s=self._lead_s,
@@ -339,7 +333,7 @@ class Homing:
         )
 
     def _rest(self, state: HomingState, now_ns: int) -> HomingStep:
-        cart = self._cart(state)
+        cart = homing_view.cart(state, self.rules)
         if _seconds(state, now_ns) < REST_S:
             return HomingStep(state, 0.0, cart=cart, at_switch=False)
         ramp = homing_ramp.seen(state.ramp)
@@ -347,7 +341,7 @@ class Homing:
             return _fail(state, *self._slow(state))
         pole = swing.seen(state.swing)
         low, high = state.low_counts or 0, state.high_counts or 0
-        zero_rad = self._zero_rad(state, pole)
+        zero_rad = homing_view.zero_rad(state, self.rules, pole)
         result = HomingResult(
             cart_zero_counts=0.5 * (low + high) + 0.5,
             pole_zero_counts=zero_rad * self.rules.scales.pole_counts_per_rad,
@@ -362,37 +356,6 @@ class Homing:
         )
         done = _enter(state, HomingPhase.DONE, now_ns)
         return HomingStep(done, 0.0, result, cart=cart, at_switch=False)
-
-    def _seen(self, state: HomingState) -> tuple[float, float]:
-        """(position [m], speed [m/s]) of the cart by its counts."""
-        position, speed, _, _ = swing.motion(state.swing, self.rules.scales, DRIVE_SPAN_S)
-        return position, speed
-
-    def _now(self, state: HomingState, now_ns: int) -> tuple[float, float]:
-        """The same at ``now_ns``, whatever the newest sample's age."""
-        position, speed, _, _ = swing.motion(state.swing, self.rules.scales, RAMP_SPAN_S)
-        age_s = (now_ns - state.swing.trail[-1].t_ns) / NANOSECONDS if state.swing.trail else 0.0
-        return position + age_s * speed, speed
-
-    def _cart(self, state: HomingState) -> tuple[float, float]:
-        """(p, v) from the middle of the track, when the next command acts."""
-        low, high = state.low_counts or 0, state.high_counts or 0
-        position, speed, _, _ = swing.motion(state.swing, self.rules.scales)
-        position += speed * (self.rules.delay_s + 0.25 * self.rules.period_s)
-        return position - 0.5 * (low + high) / self.rules.scales.cart_counts_per_m, speed
-
-    def _near_end(self, state: HomingState) -> bool:
-        """Whether the cart may still stand on the switch it came from."""
-        low, high = state.low_counts or 0, state.high_counts or 0
-        travel = (high - low) / self.rules.scales.cart_counts_per_m
-        return abs(self._cart(state)[0]) > 0.5 * travel - RELEASE_M
-
-    def _zero_rad(self, state: HomingState, pole: swing.Seen | None) -> float:
-        """Raw angle of the hanging pole, in the turn where the pole is now."""
-        _, _, now, _ = swing.motion(state.swing, self.rules.scales)
-        if pole is None or pole.zero_sigma_rad > 10.0 * ZERO_SIGMA_RAD:
-            return calm.mean_angle(state.swing, self.rules.scales)
-        return calm.nearest_turn(pole.zero_rad, now)
 
 
 def _seconds(state: HomingState, now_ns: int) -> float:

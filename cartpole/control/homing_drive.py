@@ -1,17 +1,21 @@
 """How the drive follows its commands while homing: gain, lag, and whether anything holds the cart.
 
-Where a lag model says the cart should have gone is set beside where it went. The gain is the median
-over pieces of a tenth of a second: a command whose digits were lost on the wire spoils one piece, a
-drive that ripples spoils as many upward as downward, a wrong unit spoils all.
+Where a lag model says the cart should have gone is set beside where it went, in pieces of a tenth
+of a second. The gain is a median over them: a command whose digits were lost on the wire spoils one
+piece, a drive that ripples spoils as many upward as downward, a wrong unit spoils all. Where slow
+and quick pieces each agree well enough, it is the slope between them: a dead band that is set
+wrong, or a drive that rubs, takes the same speed from both, and is no wrong gain.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cartpole.messages import FloatArray
 from cartpole.model.dynamics import cart_step
 
 PIECE_TICKS = 6
@@ -21,14 +25,20 @@ STRIKES = 2
 LEAST_M = 0.006  # a piece shorter than this says nothing of the gain
 MOST_PIECES = 200
 JUMP_M = 0.001  # between two samples, while the cart crawls
+QUICKER = 1.5  # times the slow pieces' way: what a slope is taken from
+SURE_SLOPE = 0.02  # deviation of a slope that is believed ...
+EXCUSES = 0.05  # ... and of one that excuses a drive, and accuses none
+LEAST_PIECES = 4  # slow, and quick
+DEVIATIONS = 1.4826  # a deviation in median absolute ones, if errors are normal
+MEDIAN_SIGMA = 1.2533  # a median's deviation over a mean's
 
 
 @dataclass(frozen=True, slots=True)
 class Drive:
     """Commanded and seen way of the present leg [m], and the pieces of all legs.
 
-    ``behind`` are rows (way asked for, change of the seen speed since the leg's start, way gone)
-    at the pieces' ends [m, m/s, m].
+    ``pieces`` are (commanded, seen) ways [m]; ``behind`` are rows (way asked for, change of the
+    seen speed since the leg's start, way gone) at the pieces' ends [m, m/s, m].
     """
 
     position_m: float | None = None
@@ -42,7 +52,7 @@ class Drive:
     piece_start_m: float = 0.0
     strikes: int = 0
     strike_gain: float = 1.0
-    gains: tuple[float, ...] = ()
+    pieces: tuple[tuple[float, float], ...] = ()
     behind: tuple[tuple[float, float, float], ...] = ()
 
 
@@ -99,7 +109,7 @@ def _piece(drive: Drive, speed_m_s: float) -> Drive:
     behind = (*drive.behind, (drive.asked_m, speed_m_s - drive.start_m_s, gone_m(drive)))
     return replace(
         after,
-        gains=(*drive.gains, gain)[-MOST_PIECES:],
+        pieces=(*drive.pieces, (wanted, seen))[-MOST_PIECES:],
         behind=behind[-MOST_PIECES:],
     )
 
@@ -137,7 +147,35 @@ def strike(drive: Drive) -> float | None:
 
 def gain(drive: Drive) -> float:
     """Seen over commanded speed; 1 if nothing could be measured."""
-    return float(np.median(drive.gains)) if len(drive.gains) >= 3 else 1.0
+    if len(drive.pieces) < 3:
+        return 1.0
+    wanted, seen = np.array(drive.pieces).T
+    seen, wanted = np.copysign(1.0, wanted) * seen, np.abs(wanted)
+    ratio = float(np.median(seen / wanted))
+    slope, sigma = _slope(wanted, seen)
+    excused = sigma < EXCUSES and abs(slope - 1.0) < abs(ratio - 1.0)
+    return slope if sigma < SURE_SLOPE or excused else ratio
+
+
+def _slope(wanted: FloatArray, seen: FloatArray) -> tuple[float, float]:
+    """Change of the way seen over that of the way commanded, from slow to quick pieces, and its
+    deviation: infinite where there are too few of either."""
+    middle = math.sqrt(float(np.quantile(wanted, 0.25) * wanted.max()))
+    slow, quick = wanted < middle, wanted >= middle
+    if min(int(slow.sum()), int(quick.sum())) < LEAST_PIECES:
+        return 1.0, math.inf
+    further = float(np.median(wanted[quick]) - np.median(wanted[slow]))
+    if further < (QUICKER - 1.0) * float(np.median(wanted[slow])):
+        return 1.0, math.inf
+    lost = wanted - seen  # of pieces that need not be of one length
+    sigma = math.hypot(_median_sigma(lost[slow]), _median_sigma(lost[quick])) / further
+    return 1.0 - float(np.median(lost[quick]) - np.median(lost[slow])) / further, sigma
+
+
+def _median_sigma(values: FloatArray) -> float:
+    """Deviation of the median of ``values`` (n,)."""
+    spread = DEVIATIONS * float(np.median(np.abs(values - np.median(values))))
+    return MEDIAN_SIGMA * spread / math.sqrt(len(values))
 
 
 def lag_s(drive: Drive) -> float:

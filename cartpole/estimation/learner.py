@@ -24,9 +24,6 @@ FIRST_RATE_RAD_S = 5.0
 COMMANDS_KEPT = 64
 LEAST_JITTER_S = 5e-5  # of a stamp
 
-# Deviations within which the settings are believed; dry friction cannot be less than none, and what
-# is learned of it is biased by that.
-DOUBT = (1.0, 1.0, 1.0, 1.0, 1.0, 2.5)
 # How far the parameters may go: logarithms of coupling, lag and gain about the settings, then
 # delay [s], viscous and dry friction, the zero [rad].
 FARTHEST = (0.6, 1.6, 0.35)
@@ -132,7 +129,7 @@ class Learner:
         """The model in force.
 
         What cannot be told from the settings stays with them: a difference d of deviation s counts
-        by 1 - (DOUBT s / d)^2 (the positive part of James and Stein's estimator, 1961), so that
+        by 1 - (s / d)^2 (the positive part of James and Stein's estimator, 1961), so that
         true settings are not disturbed by the noise of learning.
         """
         if self._model is None:
@@ -142,9 +139,9 @@ class Learner:
     def _shrunk(self) -> ModelParameters:
         prior, seen = self._rules.prior, self._memory.state[kernels.FIRST : kernels.ZERO].tolist()
         values = []
-        for said, one, sigma, doubts in zip(self._said, seen, self.sigma, DOUBT, strict=True):
-            off, doubt = one - said, doubts * sigma
-            values.append(said + off * max(0.0, 1.0 - doubt * doubt / max(off * off, 1e-300)))
+        for said, one, sigma in zip(self._said, seen, self.sigma, strict=True):
+            off = one - said
+            values.append(said + off * max(0.0, 1.0 - sigma * sigma / max(off * off, 1e-300)))
         c, tau, gain, delay, damping, coulomb = values
         return ModelParameters(
             length_m=1.5 / math.exp(c),
