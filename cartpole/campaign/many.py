@@ -48,14 +48,19 @@ def fly_drawn(base: Config, drawn: Draw) -> Flown:
 
 @contextmanager
 def collected_after() -> Iterator[None]:
-    """Python's collector waits until a run is over: searching 20 s of flight again and again takes
-    a twentieth of it, and finds little."""
+    """Python's collector waits until a run is over, and then looks at what the run left only.
+
+    Searching 20 s of flight again and again takes a twentieth of it and finds little; searching the
+    program and its compiled kernels, which stay, takes as long again.
+    """
     was = gc.isenabled()
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:
         gc.collect()
+        gc.unfreeze()
         if was:
             gc.enable()
 
