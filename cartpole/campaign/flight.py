@@ -190,15 +190,20 @@ class _Run:
             self.counts["faults"].setdefault(fault.name, 1)
 
     def _farthest(self, tick: SimulatedTick) -> float:
-        """How far the cart would go if no command followed; cheap where that is far from ends."""
+        """How far the cart would go if no command followed; cheap where that is far from ends.
+
+        What was sent before was held against the ends in its own tick.
+        """
         config = self.config
         p, v = tick.truth[0], tick.truth[1]
-        speed = max(abs(v), abs(tick.record.command.velocity_m_s))
+        u = tick.record.command.velocity_m_s
         reach_s = config.safety.board_timeout_s + 0.3
-        brake_m = speed * speed / (2.0 * config.motor.acceleration_m_s2)
-        if abs(p) + speed * reach_s + brake_m < config.rig.track_length_m / 2 - 0.02:
-            return abs(p)
-        return self.run.rig.plant.farthest_if_silent(config.safety.board_timeout_s)
+        for side in (1.0, -1.0):
+            speed = max(side * v, side * u, 0.0)
+            brake_m = speed * speed / (2.0 * config.motor.acceleration_m_s2)
+            if side * p + speed * reach_s + brake_m >= config.rig.track_length_m / 2 - 0.02:
+                return self.run.rig.plant.farthest_if_silent(config.safety.board_timeout_s)
+        return abs(p)
 
     def try_again(self, now_ns: int) -> str:
         """I10: the cause gone and a reset, the rig homes again within a second; else what is wrong.
