@@ -14,7 +14,7 @@ from firmware_bridge.arduino_ascii import LineSplitter
 from firmware_bridge.board_lines import POLL, CountsLine, format_line
 from firmware_bridge.sabertooth_text import SabertoothText, parse_command
 
-NEVER = -1
+NEVER = 1 << 62  # later than anything
 
 
 class RigPlant(Protocol):
@@ -168,7 +168,7 @@ class SabertoothTextBoard:
         out = b""
         while self._pending and self._pending[0][0] <= t_ns:
             out += self._obey(*self._pending.popleft())
-        if self._last_ns != NEVER and self._timeout_ns and t_ns >= self._last_ns + self._timeout_ns:
+        if self._timeout_ns and t_ns >= self._last_ns + self._timeout_ns:
             self._last_ns = NEVER
             self._drive(t_ns, 0)
         return out

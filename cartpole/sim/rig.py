@@ -17,7 +17,7 @@ from cartpole.messages import (
     HomingResult,
     Measurement,
 )
-from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, Board, SabertoothTextBoard
+from cartpole.sim.boards import NEVER, ArduinoAsciiBoard, SabertoothTextBoard
 from cartpole.sim.camera import VirtualCamera
 from cartpole.sim.plant import Plant
 from cartpole.sim.shutter import State
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cartpole.sim.rules import RigRules
     from cartpole.vision.frame import Frame
 
-FAR_NS = 1 << 62  # later than anything
 ENCODER_LINE, MOTOR_LINE = 5, 6  # of the seeds that a rig draws from
 
 Tap = Callable[[int, str, str, bytes], None]  # t_ns, link, "in" or "out", bytes
@@ -74,14 +73,14 @@ class VirtualRig:
             if rules.told.camera.source != "none"
             else None
         )
-        self._shot_ns = self._camera.next_ns if self._camera is not None else FAR_NS
+        self._shot_ns = self._camera.next_ns if self._camera is not None else NEVER
         pressed = rules.true.encoder.switch_active == "high"
         self.encoder_board = ArduinoAsciiBoard(self.plant, pressed=pressed, t_ns=t_ns)
         self._board = worn_line(self.encoder_board, rules.sim, seed, ENCODER_LINE)
-        self._answer_ns = FAR_NS
+        self._answer_ns = NEVER
         self._encoder = ArduinoAscii.from_config(rules.told.encoder, rules.velocity_limit_m_s)
         self._poll_ns = round(NANOSECONDS / rules.told.encoder.poll_hz)
-        self._due_ns = t_ns + self._poll_ns if rules.told.encoder.protocol != "none" else FAR_NS
+        self._due_ns = t_ns + self._poll_ns if rules.told.encoder.protocol != "none" else NEVER
         self._next_poll_ns = self._due_ns
         self._driver = SabertoothText.from_config(rules.told.motor)
         motor = SabertoothTextBoard(
@@ -90,7 +89,7 @@ class VirtualRig:
             timeout_ns=round(rules.board_timeout_s * NANOSECONDS),
         )
         self._motor = worn_line(motor, rules.sim, seed, MOTOR_LINE, commands=True)
-        self._motor_ns = FAR_NS
+        self._motor_ns = NEVER
 
     @property
     def homing(self) -> HomingResult:
@@ -133,7 +132,7 @@ class VirtualRig:
 
     def _tell_motor(self, t_ns: int, data: bytes) -> None:
         self._motor.exchange(t_ns, data)
-        self._motor_ns = _next(self._motor)
+        self._motor_ns = self._motor.next_ns()
 
     def _poll(self, t_ns: int, out: list[Measurement]) -> None:
         # As `firmware_bridge.link.EncoderLink` asks: on a grid, one question outstanding at most.
@@ -148,7 +147,7 @@ class VirtualRig:
 
     def _hear(self, t_ns: int, data: bytes, out: list[Measurement]) -> None:
         """Take what the board says, and see when it speaks again."""
-        self._answer_ns = _next(self._board)
+        self._answer_ns = self._board.next_ns()
         heard = self.trouble.answer(data) if data else b""
         if heard:
             if self._tap is not None:
@@ -165,9 +164,3 @@ class VirtualRig:
         if self._camera is not None:
             self._camera.expose(self.plant.advance(t_ns))
             self._shot_ns = self._camera.next_ns
-
-
-def _next(board: Board) -> int:
-    """When a board wants to be heard again; ``FAR_NS`` if it does not."""
-    due_ns = board.next_ns()
-    return FAR_NS if due_ns == NEVER else due_ns

@@ -112,17 +112,16 @@ class _Fate:
 
     def __init__(self, share: float, rng: np.random.Generator) -> None:
         self._share, self._rng = share, rng
-        self.spared = self._draw()
+        self.due = self._draw()  # the number of the one that is struck next, counted from 0
 
     def _draw(self) -> int:
         return int(self._rng.geometric(self._share)) - 1 if self._share > 0.0 else 1 << 62
 
-    def strikes(self) -> bool:
-        """Whether the next one is struck."""
-        if self.spared:
-            self.spared -= 1
+    def strikes(self, number: int) -> bool:
+        """Whether this one is struck; each is asked for, but for those before ``due``."""
+        if number < self.due:
             return False
-        self.spared = self._draw()
+        self.due = number + 1 + self._draw()
         return True
 
 
@@ -132,15 +131,19 @@ class _Way:
     def __init__(self, wear: Wear, rng: np.random.Generator) -> None:
         self._burst_ns, self._parity, self._rng = wear.burst_ns, wear.parity, rng
         shares = (wear.lost, wear.doubled, wear.corrupted)
-        self._bytes = tuple(_Fate(share, rng) for share in shares)
-        self._writes = _Fate(wear.writes_lost, rng)
+        self._fates = tuple(_Fate(share, rng) for share in shares)
+        self._due = min(fate.due for fate in self._fates)
+        self._write_fate = _Fate(wear.writes_lost, rng)
+        self._bytes = self._writes = 0  # that came so far
         self.held: deque[tuple[int, bytes]] = deque()  # (due, bytes), in the order of time
 
     def put(self, t_ns: int, data: bytes) -> None:
         """``data`` is not empty."""
-        if self._writes.strikes():
+        number, self._writes = self._writes, self._writes + 1
+        if self._write_fate.strikes(number):
             return
-        spoilt = self._spoil(data)
+        first, self._bytes = self._bytes, self._bytes + len(data)
+        spoilt = data if self._bytes <= self._due else self._spoil(data, first)
         if spoilt:
             burst_ns = self._burst_ns
             due_ns = -(-t_ns // burst_ns) * burst_ns if burst_ns else t_ns
@@ -152,22 +155,18 @@ class _Way:
             out.append(self.held.popleft())
         return out
 
-    def _spoil(self, data: bytes) -> bytes:
-        lost, doubled, corrupted = self._bytes
-        size = len(data)
-        if size <= min(lost.spared, doubled.spared, corrupted.spared):
-            for fate in self._bytes:
-                fate.spared -= size
-            return data
+    def _spoil(self, data: bytes, first: int) -> bytes:
+        lost, doubled, corrupted = self._fates
         out = bytearray()
-        for value in data:
-            fates = lost.strikes(), doubled.strikes(), corrupted.strikes()
+        for number, value in enumerate(data, first):
+            fates = lost.strikes(number), doubled.strikes(number), corrupted.strikes(number)
             if fates[0]:
                 continue
             if fates[2]:
                 bit = 1 << int(self._rng.integers(8))
                 value = 0 if self._parity else value ^ bit
             out += bytes((value,)) * (2 if fates[1] else 1)
+        self._due = min(fate.due for fate in self._fates)
         return bytes(out)
 
 
@@ -202,7 +201,7 @@ class WornLine:
         """See ``Board``: the board's own time, or that of a burst."""
         due_ns = self.board.next_ns()
         for held in (self._inward.held, self._outward.held):
-            if held and (due_ns == NEVER or held[0][0] < due_ns):
+            if held and held[0][0] < due_ns:
                 due_ns = held[0][0]
         return due_ns
 
