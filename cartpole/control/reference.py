@@ -96,7 +96,9 @@ class Target:
         """The target [m] at ``start_ns`` plus each of ``times_s`` (n,)."""
         reference = self._memory.reference
         if reference.shape is ReferenceShape.HOLD:
-            return np.full(times_s.shape, reference.centre_m)
+            held = np.empty_like(times_s)
+            held.fill(reference.centre_m)
+            return held
         elapsed = (start_ns - self._memory.start_ns) / NANOSECONDS + times_s
         wave = np.sin(2.0 * np.pi * elapsed / reference.period_s)
         if reference.shape is ReferenceShape.SQUARE:

@@ -14,6 +14,7 @@ from cartpole.optimizer.compiled.warm import advance, enter, shift
 from cartpole.optimizer.compiled.workspace import fill, rows, workspace
 from cartpole.optimizer.problem import InputKind, Problem
 from cartpole.recall import require
+from cartpole.record import record
 
 # A plan whose pole keeps its dynamics to this (per step; rad, rad/s) may be flown. Its cart always
 # keeps both dynamics and limits.
@@ -30,7 +31,7 @@ class Guess:
     target_rad: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Solution:
     """What a solve reached; ``states`` (N + 1, 5), ``inputs`` (N,) as in messages.Plan."""
 
@@ -72,6 +73,7 @@ class Solver:
         self.horizon = problem.horizon
         self.rows, self.scalars = workspace(problem)
         self.memory = SolverMemory(self.rows, self.scalars)
+        self._reference = rows(self.rows, REF)[: self.horizon + 1]
         self.scalars[MU_MIN] = mu
         self.scalars[TOLERANCE] = tolerance
         if gain is not None:
@@ -95,7 +97,7 @@ class Solver:
 
     def set_reference(self, reference_m: FloatArray) -> None:
         """The cart's target, (N + 1,)."""
-        rows(self.rows, REF)[: self.horizon + 1] = reference_m
+        self._reference[:] = reference_m
 
     def set_coupling(self, coupling_1_m: float) -> None:
         """The pole's coupling c that the plan believes in."""
