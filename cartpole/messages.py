@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cartpole.record import record
+
 FloatArray = npt.NDArray[np.float64]
 
 NANOSECONDS = 1_000_000_000
@@ -106,7 +108,7 @@ class Reference:
     period_s: float = 8.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EncoderSample:
     """Counts of both encoders, latched at ``t_ns``; counts are unwrapped and unscaled."""
 
@@ -118,7 +120,7 @@ class EncoderSample:
     limit_high: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Detection:
     """A frame's measurement of the pole in the rig's plane.
 
@@ -223,7 +225,7 @@ class Request:
     settings: Settings | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Estimate:
     """The state at ``t_ns``; ``sigma`` and ``state`` are (p, v, theta, omega) in SI.
 
@@ -242,7 +244,7 @@ class Estimate:
     valid: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """A trajectory; ``states`` is (N+1, 5) in the order P, V, THETA, OMEGA, U, ``inputs`` (N,).
 
@@ -261,7 +263,7 @@ class Plan:
     inputs: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """What goes on the wire: one a tick, sequence strictly growing."""
 
@@ -286,7 +288,7 @@ class Fault:
     next_step: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TickInput:
     """Everything a tick depends on; recording these is recording the run."""
 
@@ -304,7 +306,7 @@ class Answer:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TickRecord:
     """Everything a tick produced; ``answers`` are one for each of the input's requests, in order
     (none in a recording from before there were any)."""
@@ -360,7 +362,7 @@ class HomingResult:
     ramp_m_s2: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TickTiming:
     """How a tick went by the clock; no part of ``TickRecord``, so that a replay can be exact.
 

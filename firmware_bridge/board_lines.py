@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cartpole.config.schema import Encoder
+from cartpole.record import record
 from firmware_bridge.line_pattern import LinePattern, unescaped
 
 POLL = b"a"
@@ -20,7 +21,7 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CountsLine:
     """One line as the board wrote it: raw counts, not unwrapped."""
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Room -> floor. A room may import itself and rooms on lower floors, for its types, too.
 FLOORS = {
     "cartpole": -1,
+    "cartpole.record": -1,
     "cartpole.errors": 0,
     "cartpole.messages": 0,
     "cartpole.shown": 0,

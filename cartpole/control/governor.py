@@ -8,13 +8,14 @@ small enough that the cart, braked from the next tick on, stops inside the posit
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cartpole.messages import HomingResult
 from cartpole.model.parameters import ModelParameters
+from cartpole.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GovernorLimits:
     """SI. ``lag_s`` is taken longer than configured, since a slower drive runs further; ``gain`` is
     the speed of the cart for a command of one, never below one.
@@ -119,7 +120,7 @@ def outward_bound(
     return min(bound, silent)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Governed:
     """A command that may go out, and what limited it ("" if nothing did)."""
 

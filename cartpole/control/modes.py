@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 from cartpole.messages import Mode, Severity
+from cartpole.record import record
 
 FLYING = frozenset({Mode.SWING_UP, Mode.BALANCE, Mode.LQR_FALLBACK})
 DRIVEN = FLYING | {Mode.HOMING, Mode.READY}
@@ -70,7 +70,7 @@ def _transitions() -> Iterator[tuple[tuple[Mode, Happening], Mode]]:
 TABLE = MappingProxyType(dict(_transitions()))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Situation:
     """What the next mode depends on at the end of a tick."""
 

@@ -20,6 +20,7 @@ from cartpole.optimizer.bank.planner import OUTSIDE_M, PlannerMemory
 from cartpole.optimizer.compiled.layout import MAX_STEPS
 from cartpole.optimizer.problem import WORTH_LONGER, PlannerRules, longer_steps
 from cartpole.recall import require
+from cartpole.record import record
 
 BRIDGED_TICKS = 2
 BRIDGED_RAD = 0.15  # from where the last good plan has the pole, its rate's part included
@@ -30,7 +31,7 @@ CATCH_RAD = 0.6  # of the pole's angle and its rate's part: further down it swin
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flight:
     """What the pilot wants: a command [m/s], and who it comes from."""
 
@@ -154,7 +155,7 @@ class Pilot:
         state = state.copy()
         state[U] *= model.gain
         flight = self._choose(state, reference, budget, start_ns, model)
-        return replace(flight, velocity_m_s=flight.velocity_m_s / model.gain)
+        return Flight(flight.velocity_m_s / model.gain, flight.plan, flight.source)
 
     def _choose(
         self,

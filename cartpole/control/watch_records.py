@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from cartpole.control.drive_watch import DriveMemory, DriveRules
 from cartpole.messages import BoardStatus, Estimate, Link
+from cartpole.record import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Down:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Looked:
     """What a tick knows: the estimate, the command that acts by now, and who disagrees.
 

@@ -31,6 +31,7 @@ from cartpole.messages import (
     Severity,
 )
 from cartpole.model.dynamics import cart_step
+from cartpole.record import record
 from cartpole.rules.control import config_of, settings_of
 from firmware_bridge.arduino_ascii import LineSplitter
 from firmware_bridge.sabertooth_text import SabertoothText, parse_command
@@ -62,7 +63,7 @@ class Violation:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seen:
     """What was seen from outside between this tick and the next.
 

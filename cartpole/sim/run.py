@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cartpole.control.core import ControlCore
@@ -22,6 +21,7 @@ from cartpole.messages import (
     TickRecord,
     TickTiming,
 )
+from cartpole.record import record
 from cartpole.rules.control import settings_of
 from cartpole.rules.optimizer import planner_rules
 from cartpole.rules.sim import rig_rules
@@ -37,7 +37,7 @@ QUIET_S = 0.5  # the estimate settles before the first request, as on a rig that
 START_REQUESTS = (Request(RequestKind.ARM), Request(RequestKind.SWING_UP))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SimulatedTick:
     """A tick's record, the truth at its time, and how long it took to compute."""
 

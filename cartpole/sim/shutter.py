@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cartpole.messages import NANOSECONDS
+from cartpole.record import record
 
 if TYPE_CHECKING:
     from cartpole.sim.rules import RigRules
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 State = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shot:
     """One frame on its way: exposed around ``t_ns``, readable from ``arrival_ns``.
 
