@@ -52,7 +52,7 @@ def dynamics(x: Sequence[Any], u: Sequence[Any], q: Sequence[Any], m: Any) -> Se
     )
 
 
-def cost(x: Sequence[Any], u: Sequence[Any], m: Any) -> Any:
+def cost(x: Sequence[Any], u: Sequence[Any], q: Sequence[Any], m: Any) -> Any:
     """Of a stage: upright, in the middle, at rest, with little force."""
     return (
         0.1 * x[0] ** 2 + 0.1 * x[1] ** 2 + 2.0 * (1.0 - m.cos(x[2])) + 0.1 * x[3] ** 2

@@ -55,7 +55,7 @@ def test_four_parameters_from_commands_alone(cart: tuple[Any, np.ndarray]) -> No
 def test_two_inputs_are_refused() -> None:
     program = compile_program(
         lambda x, u, q, _m: (x[0] + q[0] * u[0] + u[1],),
-        lambda x, u, _m: x[0] ** 2 + u[0] ** 2,
+        lambda x, u, _q, _m: x[0] ** 2 + u[0] ** 2,
         1,
         2,
         1,

@@ -1,6 +1,6 @@
 """Learning through the controller: differentiable plans.
 
-``MPCLayer`` needs PyTorch, which is imported with it and not before.
+``MPCLayer`` and ``ProgramLayer`` need PyTorch, which is imported with them and not before.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from cartpole.optimizer.adjoint.gradient import Flaw
 
 if TYPE_CHECKING:
     from cartpole.learning.layer import MPCLayer
+    from cartpole.learning.program_layer import ProgramLayer
 
-__all__ = ["Flaw", "GradientError", "MPCLayer"]
+__all__ = ["Flaw", "GradientError", "MPCLayer", "ProgramLayer"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from cartpole.learning.layer import MPCLayer
 
         return MPCLayer
+    if name == "ProgramLayer":
+        from cartpole.learning.program_layer import ProgramLayer
+
+        return ProgramLayer
     raise AttributeError(name)

@@ -75,7 +75,7 @@ def make_solver(program: Program) -> Any:
         horizon = us.shape[0]
         xs, nx, nu = np.zeros((horizon + 1, n)), np.zeros((horizon + 1, n)), np.zeros(horizon)
         f, fz, fq = np.zeros(n), np.zeros((n, n + 1)), np.zeros((n, p))
-        h, hq, ch = np.zeros((n + 1, n + 1)), np.zeros((n + 1, p)), np.zeros((n + 1, n + 1))
+        hq, eq = np.zeros((n + 1, p)), np.zeros((n, p))
         g, u, lam, c = np.zeros(n + 1), np.zeros(1), np.zeros(n), np.zeros(1)
         gains, feed, mixed = np.zeros((horizon, n)), np.zeros(horizon), np.zeros((horizon, p))
         jac, by_q = np.zeros((horizon, n, n + 1)), np.zeros((horizon, n, p))
@@ -101,11 +101,10 @@ def make_solver(program: Program) -> Any:
                         for i in range(n):
                             u[0] += gains[k, i] * (nx[k, i] - xs[k, i])
                         nu[k] = u[0]
-                        parts.cost(nx[k], u, c)
+                        parts.cost(nx[k], u, q, c)
                         found += c[0]
                         parts.step(nx[k], u, q, nx[k + 1])
-                    u[0] = 0.0
-                    parts.cost(nx[horizon], u, c)
+                    parts.last(nx[horizon], q, c)
                     found += c[0]
                     if found <= value + 1e-4 * alpha * fall + 1e-13 * abs(value):
                         moved = True
@@ -120,21 +119,21 @@ def make_solver(program: Program) -> Any:
                 break
             else:
                 shift = max(1e-4, 4.0 * shift)
-            u[0] = 0.0
-            parts.cost_expand(xs[horizon], u, g, ch)
-            w[:] = 0.0
+            parts.end(xs[horizon], q, g, v)
+            parts.end_mixed(xs[horizon], q, eq)
             for i in range(n):
                 lam[i] = g[i]
-                for j in range(n):
-                    v[i, j] = ch[i, j]
+                w[i, 0] = 0.0
+                for j in range(p):
+                    w[i, 1 + j] = eq[i, j]
             worst = 0.0
             fall = 0.0
             good = True
             for back in range(horizon):
                 k = horizon - 1 - back
                 u[0] = us[k]
-                parts.expand(xs[k], u, q, lam, f, fz, fq, h, hq)
-                parts.cost_expand(xs[k], u, g, ch)
+                parts.stage(xs[k], u, q, lam, f, fz, g, total)
+                parts.mixed(xs[k], u, q, lam, fq, hq)
                 for i in range(n):
                     for j in range(n + 1):
                         jac[k, i, j] = fz[i, j]
@@ -142,9 +141,6 @@ def make_solver(program: Program) -> Any:
                         by_q[k, i, j] = fq[i, j]
                 # M = Q + F' V F, m = F' (w + V f_q) with the cost's own mixed derivatives.
                 times(v, fz, vf)
-                for i in range(n + 1):
-                    for j in range(n + 1):
-                        total[i, j] = ch[i, j] + h[i, j]
                 transposed_times(fz, vf, total)
                 for i in range(n):
                     t[i, 0] = w[i, 0]

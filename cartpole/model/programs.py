@@ -20,62 +20,97 @@ from cartpole.errors import UsageError
 from cartpole.kernel_cache import use_kernel_cache
 
 Dynamics = Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Any], Sequence[Any]]
-Cost = Callable[[Sequence[Any], Sequence[Any], Any], Any]
+Cost = Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Any], Any]
+Last = Callable[[Sequence[Any], Sequence[Any], Any], Any]
+# Outputs with one index.
+VECTORS = ("f", "c", "g", "out")
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """Compiled step and cost, the functions of the module ``parts``; z = (x, u), q the parameters.
 
-    ``step(x, u, q, out (n,))``; ``expand(x, u, q, lam (n,), f (n,), fz (n, n+m), fq (n, p),
-    h (n+m, n+m), hq (n+m, p))``: step, Jacobians, and second derivatives of lam . step by z z and
-    z q. ``cost(x, u)``; ``cost_expand(x, u, g (n+m,), h (n+m, n+m))``.
+    ``step(x, u, q, f (n,))``, ``cost(x, u, q, c (1,))``, ``last(x, q, c)``;
+    ``stage(x, u, q, l (n,), f, fz (n, n+m), g (n+m,), h (n+m, n+m))``: step, its Jacobian, the
+    cost's gradient, second derivatives of cost + l . step by z z; ``first(x, u, q, f, g)`` of these
+    what a linear-quadratic program needs anew; ``end(x, q, g, h)`` of the last cost;
+    ``mixed(x, u, q, l, fq (n, p), gq (n+m, p))``: step by q, cost + l . step by z q, and
+    ``end_mixed(x, q, gq)``; ``contract(x, u, q, l, d (n+m,), a (n,), out (p,))`` adds
+    d' gq + a' fq, ``end_contract(x, q, d, out)`` the same of the last cost.
     """
 
     states: int
     inputs: int
     parameters: int
     parts: ModuleType
+    linear_quadratic: bool
 
 
 def compile_program(
-    dynamics: Dynamics, cost: Cost, states: int, inputs: int, parameters: int
+    dynamics: Dynamics,
+    cost: Cost,
+    states: int,
+    inputs: int,
+    parameters: int,
+    last: Last | None = None,
 ) -> Program:
-    """Trace, differentiate, compile; takes some seconds."""
+    """Trace, differentiate, compile; takes some seconds. Without ``last`` the cost at rest inputs.
+
+    Raises UsageError where shapes or symbols are not what was told.
+    """
     import sympy
 
     x = sympy.symbols(f"x0:{states}", real=True)
     u = sympy.symbols(f"u0:{inputs}", real=True)
     q = sympy.symbols(f"q0:{parameters}", real=True)
     lam = sympy.symbols(f"l0:{states}", real=True)
+    d = sympy.symbols(f"d0:{states + inputs}", real=True)
+    a = sympy.symbols(f"a0:{states}", real=True)
     z = (*x, *u)
     ahead = sympy.Matrix(list(dynamics(x, u, q, sympy)))
-    paid = sympy.sympify(cost(x, u, sympy))
-    adjoint = sum(a * b for a, b in zip(lam, ahead, strict=True))
-    slope = sympy.Matrix([adjoint]).jacobian(z)
-    names = (("x", x), ("u", u), ("q", q), ("l", lam))
-    one = sympy.Matrix([paid])
-    gradient = one.jacobian(z)
+    if ahead.shape != (states, 1):
+        raise UsageError(f"dynamics lead to {states} states, not to {ahead.shape[0]}")
+    paid = sympy.Matrix([sympy.sympify(cost(x, u, q, sympy))])
+    at_rest = sympy.sympify(cost(x, (0,) * inputs, q, sympy) if last is None else last(x, q, sympy))
+    ending = sympy.Matrix([at_rest])
+    strange = (ahead.free_symbols | paid.free_symbols | ending.free_symbols) - {*z, *q}
+    if strange:
+        raise UsageError(f"a program of something unknown: {sorted(map(str, strange))}")
+    jacobian, gradient, pull = ahead.jacobian(z), paid.jacobian(z), ending.jacobian(x)
+    slope = gradient + sympy.Matrix([lam]) * jacobian
+    curvature, end_curvature = slope.jacobian(z), pull.jacobian(x)
+    along = sympy.Matrix([slope.dot(d) + sum(one * f for one, f in zip(a, ahead, strict=True))])
+    along_end = sympy.Matrix([pull.dot(d[:states])])
+    names = (("x", x), ("u", u), ("q", q))
+    told, at_end = (*names, ("l", lam)), (("x", x), ("q", q))
     text = [
         '"""Made by cartpole.model.programs from a user\'s dynamics and cost."""',
         "import math",
         "from numba import njit",
-        _function("step", names[:3], (("f", ahead),)),
+        _function("step", names, (("f", ahead),)),
+        _function("cost", names, (("c", paid),)),
+        _function("last", at_end, (("c", ending),)),
+        _function("first", names, (("f", ahead), ("g", gradient.T))),
         _function(
-            "expand",
-            names,
-            (
-                ("f", ahead),
-                ("fz", ahead.jacobian(z)),
-                ("fq", ahead.jacobian(q)),
-                ("h", slope.jacobian(z)),
-                ("hq", slope.jacobian(q)),
-            ),
+            "stage", told, (("f", ahead), ("fz", jacobian), ("g", gradient.T), ("h", curvature))
         ),
-        _function("cost", names[:2], (("c", one),)),
-        _function("cost_expand", names[:2], (("g", gradient.T), ("h", gradient.jacobian(z)))),
+        _function("end", at_end, (("g", pull.T), ("h", end_curvature))),
+        _function("mixed", told, (("fq", ahead.jacobian(q)), ("gq", slope.jacobian(q)))),
+        _function("end_mixed", at_end, (("gq", pull.jacobian(q)),)),
+        _function(
+            "contract", (*told, ("d", d), ("a", a)), (("out", along.jacobian(q).T),), adds=True
+        ),
+        _function(
+            "end_contract",
+            (*at_end, ("d", d[:states])),
+            (("out", along_end.jacobian(q).T),),
+            adds=True,
+        ),
     ]
-    return Program(states, inputs, parameters, _load("\n".join(text) + "\n"))
+    moving = {*z, *lam}
+    linear = not (jacobian.free_symbols | curvature.free_symbols) & moving
+    linear = linear and not end_curvature.free_symbols & moving
+    return Program(states, inputs, parameters, load_parts("\n".join(text) + "\n"), linear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +152,10 @@ def compile_flow(accelerations: Dynamics, parameters: int) -> Flow:
         _function("slopes", names, (("f", rates), ("fz", rates.jacobian(z)))),
         _function("bends", (*names, ("l", lam)), (("h", slope.jacobian(z)),)),
     ]
-    return Flow(parameters, _load("\n".join(text) + "\n"))
+    return Flow(parameters, load_parts("\n".join(text) + "\n"))
 
 
-def _load(text: str) -> ModuleType:
+def load_parts(text: str) -> ModuleType:
     """The text as a module, in a file of its own beside the kernels: compiled once."""
     name = f"cartpole_program_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if name in sys.modules:
@@ -142,8 +177,13 @@ def _load(text: str) -> ModuleType:
     return module
 
 
-def _function(name: str, inputs: Sequence[tuple[str, Any]], outputs: Sequence[Any]) -> str:
-    """Source of a function that fills the arrays ``outputs`` from the arrays ``inputs``."""
+def _function(
+    name: str, inputs: Sequence[tuple[str, Any]], outputs: Sequence[Any], *, adds: bool = False
+) -> str:
+    """Source of a function that fills the arrays ``outputs`` from the arrays ``inputs``.
+
+    With ``adds`` it adds to them, and leaves out what is zero.
+    """
     import sympy
 
     flat = [entry for _name, matrix in outputs for entry in matrix]
@@ -161,7 +201,10 @@ def _function(name: str, inputs: Sequence[tuple[str, Any]], outputs: Sequence[An
         rows, columns = matrix.shape
         for i in range(rows):
             for j in range(columns):
-                index = f"{i}" if columns == 1 and argument in "fcg" else f"{i}, {j}"
-                lines.append(f"    {argument}[{index}] = {sympy.pycode(short[place])}")
+                index = f"{i}" if argument in VECTORS else f"{i}, {j}"
+                value = sympy.pycode(short[place])
                 place += 1
+                if adds and value == "0":
+                    continue
+                lines.append(f"    {argument}[{index}] {'+=' if adds else '='} {value}")
     return "\n".join(lines)
