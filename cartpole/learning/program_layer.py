@@ -29,8 +29,9 @@ class ProgramLayer(torch.nn.Module):
     ``guesses`` are inputs (N, m) to begin from; the best plan is taken, and where another one
     costs nearly as much the gradient means nothing (JUMPED). Flaws raise a GradientError in
     ``backward``; with ``on_flag="mask"`` the flawed problems of a batch get zero gradients, and
-    ``flaws`` names them. ``allow`` are flaws that are accepted. With ``polish=False`` plans are solved to
-    ``tolerance`` and gradients certified: one more Newton step must not move them by ``accuracy``.
+    ``flaws`` names them. ``allow`` are flaws that are accepted. With ``polish=False`` plans are
+    solved to ``tolerance`` and gradients certified: one more Newton step must not move them by
+    ``accuracy``.
     """
 
     def __init__(
