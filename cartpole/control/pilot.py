@@ -18,7 +18,7 @@ from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
 from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.planner import OUTSIDE_M, PlannerMemory
 from cartpole.optimizer.compiled.layout import MAX_STEPS
-from cartpole.optimizer.problem import WORTH_LONGER, PlannerRules, longer_steps
+from cartpole.optimizer.problem import WORTH_LONGER, PlannerRules, finite, longer_steps
 from cartpole.recall import require
 from cartpole.record import record
 
@@ -150,7 +150,7 @@ class Pilot:
         Below here a command is the speed that the cart will have: ``model.gain`` times what goes on
         the wire.
         """
-        if not np.all(np.isfinite(state)):
+        if not finite(state):
             return Flight(0.0, None, "none")
         state = state.copy()
         state[U] *= model.gain

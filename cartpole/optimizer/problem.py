@@ -64,6 +64,12 @@ class Limits:
     lead_v: float = 1.0
 
 
+def finite(values: FloatArray) -> bool:
+    """Whether all are, and no square of one is beyond all numbers."""
+    flat = values.ravel()
+    return math.isfinite(flat.dot(flat))
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A finite-horizon problem from a measured state.

@@ -21,6 +21,7 @@ from cartpole.optimizer.problem import (
     PESSIMISM,
     PlannerRules,
     Problem,
+    finite,
     for_model,
     regulator,
     rig_problem,
@@ -167,7 +168,7 @@ class Planner:
 
         Never takes more than ``newton_budget`` Newton steps, over all candidates together.
         """
-        if not (np.isfinite(state).all() and np.isfinite(reference).all()):
+        if not (finite(state) and finite(reference)):
             return self._hollow(PlanStatus.NOT_FINITE, state, start_ns)
         shifts = self._shifts(start_ns)
         if model is not None:
@@ -217,9 +218,10 @@ class Planner:
         if model == self.memory.told:
             return
         self.memory.told = model
-        problem = for_model(self.problem, model)
-        for candidate in self._bank:
-            candidate.solver.update(problem)
+        first, *others = (candidate.solver for candidate in self._bank)
+        first.update(for_model(self.problem, model))
+        for solver in others:
+            solver.share(first)
 
     def _couple(self, length_m: float, longer: float) -> None:
         self.memory.length_m, self.memory.longer = length_m, longer
@@ -238,11 +240,9 @@ class Planner:
 
     def _calm(self, state: FloatArray) -> bool:
         """Whether the pole is about upright, so that one plan is enough."""
-        off = abs(state[THETA] - upright_nearest(float(state[THETA])))
-        return bool(
-            off < CALM_RAD
-            and abs(state[OMEGA]) * self.problem.model.characteristic_time_s < CALM_RATE
-        )
+        theta, rate = float(state[THETA]), abs(float(state[OMEGA]))
+        off = abs(theta - upright_nearest(theta))
+        return off < CALM_RAD and rate * self.problem.model.characteristic_time_s < CALM_RATE
 
     def _first(self, state: FloatArray) -> Candidate:
         candidate = self._bank[0] if self._calm(state) else self._bank[1]
@@ -337,7 +337,7 @@ class Planner:
 
     def _record(self, candidate: Candidate, start_ns: int, steps: int, status: PlanStatus) -> Plan:
         solution = candidate.solver.solution()
-        if not (np.isfinite(solution.states).all() and np.isfinite(solution.inputs).all()):
+        if not (finite(solution.states) and finite(solution.inputs)):
             status = PlanStatus.NOT_FINITE
         return Plan(
             start_ns=start_ns,

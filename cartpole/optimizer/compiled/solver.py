@@ -11,7 +11,7 @@ from cartpole.optimizer.compiled.layout import *
 from cartpole.optimizer.compiled.newton import newton
 from cartpole.optimizer.compiled.rollout import guess
 from cartpole.optimizer.compiled.warm import advance, enter, shift
-from cartpole.optimizer.compiled.workspace import fill, rows, workspace
+from cartpole.optimizer.compiled.workspace import fill, rows, share, workspace
 from cartpole.optimizer.problem import InputKind, Problem
 from cartpole.recall import require
 from cartpole.record import record
@@ -94,6 +94,11 @@ class Solver:
         fill(self.rows, self.scalars, problem)
         if gain is not None:
             self.scalars[GAIN : GAIN + 5] = gain
+
+    def share(self, other: Solver) -> None:
+        """The problem that another solver with the same horizon has been given."""
+        self.problem = other.problem
+        share(self.rows, self.scalars, other.rows, other.scalars, self.horizon)
 
     def set_reference(self, reference_m: FloatArray) -> None:
         """The cart's target, (N + 1,)."""

@@ -27,6 +27,14 @@ def rows(ws: FloatArray, row: int) -> FloatArray:
     return ws[row * STRIDE : (row + 1) * STRIDE]
 
 
+def share(ws: FloatArray, sc: FloatArray, filled: FloatArray, scalars: FloatArray, n: int) -> None:
+    """The data of a problem of ``n`` steps from a workspace that ``fill`` has written it into."""
+    table, other = ws.reshape(-1, STRIDE), filled.reshape(-1, STRIDE)
+    table[H : LIMW + 1, : n + 1] = other[H : LIMW + 1, : n + 1]
+    for part in (slice(THETA_REF), slice(TERMINAL, TERMINAL + 15), slice(BASE_P, RELAXED + 1)):
+        sc[part] = scalars[part]
+
+
 def fill(ws: FloatArray, sc: FloatArray, problem: Problem) -> None:
     """Write the problem's data into a workspace and leave the iterate as it is."""
     n, h, model, limits = problem.horizon, problem.steps_s, problem.model, problem.limits

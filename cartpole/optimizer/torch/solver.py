@@ -134,6 +134,10 @@ class TorchSolver(Solver):
         self.parts.model.update(problem)
         self._without_cost()
 
+    def share(self, other: Solver) -> None:
+        """See ``Solver``."""
+        self.update(other.problem)
+
     def _without_cost(self) -> None:
         """No weights in the workspace: its kernels then add nothing but the limits."""
         self.scalars[WEIGHT_P : WEIGHT_W + 1] = 0.0
