@@ -6,6 +6,7 @@ Every refusal is one line: file, line, dotted key, what is wrong and what is all
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import typing
@@ -141,23 +142,24 @@ def fields() -> Iterator[tuple[str, FieldInfo]]:
     yield from _fields(Config, "")
 
 
-def live_fields() -> set[str]:
+def live_fields() -> frozenset[str]:
     """Dotted keys that may change while the controller runs."""
     return _marked("live")
 
 
-def disarmed_fields() -> set[str]:
+def disarmed_fields() -> frozenset[str]:
     """Dotted keys that may change while the controller runs, but only disarmed: the limits."""
     return _marked("disarmed")
 
 
-def _marked(mark: str) -> set[str]:
+@functools.cache
+def _marked(mark: str) -> frozenset[str]:
     found = set()
     for key, info in fields():
         extra = info.json_schema_extra
         if isinstance(extra, dict) and extra.get(mark):
             found.add(key)
-    return found
+    return frozenset(found)
 
 
 def config_sha256(config: Config) -> str:

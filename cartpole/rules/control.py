@@ -32,8 +32,8 @@ def settings_of(config: Config) -> Settings:
     return Settings(
         rules=core_rules(config),
         values=flatten(config),
-        live=frozenset(live_fields()),
-        disarmed=frozenset(disarmed_fields()),
+        live=live_fields(),
+        disarmed=disarmed_fields(),
         source=config,
     )
 
