@@ -228,7 +228,7 @@ class ArduinoAscii:
     def _accept(
         self, line: CountsLine, arrival_ns: int, out: list[EncoderSample | LinkEvent]
     ) -> None:
-        if self._doubtful(line, arrival_ns):
+        if self._given_up_ns >= 0 and self._doubtful(line, arrival_ns):
             self._asked_ns = -1
             return
         latch_ns = self._latch_ns(line, arrival_ns)
@@ -260,7 +260,7 @@ class ArduinoAscii:
         The first since is, and so is any that comes soon and unasked; a board's own stamp tells.
         """
         soon = arrival_ns - self._given_up_ns < MOST_PATIENCE_NS
-        if line.stamp_us >= 0 or self._given_up_ns < 0 or not soon:
+        if line.stamp_us >= 0 or not soon:
             return False
         return self._asked_ns in (-1, self._given_up_ns)
 

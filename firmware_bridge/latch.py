@@ -51,6 +51,7 @@ class LatchClock:
         self._minimum_ns = -1
         self._next_minimum_ns = -1
         self._window_end_ns = -1
+        self._outward_ns = request_ns
         self._longest_ns = 0
         self._seen: tuple[_Read, ...] = ()  # the last three, oldest first
         self._now = (0, 0)  # earliest latch and lateness of the newest answer
@@ -81,8 +82,7 @@ class LatchClock:
             return arrival_ns - self._latency_ns
         took_ns = arrival_ns - asked_ns
         self._observe(took_ns, arrival_ns)
-        outward = min(self._minimum_ns - self._latency_ns, self._request_ns + OUTWARD_NS)
-        outward = max(outward, self._request_ns)
+        outward = self._outward_ns
         late_ns = max(0, took_ns - self._latency_ns - outward)
         self._now = (asked_ns + outward, late_ns)
         held_ns = round(self.share * late_ns) if late_ns > LATE_NS else 0
@@ -99,7 +99,7 @@ class LatchClock:
 
     def _late(self) -> bool:
         one, two, three = self._seen
-        return max(one.late_ns, two.late_ns, three.late_ns) > LATE_NS
+        return one.late_ns > LATE_NS or two.late_ns > LATE_NS or three.late_ns > LATE_NS
 
     def _weigh(self) -> None:
         """What three counts in a row say of the share."""
@@ -118,13 +118,20 @@ class LatchClock:
         self._moment = FORGET * self._moment + slope * (off + slope * share) / variance
         self._weight = FORGET * self._weight + slope * slope / variance
 
+    def _went(self) -> None:
+        """The least round trip is another one: how long a question takes."""
+        outward = min(self._minimum_ns - self._latency_ns, self._request_ns + OUTWARD_NS)
+        self._outward_ns = max(outward, self._request_ns)
+
     def _observe(self, round_trip_ns: int, now_ns: int) -> None:
         if now_ns >= self._window_end_ns:
             self._minimum_ns = self._next_minimum_ns
             self._next_minimum_ns = -1
             self._window_end_ns = now_ns + self._window_ns
+            self._went()
         if self._next_minimum_ns < 0 or round_trip_ns < self._next_minimum_ns:
             self._next_minimum_ns = round_trip_ns
         if self._minimum_ns < 0 or round_trip_ns < self._minimum_ns:
             self._minimum_ns = round_trip_ns
+            self._went()
         self._longest_ns = max(round_trip_ns, round(FADE * self._longest_ns))

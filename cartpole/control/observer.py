@@ -177,6 +177,8 @@ class Observer:
         if not self._filter.initialised:
             return ()
         found, told = self._filter.culprits(now_ns), self._memory.guilty
+        if found == told:
+            return ()
         self._memory.guilty = tuple(map(max, found, told))  # type: ignore[assignment]
         if found[0] > told[0]:
             self._learner.rest()  # its zero is another

@@ -35,6 +35,7 @@ A, B, C, D, DAMPING, DRY = range(UNKNOWNS)
 PRIOR = np.array([80.0, 80.0, 8.0, 8.0, 0.5, 2.0])
 ROWS_APART = 3.0  # rows overlap: so many of them count as one
 
+_UPPER = np.triu_indices(UNKNOWNS)
 _STEPS = np.arange(-HALF - 1, HALF + 2)
 _WEIGHTS = (1.0 - np.abs(_STEPS[1:-1]) / (HALF + 1.0)) / (HALF + 1.0)
 
@@ -132,7 +133,7 @@ def _add_row(swing: Swing, scales: Scales) -> Swing:
     carts = np.array([s.cart_counts for s in swing.trail], dtype=np.float64)
     cart = np.interp(grid, times, carts) / scales.cart_counts_per_m
     row, value = _row(pole, cart)
-    upper = np.outer(row, row)[np.triu_indices(UNKNOWNS)]
+    upper = np.outer(row, row)[_UPPER]
     return replace(
         swing,
         normal=tuple((np.array(swing.normal) + upper).tolist()),
@@ -168,7 +169,7 @@ def seen(swing: Swing) -> Seen | None:
     if swing.rows < 2 * UNKNOWNS:
         return None
     normal = np.zeros((UNKNOWNS, UNKNOWNS))
-    normal[np.triu_indices(UNKNOWNS)] = swing.normal
+    normal[_UPPER] = swing.normal
     normal = np.triu(normal) + np.triu(normal, 1).T
     right = np.array(swing.right)
     whole = normal + np.diag(0.05 / PRIOR**2)
