@@ -13,11 +13,11 @@ class Weights(Section):
     """Stage cost, in units scaled by the rig's own length, time and limits."""
 
     position: float = number(1.0, 0.0, 1e4, "cart away from its target", live=True)
-    velocity: float = number(0.3, 0.0, 1e4, "cart speed", live=True)
+    velocity: float = number(0.9, 0.0, 1e4, "cart speed", live=True)
     angle: float = number(1.0, 1e-3, 1e4, "pole away from upright", live=True)
     rate: float = number(0.1, 0.0, 1e4, "pole speed", live=True)
     command: float = number(0.01, 0.0, 1e4, "size of the velocity command", live=True)
-    command_rate: float = number(0.01, 1e-6, 1e4, "rate of the velocity command", live=True)
+    command_rate: float = number(0.003, 1e-6, 1e4, "rate of the velocity command", live=True)
 
 
 class Controller(Section):
