@@ -299,6 +299,13 @@ def test_a_cart_held_from_the_start_is_let_go_within_a_third_of_a_second() -> No
     assert yard.pushed_s(lambda _truth: True) <= 0.36
 
 
+def test_a_drive_that_sticks_at_the_crawl_is_not_held() -> None:
+    """It stands until it is told more than 7 cm/s."""
+    yard = Yard(settings(), truth=settings(sim__drive_stiction_m_s2=1.4))
+    yard.home()
+    assert yard.records[-1].mode is Mode.READY, yard.said
+
+
 def test_a_track_shorter_than_the_limits_never_arms() -> None:
     truth = settings(rig__track_length_m=0.802)
     yard = Yard(settings(rig__position_limit_m=0.42), truth=truth)

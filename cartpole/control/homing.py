@@ -31,10 +31,11 @@ from cartpole.messages import NANOSECONDS, EncoderSample, HomingResult
 LOOK_S = 0.2  # switches and pole are looked at before anything moves
 GIVE_UP_LOOK_S = 3.0
 CRAWL_M_S = 0.06
+FIRM_M_S = 0.12  # for a cart that stays behind: a drive that sticks at the crawl is not held
+FIRM_M = 0.005
 FIRST_M = 0.01
 BACKWARD_M = 0.0025
-HELD_M = 0.01  # commanded way that was not gone
-HELD_SPEED = 0.12  # of the crawl: a drive with ripple still creeps
+HELD_M = 0.02  # commanded way that was not gone
 FREE_SHARE = 0.12  # of the configured travel, kept for the slow approach
 SURE_SIGMAS = 5.0  # beyond this the pole's sense is no accident
 REST_S = 0.3
@@ -170,14 +171,13 @@ class Homing:
         switch = self._judge_switches(state, heard, gone)
         if switch is not None:
             return switch
-        _, speed, _, _ = swing.motion(state.swing, self.rules.scales, 0.08)
-        creeps = state.direction * speed > HELD_SPEED * CRAWL_M_S
-        if wanted - gone > (2.0 * HELD_M if creeps else HELD_M):
+        if wanted - gone > HELD_M:
             return _fail(state, *explain_gain(gone / wanted))
         if gone >= FIRST_M:
             state = self._released(state, heard)
             return HomingStep(_enter(state, HomingPhase.SEEK, now_ns), state.direction * CRAWL_M_S)
-        return HomingStep(state, state.direction * CRAWL_M_S)
+        speed = FIRM_M_S if wanted - gone > FIRM_M else CRAWL_M_S
+        return HomingStep(state, state.direction * speed)
 
     def _released(self, state: HomingState, heard: _Heard) -> HomingState:
         """A switch that the cart stood on and has left: its place is known."""

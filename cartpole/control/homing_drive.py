@@ -26,8 +26,9 @@ LEAST_M = 0.006  # a piece shorter than this says nothing of the gain
 MOST_PIECES = 200
 JUMP_M = 0.001  # between two samples, while the cart crawls
 QUICKER = 1.5  # times the slow pieces' way: what a slope is taken from
-SURE_SLOPE = 0.02  # deviation of a slope that is believed ...
-EXCUSES = 0.05  # ... and of one that excuses a drive, and accuses none
+EXCUSES = 0.05  # deviation of a slope that may excuse a drive ...
+ACCUSES = 0.02  # ... and of one that may accuse it, by what is sure of it
+SURE_SIGMAS = 2.0
 LEAST_PIECES = 4  # slow, and quick
 DEVIATIONS = 1.4826  # a deviation in median absolute ones, if errors are normal
 MEDIAN_SIGMA = 1.2533  # a median's deviation over a mean's
@@ -153,8 +154,12 @@ def gain(drive: Drive) -> float:
     seen, wanted = np.copysign(1.0, wanted) * seen, np.abs(wanted)
     ratio = float(np.median(seen / wanted))
     slope, sigma = _slope(wanted, seen)
-    excused = sigma < EXCUSES and abs(slope - 1.0) < abs(ratio - 1.0)
-    return slope if sigma < SURE_SLOPE or excused else ratio
+    if abs(slope - 1.0) < abs(ratio - 1.0):
+        return slope if sigma < EXCUSES else ratio
+    surely = abs(slope - 1.0) - SURE_SIGMAS * sigma
+    if sigma > ACCUSES or surely < abs(ratio - 1.0):
+        return ratio
+    return 1.0 + math.copysign(surely, slope - 1.0)
 
 
 def _slope(wanted: FloatArray, seen: FloatArray) -> tuple[float, float]:

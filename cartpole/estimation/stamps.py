@@ -18,6 +18,7 @@ PRIOR = 1e-3  # weight of no error at all [(m/s)^4]
 WORST_S = 0.005  # a count that is off by more has another reason
 FASTER = 1.5  # than the limit goes no cart
 LONGEST_NS = 50_000_000  # between the first and the last of three
+TELLING_S = 1e-3  # a cart that moves by less than a count meanwhile says nothing of stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class StampMemory:
         off = middle - first - share * (p_m - first)
         if max(abs(speed), abs(off) / WORST_S) > FASTER * rules.velocity_m_s:
             return  # a wrong count
+        if abs(speed) * TELLING_S < rules.count_m:
+            return  # too slow to tell: nor is it a reason to forget
         bend = 0.5 * rules.acceleration_m_s2 * share * (1.0 - share) * (span_ns / NANOSECONDS) ** 2
         known = bend * bend + 1.5 * rules.count_m**2
         square = speed * speed
