@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any
 
 import pytest
 
@@ -12,10 +10,9 @@ from cartpole.config.load import with_values
 from cartpole.config.schema import Config
 from cartpole.control.core import ControlCore
 from cartpole.control.memory import CoreMemory
-from cartpole.control.timed_planner import TimedPlanner
 from cartpole.errors import SessionError
 from cartpole.estimation.learner import LENGTH
-from cartpole.messages import Mode, Plan, PlanStatus
+from cartpole.messages import Mode
 from cartpole.rules.control import settings_of
 from cartpole.rules.optimizer import planner_rules
 from cartpole.session.codec import decoder
@@ -26,16 +23,6 @@ from cartpole.sim.run import VirtualRun
 LONG_M = 0.72
 CONFIG = with_values(Config(), {"sim.length_m": LONG_M})
 USUAL = planner_rules(CONFIG).horizon_steps
-
-
-class Stumbling(TimedPlanner):
-    """A planner whose plans fail when told to."""
-
-    fails = False
-
-    def plan(self, *asked: Any, **more: Any) -> Plan:
-        plan = super().plan(*asked, **more)
-        return dataclasses.replace(plan, status=PlanStatus.BUDGET) if self.fails else plan
 
 
 def tell(core: ControlCore, length_m: float) -> None:
@@ -70,22 +57,31 @@ def test_one_that_is_as_the_settings_say_keeps_its_plans() -> None:
     assert {len(plan.inputs) for plan in plans if plan is not None} == {USUAL}
 
 
-def test_one_found_longer_in_flight_gets_them_where_plans_fail() -> None:
-    planner = Stumbling(planner_rules(CONFIG))
-    run = VirtualRun(CONFIG, 0, planner=planner)
-    lengths, flown = [], 0
+SHORT_TRACK = with_values(
+    Config(),
+    {
+        "pole.length_m": 0.836, "rig.position_limit_m": 0.344, "rig.track_length_m": 0.884,
+        "rig.velocity_limit_m_s": 1.83, "rig.acceleration_limit_m_s2": 6.93,
+        "motor.acceleration_m_s2": 6.93, "motor.tau_s": 0.07,
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_plans_that_go_on_ending_too_early_get_longer(seed: int) -> None:
+    """A long pole on a short track: it dithered at the bottom, each plan unlike the one before."""
+    run = VirtualRun(SHORT_TRACK, seed)
+    lengths, up_s = [], None
     for tick in run.ticks():
         if tick.record.plan is None:
             continue
-        flown += 1
         lengths.append(len(tick.record.plan.inputs))
-        if flown == 10:
-            tell(run.core, LONG_M)
-        planner.fails = 30 <= flown < 34
-        if flown == 40:
+        if abs(from_upright(tick.truth[2])) < 0.1:
+            up_s = len(lengths) * 0.02
+        if up_s is not None or len(lengths) == 300:
             break
-    assert set(lengths[:33]) == {USUAL}
-    assert lengths[-1] >= 1.35 * USUAL
+    assert lengths[0] == planner_rules(SHORT_TRACK).horizon_steps < lengths[-1]
+    assert up_s is not None
 
 
 def longer() -> tuple[VirtualRun, CoreMemory]:

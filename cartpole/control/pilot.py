@@ -18,7 +18,7 @@ from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
 from cartpole.model.parameters import ModelParameters
 from cartpole.optimizer.bank.planner import OUTSIDE_M, PlannerMemory
 from cartpole.optimizer.compiled.layout import MAX_STEPS
-from cartpole.optimizer.problem import WORTH_LONGER, PlannerRules, finite, longer_steps
+from cartpole.optimizer.problem import PlannerRules, finite, grown_steps, longer_steps
 from cartpole.recall import require
 from cartpole.record import record
 
@@ -27,6 +27,8 @@ BRIDGED_RAD = 0.15  # from where the last good plan has the pole, its rate's par
 GOOD_PLANS_TO_RETURN = 5
 CATCH_TICKS = 15
 LED_TICKS = 50  # so long after a good plan energy control leads a cart back inside its limit
+SHORT_RAD = 0.5  # a plan that ends with the pole further from upright ends on its way ...
+SHORT_TICKS = 10  # ... and after so many in a row they get longer
 CATCH_RAD = 0.6  # of the pole's angle and its rate's part: further down it swings up again
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 
@@ -56,13 +58,15 @@ class PilotRules:
 @dataclass(slots=True)
 class PilotMemory:
     """The last good plan, and how many plans went well or not; ``planner`` is ``None`` where a
-    planner cannot tell its own, ``steps`` where plans are as long as the rules say."""
+    planner cannot tell its own, ``steps`` where plans are as long as the rules say; ``short`` so
+    many in a row ended before the pole was up."""
 
     bad_in_a_row: int = 0
     good_in_a_row: int = GOOD_PLANS_TO_RETURN
     planner: PlannerMemory | None = None
     good: Plan | None = None
     steps: int | None = None
+    short: int = 0
 
     def check(self, _own: PilotMemory) -> None:
         """SessionError for a plan of ragged arrays."""
@@ -110,23 +114,26 @@ class Pilot:
         self._memory.good = None
         self._memory.bad_in_a_row = 0
         self._memory.good_in_a_row = GOOD_PLANS_TO_RETURN
+        self._memory.short = 0
 
     def _times_s(self) -> FloatArray:
         """Times (N + 1,) of a plan's states, from its start."""
         return np.concatenate(([0.0], np.cumsum(self._planner.problem.steps_s)))
 
     def fit(self, model: ModelParameters) -> None:
-        """Plans as long as this model needs: before the first one, and where they go badly."""
-        memory = self._memory
-        first = memory.good is None and memory.bad_in_a_row == 0
-        if self._rules.feed_back_only or not (first or memory.bad_in_a_row > BRIDGED_TICKS):
+        """Plans as long as this model needs: before the first one, and where they end early."""
+        memory, rules = self._memory, self._rules
+        if rules.feed_back_only:
             return
-        steps = longer_steps(self._rules.planner, model)
-        if not first and (steps or 0) < WORTH_LONGER * self._planner.problem.horizon:
-            return
-        memory.steps = steps
+        if memory.good is None and memory.bad_in_a_row == 0:
+            self._lengthen(longer_steps(rules.planner, model))
+        elif memory.short >= SHORT_TICKS:
+            self._lengthen(grown_steps(rules.planner, self._planner.problem.horizon))
+
+    def _lengthen(self, steps: int | None) -> None:
+        self._memory.steps, self._memory.short = steps, 0
         self._planner.fit(steps)
-        memory.planner = self._planner.memory
+        self._memory.planner = self._planner.memory
         self.times_s = self._times_s()
 
     def expect(self, kept: PilotMemory) -> None:
@@ -173,6 +180,8 @@ class Pilot:
         if plan.status in GOOD and math.isfinite(float(plan.states[1, U])):
             self._memory.good = plan
             self._memory.bad_in_a_row = 0
+            off = abs(math.remainder(float(plan.states[-1, THETA]) - math.pi, 2.0 * math.pi))
+            self._memory.short = self._memory.short + 1 if off > SHORT_RAD else 0
             self._memory.good_in_a_row += 1
             # A pole that falls has no time for plans that prove themselves first, and beyond its
             # limit nothing else leads a cart back.

@@ -24,6 +24,8 @@ TERMINAL_FACTOR = 1.0
 PUMPING_FACTOR = 1.9
 # Plans of a rig that was found to need longer ones: it must be by this factor, and is by that.
 WORTH_LONGER, MOST_LONGER = 1.06, 1.6
+# So are they by this where plans went on ending before the pole was up.
+GROWN = 1.25
 
 
 class InputKind(IntEnum):
@@ -179,6 +181,17 @@ def longer_steps(rules: PlannerRules, model: ModelParameters) -> int | None:
     wanted = pumping_steps(model, model.gain * rules.limits.command, rules.step_s)
     most = min(round(MOST_LONGER * rules.horizon_steps), MAX_STEPS)
     return min(wanted, most) if wanted > WORTH_LONGER * rules.horizon_steps else None
+
+
+def grown_steps(rules: PlannerRules, steps: int) -> int | None:
+    """Steps of the plans that follow those of so many, which all ended before the pole was up.
+
+    What a short track or a slow ramp costs is not in :func:`pumping_steps`. ``None``: as the rules
+    say.
+    """
+    if rules.backend != "compiled" or rules.user_model:
+        return None
+    return min(round(GROWN * steps), round(MOST_LONGER * rules.horizon_steps), MAX_STEPS)
 
 
 def rig_problem(rules: PlannerRules) -> Problem:

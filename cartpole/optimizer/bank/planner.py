@@ -50,20 +50,12 @@ RENEW_TICKS = 10
 # Within this of upright and at less than this share of sqrt(c g) one plan is enough.
 CALM_RAD = 0.35
 CALM_RATE = 1.0
-# A flown plan that breaks, the best one left costing this many times as much, asked for more than
-# the rig has. From the third one on plans are made for some ticks for a pole longer by a share:
-# earlier, or longer than that, plans for another pole than the rig's put the last swing off.
-BROKEN = 1.3
-MANY_BROKEN = 3
-HUMBLE_TICKS = 50
-HUMBLE = 0.05
 
 
 @dataclass(slots=True)
 class PlannerMemory:
     """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
-    plans but for the pole's length, which is ``longer`` times ``length_m``; ``score`` is the flown
-    plan's, ``broken`` plans broke so far, and for ``humble`` more ticks plans ask for less."""
+    plans but for the pole's length, which is ``length_m``."""
 
     candidates: tuple[CandidateMemory, ...]
     told: ModelParameters
@@ -71,16 +63,9 @@ class PlannerMemory:
     flown: int = -1
     turn: int = 0
     last_ns: int = 0
-    longer: float = PESSIMISM
-    score: float = math.inf
-    broken: int = 0
-    humble: int = 0
 
     def check(self, own: PlannerMemory) -> None:
         """SessionError for a plan that is not in the bank."""
-        require(self.longer in (PESSIMISM, PESSIMISM + HUMBLE), "how long plans think the pole")
-        require(0 <= self.humble <= HUMBLE_TICKS, "how long plans ask for less")
-        require(0 <= self.broken <= MANY_BROKEN, "how many plans broke")
         require(-1 <= self.flown < len(own.candidates), "the plan flown")
 
 
@@ -129,7 +114,6 @@ class Planner:
             candidate.alive = False
         self._flown = None
         self.memory.turn = 0
-        self.memory.score, self.memory.broken, self.memory.humble = math.inf, 0, 0
 
     def update(self, rules: PlannerRules) -> None:
         """Take over live weights; horizon, step and number of candidates stay."""
@@ -138,7 +122,7 @@ class Planner:
         for candidate in self._bank:
             candidate.solver.update(problem, gain)
         self.memory.told = rules.model
-        self.memory.length_m, self.memory.longer = rules.model.length_m, PESSIMISM
+        self.memory.length_m = rules.model.length_m
 
     def prepare(self) -> None:
         """Move all plans one step ahead, before the next measurement is there."""
@@ -152,7 +136,7 @@ class Planner:
     def expect(self, kept: PlannerMemory) -> None:
         """Believe what the plans of a memory believe that is about to be put in place."""
         self._tell(kept.told)
-        self._couple(kept.length_m, kept.longer)
+        self._couple(kept.length_m)
 
     def plan(
         self,
@@ -188,6 +172,8 @@ class Planner:
             if self._flown.solver.status in (PlanStatus.BUDGET, PlanStatus.FEASIBLE):
                 more = left if self._calm(state) else min(left, MORE_STEPS)
                 left -= self._advance(self._flown, state, 0, more)
+            if not self._flown.flyable:  # a pole that falls short asks for steps, not another plan
+                left -= self._advance(self._flown, state, 0, left)
         left -= self._others(state, shifts, left)
         chosen = self._choose(state)
         return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))
@@ -211,7 +197,7 @@ class Planner:
         )
         if changed:
             self._tell(model)
-        self._couple(model.length_m, PESSIMISM + HUMBLE if self.memory.humble else PESSIMISM)
+        self._couple(model.length_m)
 
     def _tell(self, model: ModelParameters) -> None:
         """Hand a model to all plans; their commands are the cart's own speeds."""
@@ -223,10 +209,10 @@ class Planner:
         for solver in others:
             solver.share(first)
 
-    def _couple(self, length_m: float, longer: float) -> None:
-        self.memory.length_m, self.memory.longer = length_m, longer
+    def _couple(self, length_m: float) -> None:
+        self.memory.length_m = length_m
         for candidate in self._bank:
-            candidate.solver.set_coupling(1.5 / (longer * length_m))
+            candidate.solver.set_coupling(1.5 / (PESSIMISM * length_m))
 
     def _shifts(self, start_ns: int) -> int:
         """Steps since the last plan; too many make the bank start afresh."""
@@ -312,19 +298,8 @@ class Planner:
                 not candidate.flyable or score > 1.5 * least or abs(score - least) < 1e-3 * least
             ):
                 candidate.alive = False
-        self._doubt(flown, best, least, state)
         self._flown = best
         return best
-
-    def _doubt(self, flown: Candidate, best: Candidate, score: float, state: FloatArray) -> None:
-        """After plans that broke ask for less: else a pole all but up may swing on and on."""
-        memory = self.memory
-        memory.humble = max(memory.humble - 1, 0)
-        broke = best is not flown and not flown.flyable and score > BROKEN * memory.score
-        if broke and not self._calm(state):
-            memory.broken = min(memory.broken + 1, MANY_BROKEN)
-            memory.humble = HUMBLE_TICKS if memory.broken == MANY_BROKEN else 0
-        memory.score = score
 
     def _status(self, candidate: Candidate, state: FloatArray) -> PlanStatus:
         limits = self.problem.limits
