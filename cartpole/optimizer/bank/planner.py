@@ -38,6 +38,8 @@ OUTSIDE_M = 0.02
 FIRST_STEPS = 4
 # More that it takes if it has not converged by then.
 MORE_STEPS = 8
+# And once more where it may not be flown by then: a pole that fell short asks for thirty or fifty.
+LAST_STEPS = 48
 # A first plan with fewer steps than this is not worth sharing them.
 FEW_STEPS = 20
 # A change of the drive's lag by this share is worth telling the plans.
@@ -172,8 +174,8 @@ class Planner:
             if self._flown.solver.status in (PlanStatus.BUDGET, PlanStatus.FEASIBLE):
                 more = left if self._calm(state) else min(left, MORE_STEPS)
                 left -= self._advance(self._flown, state, 0, more)
-            if not self._flown.flyable:  # a pole that falls short asks for steps, not another plan
-                left -= self._advance(self._flown, state, 0, left)
+            if not self._flown.flyable:  # any other plan costs a whole swing more
+                left -= self._advance(self._flown, state, 0, min(left, LAST_STEPS))
         left -= self._others(state, shifts, left)
         chosen = self._choose(state)
         return self._record(chosen, start_ns, newton_budget - left, self._status(chosen, state))
