@@ -158,3 +158,18 @@ def guess(
         cart_rollout(ws, kind, k)
         pole_rollout(ws, sc, kind, k)
         time += x[H, k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def copy_plan(ws: FloatArray, n: int, kind: int, states: FloatArray, inputs: FloatArray) -> None:
+    """Write the plan's states (n + 1, 5) and inputs (n,) as ``messages.Plan`` orders them."""
+    x = stage(ws, 0)
+    for k in range(n + 1):
+        states[k, 0], states[k, 1] = x[P, k], x[V, k]
+        states[k, 2], states[k, 3] = x[TH, k], x[OM, k]
+    states[0, 4] = 0.0
+    for k in range(n):
+        states[k + 1, 4] = x[U, k] if kind == VELOCITY else 0.0
+        inputs[k] = x[W, k] if kind == VELOCITY else x[U, k]
+    if kind == VELOCITY:
+        states[0, 4] = x[U, 0] - x[H, 0] * x[W, 0]

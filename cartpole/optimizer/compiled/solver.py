@@ -9,10 +9,10 @@ import numpy as np
 from cartpole.messages import FloatArray, PlanStatus
 from cartpole.optimizer.compiled.layout import *
 from cartpole.optimizer.compiled.newton import newton
-from cartpole.optimizer.compiled.rollout import guess
+from cartpole.optimizer.compiled.rollout import copy_plan, guess
 from cartpole.optimizer.compiled.warm import advance, enter, shift
 from cartpole.optimizer.compiled.workspace import fill, rows, share, workspace
-from cartpole.optimizer.problem import InputKind, Problem
+from cartpole.optimizer.problem import Problem
 from cartpole.recall import require
 from cartpole.record import record
 
@@ -160,15 +160,9 @@ class Solver:
 
     def solution(self) -> Solution:
         """A copy of the plan."""
-        n, table = self.horizon, self.rows.reshape(-1, STRIDE)
-        states = np.zeros((n + 1, 5))
-        states[:, :4] = table[P : OM + 1, : n + 1].T
-        if self.problem.kind is InputKind.VELOCITY:
-            states[0, 4] = table[U, 0] - table[H, 0] * table[W, 0]
-            states[1:, 4] = table[U, :n]
-            inputs = table[W, :n].copy()
-        else:
-            inputs = table[U, :n].copy()
+        n = self.horizon
+        states, inputs = np.empty((n + 1, 5)), np.empty(n)
+        copy_plan(self.rows, n, self.kind, states, inputs)
         return Solution(
             self.status, self.steps, self.cost, float(self.scalars[RESIDUAL]), states, inputs
         )
