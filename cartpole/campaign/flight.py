@@ -88,6 +88,13 @@ class _Run:
         }  # fmt: skip
         self._watch = watch
         self._period_ns = round(config.controller.period_s * NANOSECONDS)
+        # A silent drive holds its speed, lags, brakes no harder than its ramp; and some more.
+        true, sim = self.run.rig.plant.parameters, config.sim
+        held_s = config.safety.board_timeout_s + sim.commands_burst_s + true.delay_s
+        self._coast_s = held_s + true.tau_s + 0.05
+        hardest = min(true.motor_acceleration_m_s2, sim.drive_ramp_m_s2 or math.inf)
+        self._brake = 0.5 / hardest
+        self._near_end_m = config.rig.track_length_m / 2 - 0.02
         self._command: Any = None
         self._struck_ns: int | None = None
         self.first_flying_ns: int | None = None
@@ -194,15 +201,13 @@ class _Run:
 
         What was sent before was held against the ends in its own tick.
         """
-        config = self.config
         p, v = tick.truth[0], tick.truth[1]
         u = tick.record.command.velocity_m_s
-        reach_s = config.safety.board_timeout_s + 0.3
         for side in (1.0, -1.0):
             speed = max(side * v, side * u, 0.0)
-            brake_m = speed * speed / (2.0 * config.motor.acceleration_m_s2)
-            if side * p + speed * reach_s + brake_m >= config.rig.track_length_m / 2 - 0.02:
-                return self.run.rig.plant.farthest_if_silent(config.safety.board_timeout_s)
+            if side * p + speed * (self._coast_s + speed * self._brake) >= self._near_end_m:
+                timeout_s = self.config.safety.board_timeout_s
+                return self.run.rig.plant.farthest_if_silent(timeout_s)
         return abs(p)
 
     def try_again(self, now_ns: int) -> str:
