@@ -40,10 +40,11 @@ def parse_line(line: bytes) -> CountsLine | None:
     match = _LINE.fullmatch(line)
     if match is None:
         return None
-    cart, pole = int(match[1]), int(match[2])
+    first, second, low, high = match.groups()
+    cart, pole = int(first), int(second)
     if not (-(1 << 31) <= cart < 1 << 32 and -(1 << 31) <= pole < 1 << 32):
         return None
-    return CountsLine(cart, pole, match[3] == b"1", match[4] == b"1")
+    return CountsLine(cart, pole, low == b"1", high == b"1")
 
 
 def format_line(line: CountsLine) -> bytes:

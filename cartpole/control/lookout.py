@@ -85,6 +85,8 @@ class Lookout:
         self._see_what_is_over(now_ns)
 
     def _see_what_is_over(self, now_ns: int) -> None:
+        if not self._memory.faults:
+            return
         if self._watch.camera_back(now_ns) and self._standing.drop("camera lost"):
             self._standing.note("camera is back")
         if not self._observer.doubted and self._standing.drop("encoder silent"):

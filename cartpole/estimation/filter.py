@@ -120,7 +120,8 @@ class StateFilter:
         """Predict with this model; it holds for everything not yet worked in."""
         par = self._par
         self._looked_ns = None
-        par[: len(model.coefficients)] = model.coefficients
+        told = model.coefficients
+        par[: len(told)] = told
         par[at.GAIN] = model.gain
         self._delay_ns = round(model.delay_s * NANOSECONDS)
         # A command sent now acts later, yet must not push measurements out of the history.

@@ -73,7 +73,7 @@ class ArduinoAsciiBoard:
         self._plant = plant
         self._byte_ns = byte_ns
         self._boot_ns = boot_ns
-        self._bits = counter_bits
+        self._half = 1 << (counter_bits - 1)
         self._pressed = pressed
         self._requests: deque[int] = deque(maxlen=64)  # the UART's buffer
         self._line = b""
@@ -124,8 +124,8 @@ class ArduinoAsciiBoard:
         self._line_start_ns = t_ns
 
     def _wrap(self, value: int) -> int:
-        half = 1 << (self._bits - 1)
-        return (value + half) % (2 * half) - half
+        half = self._half
+        return value if -half <= value < half else (value + half) % (2 * half) - half
 
 
 class SabertoothTextBoard:
