@@ -395,6 +395,23 @@ def test_one_spoilt_count_in_the_first_centimetre_accuses_nobody(off_m: float) -
     assert yard.records[-1].mode is Mode.READY, yard.said
 
 
+@pytest.mark.parametrize("off_m", [-0.012, 0.012])
+def test_one_spoilt_count_at_a_pieces_end_is_no_drive_that_runs(off_m: float) -> None:
+    """It makes one piece too short and its neighbour too long: two that disagree."""
+
+    def struck(spoilt: Callable[[int], float]) -> list[float]:
+        drive, position_m, found = homing_drive.leg(homing_drive.Drive(), 0.0), 0.0, []
+        for tick in range(1, 61):
+            position_m += 0.1 * 0.02
+            seen = (position_m + spoilt(tick), 0.1)
+            drive = homing_drive.follow(drive, seen, 0.1, 0.02, 0.02, 8.0)
+            found += [gain for gain in [homing_drive.strike(drive)] if gain is not None]
+        return found
+
+    assert struck(lambda tick: off_m * (tick == 30)) == []
+    assert struck(lambda tick: 0.12 * 0.02 * tick)[0] == pytest.approx(2.2, abs=0.2)
+
+
 def test_a_failed_homing_acts_in_its_own_tick() -> None:
     yard = Yard(settings(), truth=settings(sim__motor_sign=-1))
     yard.home()

@@ -104,7 +104,10 @@ def _piece(drive: Drive, speed_m_s: float) -> Drive:
         return after
     gain = seen / wanted
     struck = gain < HELD or gain > RUNS
-    after = replace(after, strikes=drive.strikes + 1 if struck else 0, strike_gain=gain)
+    # One spoilt count makes a piece too short and its neighbour too long: those are no two alike.
+    alike = (gain > RUNS) == (drive.strike_gain > RUNS)
+    strikes = drive.strikes + 1 if alike else 1
+    after = replace(after, strikes=strikes if struck else 0, strike_gain=gain)
     if drive.ticks <= PIECE_TICKS:
         return after
     behind = (*drive.behind, (drive.asked_m, speed_m_s - drive.start_m_s, gone_m(drive)))
