@@ -131,6 +131,7 @@ class Homing:
     # Before and at the start of the first move
 
     def _look(self, state: HomingState, now_ns: int, heard: _Heard) -> HomingStep:
+        state = _standing_on(state, heard)
         elapsed = _seconds(state, now_ns)
         if elapsed < LOOK_S or not heard.samples:
             return HomingStep(state, 0.0)
@@ -143,12 +144,9 @@ class Homing:
                 f"the cart moves by {speed:.2f} m/s without a command",
                 "let go of it; else check the driver's zero and encoder.cart_counts_per_m",
             )
-        state = replace(
-            state,
-            direction=1.0 if heard.low is not None else -1.0,
-            held_low=heard.low is not None,
-            held_high=heard.high is not None,
-        )
+        if state.held_low and state.held_high:
+            return _fail(state, *both_pressed(self.rules.switch_active))
+        state = replace(state, direction=1.0 if state.held_low else -1.0)
         return self._begin(state, HomingPhase.CRAWL, now_ns)
 
     def _begin(self, state: HomingState, phase: HomingPhase, now_ns: int) -> HomingStep:
@@ -171,24 +169,16 @@ class Homing:
         switch = self._judge_switches(state, heard, gone)
         if switch is not None:
             return switch
+        state = _last_pressed(state, heard)
+        if ahead := heard.low if state.direction < 0.0 else heard.high:
+            state = _first_pressed(state, ahead)
         if wanted - gone > HELD_M:
             return _fail(state, *explain_gain(gone / wanted))
         if gone >= FIRST_M:
-            state = self._released(state, heard)
+            state = _released(state, heard)
             return HomingStep(_enter(state, HomingPhase.SEEK, now_ns), state.direction * CRAWL_M_S)
         speed = FIRM_M_S if wanted - gone > FIRM_M else CRAWL_M_S
         return HomingStep(state, state.direction * speed)
-
-    def _released(self, state: HomingState, heard: _Heard) -> HomingState:
-        """A switch that the cart stood on and has left: its place is known."""
-        if not heard.samples:
-            return state
-        counts = heard.samples[0].cart_counts
-        if state.held_low and heard.low is None:
-            state = replace(state, held_low=False, low_counts=counts)
-        if state.held_high and heard.high is None:
-            state = replace(state, held_high=False, high_counts=counts)
-        return state
 
     def _judge_switches(self, state: HomingState, heard: _Heard, gone: float) -> HomingStep | None:
         """A failure if a switch is pressed that cannot be, or stays so."""
@@ -213,7 +203,7 @@ class Homing:
         switch = self._judge_switches(state, heard, gone)
         if switch is not None:
             return switch
-        state = self._released(state, heard)
+        state = _released(_last_pressed(state, heard), heard)
         wanted = heard.low if state.direction < 0.0 else heard.high
         if wanted is not None:
             return self._at_switch(state, now_ns, wanted)
@@ -242,7 +232,8 @@ class Homing:
     def _speed(self, state: HomingState, gone: float) -> float:
         """Fast where the other switch cannot be, slow towards it."""
         slow = self.rules.speed_m_s
-        if state.low_counts is None and state.high_counts is None:
+        behind = state.high_counts if state.direction < 0.0 else state.low_counts
+        if behind is None or state.held_low or state.held_high:
             return slow
         free = self.rules.travel_m * (1.0 - FREE_SHARE - self.rules.travel_tolerance / 2.0) - gone
         fast = self.rules.between_m_s
@@ -253,10 +244,7 @@ class Homing:
         return max(slow, min(max(fast + calming, 0.5 * slow), most, self.rules.fastest_m_s))
 
     def _at_switch(self, state: HomingState, now_ns: int, at: EncoderSample) -> HomingStep:
-        if state.direction < 0.0:
-            state = replace(state, low_counts=at.cart_counts)
-        else:
-            state = replace(state, high_counts=at.cart_counts)
+        state = _first_pressed(state, at)
         low, high = state.low_counts, state.high_counts
         if low is None or high is None:
             turned = replace(state, direction=-state.direction)
@@ -356,6 +344,42 @@ class Homing:
         )
         done = _enter(state, HomingPhase.DONE, now_ns)
         return HomingStep(done, 0.0, result, cart=cart, at_switch=False)
+
+
+def _standing_on(state: HomingState, heard: _Heard) -> HomingState:
+    """The switches that are pressed before anything moved: on its edge one comes and goes."""
+    low, high = state.held_low or heard.low is not None, state.held_high or heard.high is not None
+    return _last_pressed(replace(state, held_low=low, held_high=high), heard)
+
+
+def _last_pressed(state: HomingState, heard: _Heard) -> HomingState:
+    """A switch that the cart stood on is where it was seen pressed last."""
+    for sample in heard.samples:
+        if state.held_low and sample.limit_low:
+            state = replace(state, low_counts=sample.cart_counts)
+        if state.held_high and sample.limit_high:
+            state = replace(state, high_counts=sample.cart_counts)
+    return state
+
+
+def _first_pressed(state: HomingState, at: EncoderSample) -> HomingState:
+    """The switch ahead is where it was seen pressed first, perhaps while the cart crawled."""
+    if state.direction < 0.0 and state.low_counts is None:
+        return replace(state, low_counts=at.cart_counts)
+    if state.direction > 0.0 and state.high_counts is None:
+        return replace(state, high_counts=at.cart_counts)
+    return state
+
+
+def _released(state: HomingState, heard: _Heard) -> HomingState:
+    """Without the switches that the cart has left."""
+    if not heard.samples:
+        return state
+    return replace(
+        state,
+        held_low=state.held_low and heard.low is not None,
+        held_high=state.held_high and heard.high is not None,
+    )
 
 
 def _seconds(state: HomingState, now_ns: int) -> float:
