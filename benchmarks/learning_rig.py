@@ -26,7 +26,8 @@ import numpy as np
 from cartpole.config.load import with_values
 from cartpole.config.schema import Config
 from cartpole.learning.closed_loop import believed
-from cartpole.learning.innovations import CART_SLOW, Model, Track, counted, prediction_error
+from cartpole.learning.innovations import CART_SLOW, Track, counted, prediction_error
+from cartpole.learning.motion import Model
 from cartpole.learning.residual import residuals
 from cartpole.learning.sysid import UNKNOWN, bound, learn
 from cartpole.messages import EncoderSample

@@ -37,7 +37,7 @@ from cartpole.learning.closed_loop import (
     paired,
     truth,
 )
-from cartpole.learning.innovations import Model
+from cartpole.learning.motion import Model
 from cartpole.learning.tune import HELD_OUT, tune
 from cartpole.messages import FloatArray
 

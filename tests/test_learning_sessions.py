@@ -30,15 +30,16 @@ from cartpole.learning.closed_loop import (
 from cartpole.learning.command import Outcome, _weights, changes, judge, proposed, run
 from cartpole.learning.innovations import (
     CART_SLOW,
-    Model,
     Track,
     counted,
     filtered,
     likelihood,
+    prediction_error,
     track_of,
 )
+from cartpole.learning.motion import Model
 from cartpole.learning.report import draw
-from cartpole.learning.residual import scan, tried, truth_settings
+from cartpole.learning.residual import residuals, scan, tried, truth_settings
 from cartpole.learning.sysid import UNKNOWN, Held, bound, held_out, learn
 from cartpole.learning.tune import TRUST, tune
 from cartpole.messages import EncoderSample
@@ -131,9 +132,29 @@ def test_cogging_is_found_with_its_pitch_and_predicts_what_was_held_out(
     assert tried(cogging, found.model, "tilt").believed is False
 
 
+@pytest.mark.parametrize(("play", "hertz"), [(0.002, 0.0), (0.0007, 15.0)])
+def test_a_belts_play_is_found_and_predicts_what_was_held_out(play: float, hertz: float) -> None:
+    """Found in one recording, judged on another; not taken for stiction or a longer delay."""
+    loose = {"belt_backlash_m": play, "belt_hz": hertz}
+    one, other = (flown(seed, 10.0, **loose) for seed in (5, 6))
+    base = learn([one], Model(), intervals=False).model
+    model, good, _bad = residuals([one], base, ("stiction", "backlash"))
+    assert good[0].name == "backlash"
+    assert good[0].nats > 300.0
+    sigma = good[0].sigma["backlash_m"]
+    assert sigma < 3e-5
+    assert model.backlash_m == pytest.approx(play, abs=4.0 * sigma + 2e-5)
+    assert model.delay_s == pytest.approx(0.008, abs=4e-4)
+    before, after = (prediction_error(other, each)[0] for each in (base, model))
+    assert after < 0.4 * before
+    values = truth_settings(model)
+    assert values["sim.belt_backlash_m"] == model.backlash_m
+    assert values["sim.belt_hz"] == pytest.approx(hertz or 25.0, rel=0.05)
+
+
 def test_what_is_not_there_is_not_believed(tracks: list[Track]) -> None:
     base = learn(tracks, Model(), intervals=False).model
-    for name in ("asymmetry", "tilt", "cogging"):
+    for name in ("asymmetry", "tilt", "cogging", "backlash"):
         assert not tried(tracks, base, name).believed
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cartpole.config.load import with_values
-from cartpole.learning.innovations import Model
+from cartpole.learning.motion import Model
 from cartpole.learning.residual import truth_settings
 from cartpole.learning.sysid import Progress
 from cartpole.messages import FloatArray, Severity

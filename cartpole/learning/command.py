@@ -25,9 +25,19 @@ from cartpole.learning.closed_loop import (
     gate,
     judged_rig,
 )
-from cartpole.learning.innovations import Model, Track, prediction_error, track_of
-from cartpole.learning.residual import residuals, truth_settings
-from cartpole.learning.sysid import NOISE, UNKNOWN, Held, Learned, Progress, held_out, learn
+from cartpole.learning.innovations import Track, prediction_error, track_of
+from cartpole.learning.motion import Model
+from cartpole.learning.residual import Found, residuals, truth_settings
+from cartpole.learning.sysid import (
+    NOISE,
+    NORMAL_95,
+    UNKNOWN,
+    Held,
+    Learned,
+    Progress,
+    held_out,
+    learn,
+)
 from cartpole.learning.tune import HELD_OUT, tune
 from cartpole.session.code import refuse_code
 from cartpole.session.reader import open_session
@@ -208,6 +218,8 @@ def _residual(
         said = "believed" if one.believed else "not believed"
         outcome.lines.append(f"{one.name:10s} {one.nats:8.1f} nats on what was held out: {said}")
         outcome.figures[one.name] = {"nats": one.nats, "believed": one.believed}
+        if one.believed:
+            _tell_residual(outcome, one)
     errors = [(prediction_error(track, base), prediction_error(track, model)) for track in tracks]
     before, after = (max(pair[i][0] for pair in errors) for i in (0, 1))
     outcome.figures["prediction_m"] = {"before": before, "after": after}
@@ -217,6 +229,15 @@ def _residual(
     outcome.values = {k: float(f"{v:.5g}") for k, v in truth_settings(model).items()}
     if good:  # they make the simulated rig truer and the controller no other
         outcome.verdict = Verdict(before, after, "" if after <= before else "no better prediction")
+
+
+def _tell_residual(outcome: Outcome, found: Found) -> None:
+    """Its numbers with their intervals."""
+    for name, sigma in found.sigma.items():
+        value, half = float(getattr(found.model, name)), NORMAL_95 * sigma
+        low, high = value - half, value + half
+        outcome.lines.append(f"  {name:16s} {value:10.5g}  95 % {low:.5g} to {high:.5g}")
+        outcome.figures[found.name][name] = {"value": value, "ci95": [low, high]}
 
 
 def _tune(

@@ -1,36 +1,45 @@
 """How likely a recording is under a model: an extended Kalman filter's innovations, compiled.
 
-State x = (p, v, theta, omega, zero), zero the pole encoder's own error. Between encoder samples the
-cart follows the drive, the pole the cart (``model.dynamics``), disturbed by white accelerations of
-cart and pole; the samples are uniform within their steps (``counted``). The likelihood of a
-recording is that of its innovations nu with covariance S (Schweppe 1965):
+State x = (p, v, theta, omega, zero), zero the pole encoder's own error, and behind a belt the
+drive's place and speed. Between encoder samples the cart follows the drive, the pole the cart
+(``motion``), disturbed by white accelerations of cart and pole; the samples are uniform within
+their steps (``counted``). The likelihood of a recording is that of its innovations nu with
+covariance S (Schweppe 1965):
 
     -ln L = 1/2 sum (nu' S^-1 nu + ln |S|)
 
 What the equations of motion leave out can be switched on (``Model``): a drive that is stronger one
-way, that cogs or sticks, and a tilted track.
+way, that cogs or sticks, a tilted track, a belt with play.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
 from cartpole.errors import SessionError
+from cartpole.learning.motion import (
+    BELT,
+    DELAY,
+    GAIN,
+    HUNG,
+    PLAY,
+    RIGID,
+    Model,
+    predict,
+    predict_hung,
+)
 from cartpole.messages import FloatArray
-from cartpole.model.dynamics import COULOMB_BLEND_RAD_S
-from cartpole.model.parameters import GRAVITY_M_S2
 
 if TYPE_CHECKING:
     from calibration.recording import Recording
 
-LONGEST_S = 0.0026  # of a step of the filter
+LONGEST_S, LONGEST_HUNG_S = 0.0026, 0.0013  # of a step of the filter, on a belt
 GAP_S = 0.25  # without samples: the filter begins afresh
-STANDING_M_S = 1e-3
 ZERO_SIGMA_RAD = 0.004
 LEAST_SAMPLES = 200
 # Samples on one count beyond which a longer stay is no slower crossing of its edge: of the pole's
@@ -38,35 +47,7 @@ LEAST_SAMPLES = 200
 SLOW, CART_SLOW = 6, 1
 STILL = 20  # of a long stay every so many samples say that it is one
 BEGIN_M, BEGIN_RAD = 1e-3, 5e-3  # sigma of the first sample: one of some step
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What a recording is held against; SI. The last six are residuals, zero for none."""
-
-    length_m: float = 0.5
-    damping_1_s: float = 0.05
-    coulomb_rad_s2: float = 0.0
-    tau_s: float = 0.05
-    delay_s: float = 0.008
-    gain: float = 1.0
-    acceleration_m_s2: float = 8.0
-    cart_noise: float = 0.05  # m/s^2 per sqrt(Hz)
-    pole_noise: float = 0.05  # rad/s^2 per sqrt(Hz)
-    asymmetry: float = 0.0  # share by which the gain to the right exceeds that to the left
-    tilt_rad: float = 0.0
-    cogging_sin_m_s2: float = 0.0
-    cogging_cos_m_s2: float = 0.0
-    cogging_pitch_m: float = 0.02
-    stiction_m_s2: float = 0.0
-
-    def array(self) -> FloatArray:
-        """In the order of the fields."""
-        return np.array(astuple(self))
-
-
-(LENGTH, DAMPING, COULOMB, TAU, DELAY, GAIN, CLIP, CART, POLE, ASYMMETRY, TILT, COG_S, COG_C,
- PITCH, STICTION) = range(15)  # fmt: skip
+BEGIN_M_S = 0.1  # of a drive's speed about what it is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,108 +119,24 @@ def counted(read: FloatArray, step: float, slow: int = SLOW) -> tuple[FloatArray
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def rubbing(omega: float, variance: float, coulomb: float) -> tuple[float, float]:
-    """Mean dry friction of a rate known to ``variance``, and its derivative by the rate.
-
-    The sign of a rate that may be either is no line about its mean: statistical linearisation, the
-    blend of ``model.dynamics`` as one more spread.
-    """
-    spread = variance + COULOMB_BLEND_RAD_S**2 / 3.0
-    ratio = omega / math.sqrt(2.0 * spread)
-    slope = math.sqrt(2.0 / (math.pi * spread)) * math.exp(-ratio * ratio)
-    return coulomb * math.erf(ratio), coulomb * slope
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def drive(p: float, v: float, u: float, q: FloatArray) -> tuple[float, float, float]:
-    """vdot and its derivatives by p and v."""
-    side = 0.5 * q[ASYMMETRY] if u > 0.0 else -0.5 * q[ASYMMETRY]
-    push = (q[GAIN] * (1.0 + side) * u - v) / q[TAU]
-    by_v = -1.0 / q[TAU]
-    if abs(push) > q[CLIP]:
-        push, by_v = math.copysign(q[CLIP], push), 0.0
-    wave = 2.0 * math.pi / q[PITCH]
-    s, c = math.sin(wave * p), math.cos(wave * p)
-    push += q[COG_S] * s + q[COG_C] * c - GRAVITY_M_S2 * math.sin(q[TILT])
-    by_p = wave * (q[COG_S] * c - q[COG_C] * s)
-    if q[STICTION] > 0.0 and abs(v) < 3.0 * STANDING_M_S and abs(push) < q[STICTION]:
-        return -v / 0.005, 0.0, -1.0 / 0.005  # held
-    return push, by_p, by_v
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def predict(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray) -> None:
-    """Mean (5,) and covariance (5, 5) a step of ``h`` on, by the midpoint rule."""
-    coupling = 1.5 / q[LENGTH]
-    half = 0.5 * h
-    vdot, _a, _b = drive(x[0], x[1], u, q)
-    rub, _slope = rubbing(x[3], c[3, 3], q[COULOMB])
-    pull = GRAVITY_M_S2 * math.sin(x[2]) + vdot * math.cos(x[2])
-    turn = -coupling * pull - q[DAMPING] * x[3] - rub
-    p, v, th, om = x[0] + half * x[1], x[1] + half * vdot, x[2] + half * x[3], x[3] + half * turn
-    vdot, by_p, by_v = drive(p, v, u, q)
-    s, co = math.sin(th), math.cos(th)
-    rub, slope = rubbing(om, c[3, 3], q[COULOMB])
-    by_om = -q[DAMPING] - slope
-    turn = -coupling * (GRAVITY_M_S2 * s + vdot * co) - q[DAMPING] * om - rub
-    x[0] += h * v
-    x[1] += h * vdot
-    x[2] += h * om
-    x[3] += h * turn
-    a = np.zeros((5, 5))
-    a[0, 1] = 1.0
-    a[1, 0] = by_p
-    a[1, 1] = by_v
-    a[2, 3] = 1.0
-    a[3, 0] = -coupling * co * by_p
-    a[3, 1] = -coupling * co * by_v
-    a[3, 2] = -coupling * (GRAVITY_M_S2 * co - vdot * s)
-    a[3, 3] = by_om
-    f = np.zeros((5, 5))
-    for i in range(5):
-        for j in range(5):
-            total = 0.0
-            for k in range(5):
-                total += a[i, k] * a[k, j]
-            f[i, j] = h * a[i, j] + half * h * total
-        f[i, i] += 1.0
-    left = np.zeros((5, 5))
-    for i in range(5):
-        for j in range(5):
-            for k in range(5):
-                left[i, j] += f[i, k] * c[k, j]
-    for i in range(5):
-        for j in range(i, 5):
-            total = 0.0
-            for k in range(5):
-                total += left[i, k] * f[j, k]
-            c[i, j] = total
-            c[j, i] = total
-    cart = q[CART] * q[CART] * h
-    c[1, 1] += cart
-    c[1, 3] -= coupling * co * cart
-    c[3, 1] = c[1, 3]
-    c[3, 3] += coupling * co * coupling * co * cart + q[POLE] * q[POLE] * h
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def update(
     x: FloatArray, c: FloatArray, row: FloatArray, z: float, variance: float
 ) -> tuple[float, float]:
     """Take in a scalar sample ``z`` = row . x; its innovation and variance."""
-    column = np.zeros(5)
+    n = x.shape[0]
+    column = np.zeros(n)
     s = variance
     nu = z
-    for i in range(5):
-        for j in range(5):
+    for i in range(n):
+        for j in range(n):
             column[i] += c[i, j] * row[j]
         nu -= row[i] * x[i]
-    for i in range(5):
+    for i in range(n):
         s += row[i] * column[i]
-    for i in range(5):
+    for i in range(n):
         x[i] += column[i] * nu / s
-    for i in range(5):
-        for j in range(5):
+    for i in range(n):
+        for j in range(n):
             c[i, j] -= column[i] * column[j] / s
     return nu, s
 
@@ -251,11 +148,12 @@ def run(
     logs: FloatArray, states: FloatArray,
 ) -> float:  # fmt: skip
     """-ln L of the samples; whitened innovations into ``white`` (n, 2), the logarithms of their
-    variances into ``logs`` (n, 2), means (n, 5)."""
+    variances into ``logs`` (n, 2), means (n, 7), of which a rigid rig has five."""
     n = t.shape[0]
-    x, c = np.zeros(5), np.zeros((5, 5))
-    rows = np.zeros((2, 5))
+    size = HUNG if q[BELT] > 0.0 else RIGID
+    x, c, rows = np.zeros(size), np.zeros((size, size)), np.zeros((2, size))
     rows[0, 0] = rows[1, 2] = rows[1, 4] = 1.0
+    longest = LONGEST_HUNG_S if size == HUNG else LONGEST_S
     total = 0.0
     place = 0  # of the command that acts
     for k in range(n):
@@ -270,19 +168,29 @@ def run(
             c[3, 3] = 4.0
             c[4, 4] = ZERO_SIGMA_RAD**2
             c[2, 4] = c[4, 2] = -(ZERO_SIGMA_RAD**2)
-            white[k, 0] = white[k, 1] = logs[k, 0] = logs[k, 1] = 0.0
-            states[k] = x
             place = 0
+            if size == HUNG:  # the drive is somewhere in its play and moves about as it is told
+                while place + 1 < ct.shape[0] and ct[place + 1] + q[DELAY] <= t[k] + 1e-12:
+                    place += 1
+                x[5] = p[k]
+                x[6] = q[GAIN] * cu[place] if ct[place] + q[DELAY] <= t[k] + 1e-12 else 0.0
+                c[5, 5] = BEGIN_M**2 + q[PLAY] ** 2 / 4.0
+                c[6, 6] = BEGIN_M_S**2
+            white[k, 0] = white[k, 1] = logs[k, 0] = logs[k, 1] = 0.0
+            states[k, :size] = x
             continue
         now = t[k - 1]
         while now < t[k] - 1e-12:
             while place + 1 < ct.shape[0] and ct[place + 1] + q[DELAY] <= now + 1e-12:
                 place += 1
             u = cu[place] if ct[place] + q[DELAY] <= now + 1e-12 else 0.0
-            end = min(t[k], now + LONGEST_S)
+            end = min(t[k], now + longest)
             if place + 1 < ct.shape[0]:
                 end = min(end, max(now + 1e-9, ct[place + 1] + q[DELAY]))
-            predict(x, c, u, end - now, q)
+            if size == HUNG:
+                predict_hung(x, c, u, end - now, q)
+            else:
+                predict(x, c, u, end - now, q)
             now = end
         for which in range(2):
             z = p[k] if which == 0 else theta[k]
@@ -296,7 +204,7 @@ def run(
             white[k, which] = nu / math.sqrt(s)
             logs[k, which] = math.log(s)
             total += 0.5 * (nu * nu / s + logs[k, which])
-        states[k] = x
+        states[k, :size] = x
     return total
 
 
@@ -306,7 +214,7 @@ def likelihood(track: Track, model: Model) -> float:
 
 
 def filtered(track: Track, q: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-    """(-ln L, whitened innovations (n, 2), means (n, 5)); q in the order of ``Model``."""
+    """(-ln L, whitened innovations (n, 2), means (n, 7)); q in the order of ``Model``."""
     value, white, _logs, states = _filtered(track, q)
     return value, white, states
 
@@ -319,7 +227,7 @@ def innovations(track: Track, q: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _filtered(track: Track, q: FloatArray) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     n = len(track.t_s)
-    white, logs, states = np.empty((n, 2)), np.empty((n, 2)), np.empty((n, 5))
+    white, logs, states = np.empty((n, 2)), np.empty((n, 2)), np.zeros((n, HUNG))
     value = float(
         run(
             track.t_s, track.p_m, track.theta_rad, track.command_t_s, track.command_m_s,
@@ -341,15 +249,17 @@ def prediction_error(track: Track, model: Model, ahead: int = 20) -> tuple[float
 
 def _ahead(track: Track, x: FloatArray, first: int, last: int, q: FloatArray) -> list[float]:
     """Errors of p and theta after ``first`` to ``last``, from the mean at ``first``."""
-    x, c = x.copy(), np.zeros((5, 5))
+    hung = q[BELT] > 0.0
+    size = HUNG if hung else RIGID
+    x, c = x[:size].copy(), np.zeros((size, size))
     now, end = float(track.t_s[first]), float(track.t_s[last])
     times = track.command_t_s + q[DELAY]
     while now < end - 1e-12:
         place = int(np.searchsorted(times, now + 1e-12, side="right")) - 1
         u = float(track.command_m_s[place]) if place >= 0 else 0.0
-        until = min(end, now + LONGEST_S)
+        until = min(end, now + (LONGEST_HUNG_S if hung else LONGEST_S))
         if place + 1 < len(times):
             until = min(until, max(now + 1e-9, float(times[place + 1])))
-        predict(x, c, u, until - now, q)
+        (predict_hung if hung else predict)(x, c, u, until - now, q)
         now = until
     return [x[0] - float(track.p_m[last]), x[2] + x[4] - float(track.theta_rad[last])]

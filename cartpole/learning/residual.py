@@ -1,9 +1,9 @@
 """What the equations of motion leave out: tried one by one, believed only by what was held out.
 
-A drive that is stronger one way, cogs or sticks, a track that is tilted: each explains
-*something* in any recording. So each is fitted on a part of the recordings and kept only if it
-predicts the rest, by some nats in sum and nowhere worse by more than chance; then the others are
-tried again beside it.
+A drive that is stronger one way, cogs or sticks, a track that is tilted, a belt with play: each
+explains *something* in any recording. So each is fitted on a part of the recordings and kept only
+if it predicts the rest, by some nats in sum and nowhere worse by more than chance; then the others
+are tried again beside it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cartpole.learning.innovations import Model, Track, filtered, likelihood
+from cartpole.learning.innovations import Track, filtered, likelihood
+from cartpole.learning.motion import Model
 from cartpole.learning.sysid import Progress, folds, learn
 
 # What a residual adds to the model, and where its fit begins.
@@ -23,7 +24,10 @@ RESIDUALS: dict[str, dict[str, float]] = {
     "tilt": {"tilt_rad": 0.005},
     "stiction": {"stiction_m_s2": 0.3},
     "cogging": {"cogging_sin_m_s2": 0.1, "cogging_cos_m_s2": 0.1, "cogging_pitch_m": 0.02},
+    "backlash": {"backlash_m": 0.001, "belt_hz": 20.0, "belt_damping": 0.3},
 }
+# Plays and swings of a belt from which its fit may begin: the likeliest of them.
+PLAYS_M, BELTS_HZ = (0.0002, 0.0005, 0.001, 0.002, 0.004), (12.0, 25.0)
 # Fitted anew with every residual: what it may have been mistaken for.
 BESIDE = ("tau_s", "delay_s", "gain", "cart_noise")
 LEAST_NATS = 8.0  # by which the held-out likelihood must grow
@@ -34,17 +38,23 @@ LONGEST_PITCH_M, SHORTEST_PITCH_M = 0.1, 0.004
 TRUTH = {
     "tilt_rad": "sim.track_tilt_rad",
     "stiction_m_s2": "sim.drive_stiction_m_s2",
+    "backlash_m": "sim.belt_backlash_m",
 }
+MOST_BELT_HZ = 50.0  # that the simulated rig's belt swings at
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A residual, the nats that it gained on what was held out, and whether it is believed."""
+    """A residual, the nats that it gained on what was held out, and whether it is believed.
+
+    ``sigma`` of its own numbers, by all recordings.
+    """
 
     name: str
     nats: float
     worst_fold: float
     model: Model
+    sigma: dict[str, float]
 
     @property
     def believed(self) -> bool:
@@ -72,9 +82,19 @@ def fitted(tracks: Sequence[Track], base: Model, name: str) -> Model:
     begins = [replace(base, **first)]
     if name == "cogging":
         begins = [replace(base, **first | {"cogging_pitch_m": one}) for one in scan(tracks, base)]
+    if name == "backlash":
+        begins = [likeliest_play(tracks, begins[0])]
     unknown = (*first, *BESIDE)
     all_found = [learn(tracks, begin, unknown, intervals=False) for begin in begins or [base]]
     return min(all_found, key=lambda found: found.value).model
+
+
+def likeliest_play(tracks: Sequence[Track], first: Model) -> Model:
+    """Where the fit of a belt begins."""
+    plays = [
+        replace(first, backlash_m=play, belt_hz=hertz) for play in PLAYS_M for hertz in BELTS_HZ
+    ]
+    return min(plays, key=lambda one: sum(likelihood(track, one) for track in tracks))
 
 
 def tried(tracks: Sequence[Track], base: Model, name: str) -> Found:
@@ -86,7 +106,9 @@ def tried(tracks: Sequence[Track], base: Model, name: str) -> Found:
         gains.append(
             sum(likelihood(track, plain) - likelihood(track, with_it) for track in outside)
         )
-    return Found(name, float(sum(gains)), float(min(gains)), fitted(tracks, base, name))
+    whole = learn(tracks, fitted(tracks, base, name), (*RESIDUALS[name], *BESIDE))
+    own = {key: whole.sigma[key] for key in RESIDUALS[name]}
+    return Found(name, float(sum(gains)), float(min(gains)), whole.model, own)
 
 
 def residuals(
@@ -121,6 +143,9 @@ def truth_settings(model: Model) -> dict[str, float]:
     """Settings by which the simulated rig has these residuals, too."""
     values = {key: float(getattr(model, name)) for name, key in TRUTH.items()}
     values = {key: value for key, value in values.items() if value != 0.0}
+    if model.belt_hz > 0.0:
+        values["sim.belt_hz"] = min(model.belt_hz, MOST_BELT_HZ)
+        values["sim.belt_damping"] = min(model.belt_damping, 2.0)
     cogging = math.hypot(model.cogging_sin_m_s2, model.cogging_cos_m_s2)
     if cogging > 0.0:
         values["sim.drive_cogging_m_s2"] = cogging

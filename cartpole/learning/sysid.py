@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cartpole.errors import IdentificationError
-from cartpole.learning.innovations import Model, Track, innovations, likelihood
+from cartpole.learning.innovations import Track, innovations, likelihood
+from cartpole.learning.motion import Model
 from cartpole.messages import FloatArray
 
 Progress = Callable[[float, str], None]
@@ -36,6 +37,9 @@ SCALES: dict[str, tuple[str | float, float, float]] = {
     "cogging_cos_m_s2": (0.5, -20.0, 20.0),
     "cogging_pitch_m": ("log", 1e-3, 0.3),
     "stiction_m_s2": (0.2, 0.0, 10.0),
+    "backlash_m": (0.0005, 0.0, 0.02),
+    "belt_hz": ("log", 2.0, 80.0),
+    "belt_damping": ("log", 0.01, 3.0),
 }
 UNKNOWN = (
     "length_m", "damping_1_s", "coulomb_rad_s2", "tau_s", "delay_s", "gain", "cart_noise",

@@ -19,7 +19,7 @@ import numpy as np
 
 from cartpole.config.load import with_values
 from cartpole.learning.closed_loop import LOST, indices, truth
-from cartpole.learning.innovations import Model
+from cartpole.learning.motion import Model
 from cartpole.learning.sysid import Progress
 from cartpole.messages import FloatArray
 
