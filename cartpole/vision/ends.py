@@ -20,15 +20,14 @@ from cartpole.vision.layout import (
 
 
 @njit(cache=True, nogil=True)
-def expected_ends(prior: FloatArray, g: FloatArray, out: FloatArray) -> None:
-    """Where the tape's near and far end should be seen, (x, y) [px] each, into out (4,)."""
+def expected_end(prior: FloatArray, g: FloatArray, end: int) -> tuple[float, float]:
+    """Where the tape's near (0) or far (1) end should be seen, (column, row) [px]."""
     per_row = prior[READOUT] / max(1.0, prior[HEIGHT] - 1.0)
-    for end in range(2):
-        distance = prior[TAPE_START + end]
-        delay = 0.0
-        for _ in range(2):  # the line it is on tells when it is seen, and so where
-            theta = prior[EXPECT_THETA] + prior[OMEGA] * delay
-            x = prior[EXPECT_P] + prior[SPEED] * delay + distance * math.sin(theta)
-            column, row = project(x, -distance * math.cos(theta), g)
-            delay = row * per_row - 0.5 * prior[READOUT]
-        out[2 * end], out[2 * end + 1] = column, row
+    distance = prior[TAPE_START + end]
+    delay, column, row = 0.0, 0.0, 0.0
+    for _ in range(2):  # the line it is on tells when it is seen, and so where
+        theta = prior[EXPECT_THETA] + prior[OMEGA] * delay
+        x = prior[EXPECT_P] + prior[SPEED] * delay + distance * math.sin(theta)
+        column, row = project(x, -distance * math.cos(theta), g)
+        delay = row * per_row - 0.5 * prior[READOUT]
+    return column, row

@@ -61,10 +61,11 @@ LOOKS = 4
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 def _windows(
     line: FloatArray, first: int, shape: FloatArray, end: int, lows: IntArray, looks: Singles
-) -> int:
+) -> tuple[int, int]:
     """Every slice's first pixel into ``lows`` (n,) and what is expected of it into ``looks``
     (LOOKS, n); returns how many pixels of each are looked at. They are within the picture; where
-    the strip's light is not, and where its edges are not apart, the slice is marked as special."""
+    the strip's light is not, and where its edges are not apart, the slice is marked as special;
+    how many are is returned, too."""
     n = lows.shape[0]
     reach = max(1.0, 0.5 * (n - 1))
     widest = 0.0
@@ -75,14 +76,16 @@ def _windows(
         widest = max(widest, half + soft)
     room = end + 1 - 2 * MARGIN_PX
     size = min(room, math.ceil(2.0 * (widest + REACH_PX)))
-    highest = end - MARGIN_PX - size + 1
+    highest, special = end - MARGIN_PX - size + 1, 0
     for i in range(n):
         centre = across(line, first + i)
         low = math.ceil(centre - 0.5 * size)
         within = min(highest, max(MARGIN_PX, low))
-        looks[SPECIAL, i] = 1.0 * (low != within or looks[SOFT, i] > looks[HALF, i])
+        alone = low != within or looks[SOFT, i] > looks[HALF, i]
+        looks[SPECIAL, i] = 1.0 * alone
+        special += alone
         lows[i], looks[BEGIN, i] = within, within - centre
-    return size
+    return size, special
 
 
 @njit(cache=True, nogil=True)
@@ -142,13 +145,14 @@ def fit_places(
     """Every slice's place, amplitude and what is left over, into the table; returns how many."""
     end, n = lines.shape[1] - 1, last - first + 1
     lows, looks = np.empty(n, np.int64), np.empty((LOOKS, n), np.float32)
-    size = _windows(line, first, shape, end, lows, looks)
+    size, special = _windows(line, first, shape, end, lows, looks)
     values, sums = np.empty((size, n), np.uint8), np.zeros((XD + 1, n), np.float32)
     _take_all(lines, first, lows, values)
     soft_sums(values, looks[BEGIN], looks[HALF], looks[SOFT], sums)
     for i in range(n):
         sums[N, i] = size
-    _sum_special(lines, line, first, shape, lows, looks, sums)
+    if special > 0:
+        _sum_special(lines, line, first, shape, lows, looks, sums)
     pairs, sides = 0, 0
     rough, slope, level = 0.0, 0.0, 0.0
     for i in range(n):

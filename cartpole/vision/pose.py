@@ -55,7 +55,7 @@ from cartpole.vision.layout import (
     TIME,
     TRACK_FIT_SIGMA_M,
 )
-from cartpole.vision.orient import end_sigmas, orient
+from cartpole.vision.orient import Axis, Pair, end_sigmas, orient
 from cartpole.vision.slices import (
     CENTROID,
     LINE_A,
@@ -83,8 +83,25 @@ UNKNOWNS = 5  # theta, x, y, omega, v
 FREE_RATE = 300.0  # rad/s: beyond any rig; keeps a rate that was not seen finite
 FREE_PLACE_M = 3.0
 
+Row = tuple[float, float, float, float, float]  # derivatives by the unknowns
+
 # Columns of the points.
 X, Y, DELAY, POINT_WEIGHT = range(4)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _metres(place: float, report: FloatArray, g: FloatArray) -> float:
+    """How many metres across the strip a pixel along the slice at ``place`` is."""
+    t = place - report[MIDDLE]
+    across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
+    slope = report[LINE_B] + 2.0 * t * report[LINE_C]
+    if report[STEEP] > 0.0:
+        x0, y0 = unproject(across - 0.5, place, g)
+        x1, y1 = unproject(across + 0.5, place, g)
+    else:
+        x0, y0 = unproject(place, across - 0.5, g)
+        x1, y1 = unproject(place, across + 0.5, g)
+    return math.sqrt(((x1 - x0) ** 2 + (y1 - y0) ** 2) / (1.0 + slope * slope))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -96,19 +113,8 @@ def _to_rig(
     steep = report[STEEP] > 0.0
     per_row = prior[READOUT] / max(1.0, prior[HEIGHT] - 1.0)
     n = int(report[SLICES])
-    metre = np.empty(2)
-    for end in range(2):
-        place = table[0 if end == 0 else n - 1, PLACE]
-        t = place - report[MIDDLE]
-        across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
-        slope = report[LINE_B] + 2.0 * t * report[LINE_C]
-        if steep:
-            x0, y0 = unproject(across - 0.5, place, g)
-            x1, y1 = unproject(across + 0.5, place, g)
-        else:
-            x0, y0 = unproject(place, across - 0.5, g)
-            x1, y1 = unproject(place, across + 0.5, g)
-        metre[end] = math.sqrt(((x1 - x0) ** 2 + (y1 - y0) ** 2) / (1.0 + slope * slope))
+    begin = _metres(float(table[0, PLACE]), report, g)
+    change = (_metres(float(table[n - 1, PLACE]), report, g) - begin) / max(1.0, n - 1.0)
     quiet = 1.0 / report[NOISE] ** 2
     count, held, w, wk, wr = 0, 0, 0.0, 0.0, 0.0
     for i in range(n + 1):
@@ -130,8 +136,7 @@ def _to_rig(
                 points[count, X], points[count, Y] = unproject(across, place, g)
             else:
                 points[count, X], points[count, Y] = unproject(place, across, g)
-            share = (place - table[0, PLACE]) / max(1.0, n - 1.0)
-            scale = metre[0] + share * (metre[1] - metre[0])
+            scale = begin + (place - table[0, PLACE]) * change
             points[count, DELAY] = row * per_row - 0.5 * prior[READOUT]
             points[count, POINT_WEIGHT] = w * quiet / (scale * scale)
             count += 1
@@ -155,8 +160,8 @@ def _end(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _axis(points: FloatArray, n: int, fit: FloatArray) -> None:
-    """Weighted total least squares: centre (x, y) and direction from +x into ``fit``."""
+def _axis(points: FloatArray, n: int) -> Axis:
+    """Weighted total least squares: centre (x, y) and direction from +x."""
     sw, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     x0, y0 = points[0, X], points[0, Y]
     for i in range(n):
@@ -170,12 +175,11 @@ def _axis(points: FloatArray, n: int, fit: FloatArray) -> None:
         syy += w * dy * dy
     mx, my = sx / sw, sy / sw
     sxx, sxy, syy = sxx - sw * mx * mx, sxy - sw * mx * my, syy - sw * my * my
-    fit[0], fit[1] = x0 + mx, y0 + my
-    fit[2] = 0.5 * math.atan2(2.0 * sxy, sxx - syy)
+    return x0 + mx, y0 + my, 0.5 * math.atan2(2.0 * sxy, sxx - syy)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add(h: FloatArray, row: FloatArray, residual: float, weight: float) -> None:
+def _add(h: FloatArray, row: Row, residual: float, weight: float) -> None:
     """One observation into the normal equations (UNKNOWNS, UNKNOWNS + 1)."""
     for i in range(UNKNOWNS):
         wi = weight * row[i]
@@ -185,10 +189,10 @@ def _add(h: FloatArray, row: FloatArray, residual: float, weight: float) -> None
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _invert(h: FloatArray, inverse: FloatArray) -> bool:
-    """Inverse of a positive definite matrix given by its upper triangle, by Cholesky."""
+def _invert(h: FloatArray, low: FloatArray, inverse: FloatArray) -> bool:
+    """Inverse of a positive definite matrix given by its upper triangle, by Cholesky, whose factor
+    ``low`` receives."""
     n = UNKNOWNS
-    low = np.zeros((n, n))
     for j in range(n):
         for i in range(j, n):
             total = h[j, i]
@@ -219,18 +223,23 @@ def _step(
     points: FloatArray,
     n: int,
     ends: FloatArray,
-    end_sigma: FloatArray,
+    end_sigma: Pair,
     prior: FloatArray,
     q: FloatArray,
     covariance: FloatArray,
+    work: FloatArray,
 ) -> float:
     """One Gauss-Newton step of ``q`` (UNKNOWNS,); the points' chi-square after it as far as they
     are linear, NaN: singular.
 
     ``ends`` (2, 3) are rows (x, y, delay) of the near and far end; a sigma of 0: not seen.
+    ``work`` (4, UNKNOWNS, UNKNOWNS + 1) is memory: taking it anew costs as much as the sums.
     """
-    h, row = np.zeros((UNKNOWNS, UNKNOWNS + 1)), np.empty(UNKNOWNS)
-    of_points, change = np.empty((UNKNOWNS, UNKNOWNS + 1)), np.zeros(UNKNOWNS)
+    h, of_points, low, change = work[0], work[1], work[2], work[3, 0]
+    for i in range(UNKNOWNS):
+        change[i] = 0.0
+        for j in range(UNKNOWNS + 1):
+            h[i, j] = 0.0
     theta, x, y, omega, v = q[0], q[1], q[2], q[3], q[4]
     chi2 = 0.0
     sine0, cosine0 = math.sin(theta), math.cos(theta)
@@ -243,11 +252,9 @@ def _step(
         sine, cosine = sine0 * c + cosine0 * s, cosine0 * c - sine0 * s
         dx, dy = points[i, X] - x - v * tau, points[i, Y] - y
         across, along = dx * cosine + dy * sine, dx * sine - dy * cosine
-        row[0], row[1], row[2] = -along, -cosine, -sine
-        row[3], row[4] = -along * tau, -cosine * tau
         weight = points[i, POINT_WEIGHT]
         chi2 += weight * across * across
-        _add(h, row, across, weight)
+        _add(h, (-along, -cosine, -sine, -along * tau, -cosine * tau), across, weight)
     for i in range(UNKNOWNS):
         for j in range(i, UNKNOWNS + 1):
             of_points[i, j] = h[i, j]
@@ -258,8 +265,7 @@ def _step(
         sine, cosine = math.sin(theta + omega * tau), math.cos(theta + omega * tau)
         dx, dy = ends[i, 0] - x - v * tau, ends[i, 1] - y
         across, along = dx * cosine + dy * sine, dx * sine - dy * cosine
-        row[0], row[1], row[2] = across, -sine, cosine
-        row[3], row[4] = across * tau, -sine * tau
+        row = (across, -sine, cosine, across * tau, -sine * tau)
         _add(h, row, along - prior[TAPE_START + i], 1.0 / end_sigma[i] ** 2)
     known = (
         (1, x, prior[EXPECT_P] if math.isfinite(prior[SIGMA_P]) else x, FREE_PLACE_M),
@@ -268,10 +274,10 @@ def _step(
         (4, v, prior[SPEED], prior[SIGMA_SPEED]),
     )
     for i, value, expected, sigma in known:
-        for j in range(UNKNOWNS):
-            row[j] = 1.0 if i == j else 0.0
-        _add(h, row, value - expected, 1.0 / sigma**2)
-    if not _invert(h, covariance):
+        weight = 1.0 / sigma**2
+        h[i, i] += weight
+        h[i, UNKNOWNS] -= weight * (value - expected)
+    if not _invert(h, low, covariance):
         return math.nan
     for i in range(UNKNOWNS):
         for j in range(UNKNOWNS):
@@ -341,15 +347,13 @@ def solve_pose(
     raw = np.empty((2, 5))
     _end(report[START], report, prior, g, raw[0])
     _end(report[STOP], report, prior, g, raw[1])
-    seen, fit, sigma = np.empty(2), np.empty(3), np.empty(2)
-    seen[0], seen[1] = report[START_SEEN], report[STOP_SEEN]
-    _axis(points, n, fit)
+    seen, fit = (report[START_SEEN], report[STOP_SEEN]), _axis(points, n)
     theta = orient(fit, raw, seen, prior, pose)
     if (raw[1, 0] - raw[0, 0]) * math.sin(theta) - (raw[1, 1] - raw[0, 1]) * math.cos(theta) < 0.0:
         for i in range(raw.shape[1]):
             raw[0, i], raw[1, i] = raw[1, i], raw[0, i]
-        seen[0], seen[1] = seen[1], seen[0]
-    end_sigmas(fit, theta, raw, seen, prior, sigma)
+        seen = (seen[1], seen[0])
+    sigma = end_sigmas(fit, theta, raw, seen, prior)
     # An end at a wrong place does not count as seen, though it may still bound the pivot's.
     sure = 2.0 * END_SIGMA_PX / prior[PX_PER_M]
     pose[ENDS_SEEN] = 1.0 * (0.0 < sigma[0] < sure) + 1.0 * (0.0 < sigma[1] < sure)
@@ -368,13 +372,14 @@ def solve_pose(
     raw[0, 2] -= middle
     raw[1, 2] -= middle
     q, covariance = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+    work = np.empty((4, UNKNOWNS, UNKNOWNS + 1))
     q[0], q[2], q[3], q[4] = theta, 0.0, prior[OMEGA], prior[SPEED]
     # Where the line meets the track, or as far along it as the middle of the tape says.
     half = 0.5 * (prior[TAPE_START] + prior[TAPE_END])
     q[1] = fit[0] - half * math.sin(theta)
     chi2 = 0.0
     for _ in range(STEPS):
-        chi2 = _step(points, n, raw, sigma, prior, q, covariance)
+        chi2 = _step(points, n, raw, sigma, prior, q, covariance, work)
         if not math.isfinite(chi2):
             return False
     # A worse fit than the noise and chance explain is told by the errors.

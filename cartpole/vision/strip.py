@@ -42,7 +42,7 @@ from cartpole.vision.slices import (
 
 BLUR_PX = 1.7  # half width of the blur to begin with: a sharp lens and the pixels themselves
 OPTICS_EVERY = 8  # pictures from one look at it to the next
-FAR_OFF_PX = 0.12  # a curve this far off is fitted once more
+FAR_OFF_PX = 0.15  # a curve this far off is fitted once more
 END_ROOM = 8  # slices beyond an end that tell it
 
 

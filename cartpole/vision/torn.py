@@ -16,7 +16,7 @@ from numba import njit
 
 from cartpole.messages import FloatArray
 from cartpole.vision.cut_off import is_cut_off
-from cartpole.vision.ends import expected_ends
+from cartpole.vision.ends import expected_end
 from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
     EXPECT_P,
@@ -184,21 +184,21 @@ def is_torn(
         told[OMEGA] = pose[RATE]
     told[EXPECT_THETA] = pose[THETA] - told[OMEGA] * pose[TIME]
     told[EXPECT_P] = pose[PIVOT] - told[SPEED] * pose[TIME]
-    ends = np.empty(4)
-    expected_ends(told, g, ends)
-    near, far = (ends[1], ends[3]) if steep else (ends[0], ends[2])
+    near, far = expected_end(told, g, 0), expected_end(told, g, 1)
+    along = 1 if steep else 0
+    begin, stop = min(near[along], far[along]), max(near[along], far[along])
     lines = frame if steep else frame.T
-    aside = _beside(lines, table, report, min(near, far) + 2.0, max(near, far) - 2.0, width)
-    if aside >= max(LEAST_BESIDE, BESIDE_SHARE * abs(far - near)):
+    aside = _beside(lines, table, report, begin + 2.0, stop - 2.0, width)
+    if aside >= max(LEAST_BESIDE, BESIDE_SHARE * (stop - begin)):
         return True
     if not steep and abs(report[LINE_B]) * FLATTEST_END < 1.0:
         return False
-    if is_cut_off(frame, table, report, min(near, far), max(near, far), 0.5 * width + BESIDE_PX):
+    if is_cut_off(frame, table, report, begin, stop, 0.5 * width + BESIDE_PX):
         return True
     if flat:
         return False
-    top, bottom = min(ends[1], ends[3]), max(ends[1], ends[3])
-    across = abs(ends[2] - ends[0]) / max(1.0, math.hypot(ends[2] - ends[0], ends[3] - ends[1]))
+    top, bottom = min(near[1], far[1]), max(near[1], far[1])
+    across = abs(far[0] - near[0]) / max(1.0, math.hypot(far[0] - near[0], far[1] - near[1]))
     away = AWAY_PX + 0.5 * width * across
     first = max(2, math.ceil(top + away))
     last = min(frame.shape[0] - 2, math.floor(bottom - away))
@@ -226,11 +226,11 @@ def is_torn(
         if not steep:
             place = report[MIDDLE] + (place - report[LINE_A]) / report[LINE_B]
             span = 0.5 * width / abs(report[LINE_B])
-        near, far = _good(table, report, place - span, place + span)
-        if quiet and near[0] >= LEAST_GOOD and near[1] >= LEAST_GOOD:
+        beside, all_of = _good(table, report, place - span, place + span)
+        if quiet and beside[0] >= LEAST_GOOD and beside[1] >= LEAST_GOOD:
             continue
         here = lights[min(n - 1, i + 1)]
         there = lights[max(0, i - 2)]
-        if min(here, there) > GOES_ON or min(far[0], far[1]) < OTHER_SIDE * (far[0] + far[1]):
+        if min(here, there) > GOES_ON or min(all_of) < OTHER_SIDE * sum(all_of):
             return True
     return False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
-from cartpole.vision.ends import expected_ends
+from cartpole.vision.ends import expected_end
 from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
     EXPECT_THETA,
@@ -65,14 +64,14 @@ def track(
     if not (slack <= MAX_SLACK_PX and extend <= MAX_EXTEND_PX):
         return NO_BLOB
     blind = slack > MAX_SLACK_PX  # never here: as a literal all kernels were compiled once more
-    ends = np.empty(4)
-    expected_ends(prior, g, ends)
+    x0, y0 = expected_end(prior, g, 0)
+    x1, y1 = expected_end(prior, g, 1)
     used = measure_strip(
         frame,
-        ends[0],
-        ends[1],
-        ends[2],
-        ends[3],
+        x0,
+        y0,
+        x1,
+        y1,
         prior[WIDTH],
         _smear(prior, prior[TAPE_START]),
         _smear(prior, prior[TAPE_END]),
