@@ -1,9 +1,10 @@
-"""This build against another tree of the project, in turns: tick, Newton step, the peers' problem.
+"""This build against another tree of the project: tick, Newton step, peers' problem, campaign.
 
 Each tree is served by a process of its own that imports it once; the driver asks them in turn for
 one repetition after the other, so that whatever else the machine does meets both alike. Ratios are
 medians over the repetitions of ours over theirs. ``not learning`` is this build with
-``estimator.learn: false``; ``parts`` are sums over a tick, measured apart since measuring costs.
+``estimator.learn: false``; ``parts`` are sums over a tick, measured apart since measuring costs;
+the campaign's tick is processor time in any case.
 
     python benchmarks/against.py TREE [--rounds 15] [--busy] [--json FILE]
 """
@@ -28,6 +29,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent.parent
 SECONDS, SEED, FIRST_TICK = 5.0, 1, 30  # the first ticks are a rig that waits
 MORE = 11
+CAMPAIGN_SEEDS = (700_000, 700_004)
 PARTS = {
     "filter": ("cartpole.estimation.filter", "StateFilter"),
     "learner": ("cartpole.estimation.learner", "Learner"),
@@ -148,6 +150,20 @@ def peers() -> dict[str, float]:
     return {"peers' problem": statistics.median(loop.times_us[1:])}
 
 
+def campaign() -> dict[str, float]:
+    """Processor time of a simulated tick, over two of the campaign's runs [us]."""
+    from cartpole.campaign.many import fly_seed
+    from cartpole.campaign.strikes import chosen
+    from cartpole.config.load import load_config
+
+    base, faults = load_config(None), chosen(())
+    begin = time.process_time()
+    flown = [fly_seed(base, seed, faults) for seed in CAMPAIGN_SEEDS]
+    spent = time.process_time() - begin
+    ticks = sum(run.simulated_s for run in flown) / base.controller.period_s
+    return {"campaign's tick": 1e6 * spent / ticks}
+
+
 def bits() -> dict[str, str]:
     """Fingerprint of 100 cold plans from random states: their states, statuses and steps."""
     import numpy as np
@@ -169,6 +185,7 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
     "newton": newton,
     "peers": peers,
     "parts": parts,
+    "campaign": campaign,
     "bits": bits,
 }
 
@@ -221,7 +238,7 @@ class Tree:
 def compare(ours: Tree, theirs: Tree, rounds: int) -> dict[str, Any]:
     """Ours, theirs and the median of the ratios, by figure."""
     samples: dict[str, tuple[list[float], list[float]]] = {}
-    jobs = [(job, job, "") for job in ("tick", "newton", "peers", "parts")]
+    jobs = [(job, job, "") for job in ("tick", "newton", "peers", "parts", "campaign")]
     jobs.insert(1, ("not learning", "tick", "not learning: "))
     for turn in range(rounds + 1):
         for mine, other, prefix in jobs:
