@@ -118,8 +118,9 @@ def rough(config: Config, truth: dict[str, float], seed: int) -> Config:
 def moderate(config: Config, truth: dict[str, float], seed: int) -> tuple[Config, dict[str, float]]:
     """With half of the imperfections of a campaign's run, at moderate size.
 
-    A heavy hub is a longer pole, commands that wait for a burst come half of it later, and a drive
-    behind a ramp speeds up no faster than the ramp: that is the truth then.
+    A heavy hub is a longer pole, a bent one shows its tape turned, commands that wait for a burst
+    come half of it later, and a drive behind a ramp speeds up no faster than the ramp: that is the
+    truth then.
     """
     tree = config.model_dump()
     values: dict[str, Any] = {}
@@ -132,6 +133,7 @@ def moderate(config: Config, truth: dict[str, float], seed: int) -> tuple[Config
     sim = config.sim
     told = {
         "pole.length_m": true_model(config).length_m,
+        "pole.upright_offset_rad": truth["pole.upright_offset_rad"] + sim.pole_bend_rad,
         "motor.delay_s": truth["motor.delay_s"] + 0.5 * sim.commands_burst_s,
         "motor.acceleration_m_s2": min(
             truth["motor.acceleration_m_s2"], sim.drive_ramp_m_s2 or math.inf

@@ -34,6 +34,7 @@ LONG_REST_S = 8.0  # a cart that stands still as long as this shows the pole alo
 FAR_RAD = 0.5  # from side to side: a swing worth fitting
 SETTLED_S = 0.1  # from the last command to a cart at rest
 EXACT_NS = 1000  # ticks that keep their pace to this were made in virtual time
+PROMPT_S = 1.5e-3  # an answer that comes sooner was stamped as well as any
 HOST_CLOCK_S = 2e-4  # how well a host's stamps are known of what bridges and busy processes hand it
 
 BoolArray = npt.NDArray[np.bool_]
@@ -223,7 +224,8 @@ def assemble(
     )
     sight = sight_from(detections, origin) if detections else None
     told_s = sent if commands else None
-    clock_s = HOST_CLOCK_S if _by_clock([t for t, _ in commands]) else 0.0
+    host_s = HOST_CLOCK_S if _by_clock([t for t, _ in commands]) else 0.0
+    clock_s = math.hypot(host_s, _late_s(samples))
     return Recording(name, sha256, motion, counts, told_s, sight, clock_sigma_s=clock_s)
 
 
@@ -231,6 +233,15 @@ def _by_clock(ticks_ns: list[int]) -> bool:
     """Whether a host kept the pace: no real clock wakes it to a microsecond every time."""
     paces = [after - before for before, after in itertools.pairwise(ticks_ns)]
     return bool(paces) and max(paces) - min(paces) > EXACT_NS
+
+
+def _late_s(samples: list[EncoderSample]) -> float:
+    """Deviation of all stamps together [s] where answers come late, as an adapter that gathers
+    bytes hands them over: a count was latched somewhere between its stamp and its arrival."""
+    if not samples:
+        return 0.0
+    late = np.quantile([one.arrival_ns - one.t_ns for one in samples], 0.95) / NANOSECONDS
+    return max(0.0, float(late) - PROMPT_S) / math.sqrt(3.0)
 
 
 def motion_from(runs: Iterable[tuple[FloatArray, FloatArray, FloatArray]], name: str) -> Motion:

@@ -288,6 +288,17 @@ def test_ticks_that_were_late_show_a_hosts_clock(late_ns: int, sigma_s: float) -
     assert made.clock_sigma_s == sigma_s
 
 
+@pytest.mark.parametrize(("late_ns", "sigma_s"), [(1_300_000, 0.0), (4_900_000, 1.96e-3)])
+def test_answers_that_come_late_say_when_they_were_true_no_better(
+    late_ns: int, sigma_s: float
+) -> None:
+    """An adapter that gathers bytes for 6 ms made a camera's delay wrong by 1 ms, +- .02 said."""
+    times = [1 + 5_000_000 * k for k in range(40)]
+    samples = [EncoderSample(t, t + late_ns, 0, k) for k, t in enumerate(times)]
+    made = assemble(samples, [], [], load_config(None), "x")
+    assert made.clock_sigma_s == pytest.approx(sigma_s, abs=1e-5)
+
+
 def test_delay_alone_where_the_readout_does_not_show() -> None:
     config = pinned(load_config(None, TRUE_POLE))
     small = recorded(config, 5, procedures.swing_then_rest(config, 0.08, 14.0)).at_rest()
