@@ -199,3 +199,19 @@ def test_a_pole_that_falls_short_goes_up_by_the_plan_it_has(ticks: int, left: fl
     assert after.status is PlanStatus.CONVERGED
     assert after.newton_steps <= 60
     assert after.cost < 1.1 * before.cost
+
+
+@pytest.mark.parametrize("sooner_ns", [0, 13_000_000, 25_000_000])
+def test_plans_moved_ahead_between_ticks_or_not_are_the_same(sooner_ns: int) -> None:
+    """A replay prepares nothing; commands found to act sooner make the next plan begin sooner."""
+    model = model_of(CONFIG)
+    pair, plans = [make_planner(planner_rules(CONFIG)) for _ in range(2)], []
+    state = np.zeros(5)
+    for tick in range(8):
+        start_ns = tick * PERIOD_NS - (sooner_ns if tick >= 5 else 0)
+        plans = [one.plan(state, REFERENCE, 60, start_ns, model) for one in pair]
+        assert plans[0].candidate == plans[1].candidate
+        assert np.array_equal(plans[0].states, plans[1].states)
+        pair[0].prepare()
+        state = advance(state, float(plans[0].states[1, 4]))
+    assert plans[0].status in (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)

@@ -57,7 +57,7 @@ CALM_RATE = 1.0
 @dataclass(slots=True)
 class PlannerMemory:
     """The bank's memory; ``flown`` is the flown candidate's place or -1, ``told`` the model of its
-    plans but for the pole's length, which is ``length_m``."""
+    plans but for the pole's length, which is ``length_m``; ``prepared``: they were moved ahead."""
 
     candidates: tuple[CandidateMemory, ...]
     told: ModelParameters
@@ -65,6 +65,7 @@ class PlannerMemory:
     flown: int = -1
     turn: int = 0
     last_ns: int = 0
+    prepared: bool = False
 
     def check(self, own: PlannerMemory) -> None:
         """SessionError for a plan that is not in the bank."""
@@ -128,12 +129,13 @@ class Planner:
 
     def prepare(self) -> None:
         """Move all plans one step ahead, before the next measurement is there."""
-        if self._flown is None:
+        if self._flown is None or self.memory.prepared:
             return
         for candidate in self._bank:
             if candidate.alive:
                 candidate.solver.shift()
         self.memory.last_ns += self._period_ns
+        self.memory.prepared = True
 
     def expect(self, kept: PlannerMemory) -> None:
         """Believe what the plans of a memory believe that is about to be put in place."""
@@ -156,9 +158,12 @@ class Planner:
         """
         if not (finite(state) and finite(reference)):
             return self._hollow(PlanStatus.NOT_FINITE, state, start_ns)
+        if start_ns != self.memory.last_ns:
+            self.prepare()  # where nobody did, as in a replay: under the model of before
         shifts = self._shifts(start_ns)
+        self.memory.prepared = False
         if model is not None:
-            shifts = self._move(shifts)  # as ``prepare`` would have: under the model of before
+            shifts = self._move(shifts)
             self.believe(model)
         for candidate in self._bank:
             candidate.solver.set_reference(reference)
@@ -217,14 +222,17 @@ class Planner:
             candidate.solver.set_coupling(1.5 / (PESSIMISM * length_m))
 
     def _shifts(self, start_ns: int) -> int:
-        """Steps since the last plan; too many make the bank start afresh."""
+        """Steps since the last plan; too many make the bank start afresh.
+
+        Commands that are found to act sooner make the next plan begin less than a step later.
+        """
         if self._flown is None:
             return 0
         shifts = round((start_ns - self.memory.last_ns) / self._period_ns)
-        if not 0 <= shifts <= self.problem.horizon // 2:
+        if not -1 <= shifts <= self.problem.horizon // 2:
             self.reset()
             return 0
-        return shifts
+        return max(shifts, 0)
 
     def _calm(self, state: FloatArray) -> bool:
         """Whether the pole is about upright, so that one plan is enough."""
