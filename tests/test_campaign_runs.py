@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cartpole.campaign import many
+from cartpole.campaign.checks import _sure_ends
 from cartpole.campaign.draw import RIG, Draw, draw
 from cartpole.campaign.figures import figures
 from cartpole.campaign.flight import fly
@@ -325,3 +327,8 @@ def test_a_failing_draw_is_shrunk_to_what_it_needs(monkeypatch: pytest.MonkeyPat
 
 def test_all_that_differs_is_a_finding_and_no_fault() -> None:
     assert {name for name in CATALOGUE if name.endswith(" differs")} == FINDINGS
+
+
+def test_a_chunk_with_a_stamp_from_ahead_holds_no_less_than_those_before_it() -> None:
+    ends = np.array([1, 2, 1922, 3, 4])
+    assert _sure_ends(ends).tolist() == [1, 2, 2, 3, 4]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from cartpole.control.core import ControlCore
 from cartpole.errors import SessionError
@@ -132,8 +133,7 @@ class Kept:
         if _times(self._path) != self._taken:
             yield "I5", "the whole recording does not hold every tick"
         ends = [a + b for a, b in zip(regions.offsets, regions.lengths, strict=True)]
-        # A frame's stamp that jumped an hour ahead makes its chunk seem to end there.
-        until = np.minimum.accumulate(regions.ends[::-1])[::-1].tolist()
+        until = _sure_ends(np.asarray(regions.ends, dtype=np.int64)).tolist()
         first = ends[0] if ends else len(data) - 1
         for cut in self._rng.integers(first, len(data), CUTS).tolist():
             beside = self._path.with_name("cut.mcap")
@@ -143,6 +143,16 @@ class Kept:
             read = _times(beside)
             if read[: len(must)] != must:
                 yield "I5", f"cut at byte {cut}, {len(read)} of {len(must)} ticks can be read"
+
+
+def _sure_ends(ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Until when chunks that seem to end at ``ends`` (n,) [ns] hold every tick for sure.
+
+    A frame's stamp that jumped an hour ahead makes its chunk seem to end there: it holds no less
+    than the chunks before it.
+    """
+    later = np.minimum.accumulate(ends[::-1])[::-1]
+    return np.maximum.accumulate(np.where(ends > later, 0, ends))
 
 
 def _times(path: Path) -> list[int]:
