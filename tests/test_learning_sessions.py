@@ -312,7 +312,7 @@ def test_weights_are_found_by_the_model_in_force_and_not_made_up_for_another() -
     shown = recorded.planned(flown_by, states, 0.02, model)
     found = recorded.imitate(Config(), shown, recorded.COST, starts=1)
     assert found.values["controller.weights.position"] == pytest.approx(3.0, rel=1e-3)
-    assert found.values["controller.weights.velocity"] == pytest.approx(0.3, rel=1e-3)
+    assert found.values["controller.weights.velocity"] == pytest.approx(0.9, rel=1e-3)
     assert found.sigma["controller.weights.position"] < 0.01
     before, after = recorded.held_out(Config(), recorded.common_model(shown), shown)
     assert after < before  # what their common model is worth with weights that are not theirs
