@@ -10,7 +10,8 @@ import pytest
 from cartpole.config.schema import Config
 from cartpole.errors import UsageError
 from cartpole.learning import Flaw, GradientError
-from cartpole.optimizer.compiled.solver import Guess
+from cartpole.messages import PlanStatus
+from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.rules.optimizer import problem_from_config
 
 torch = pytest.importorskip("torch")
@@ -53,6 +54,26 @@ def test_a_boundary_between_two_ways_up_raises_or_is_masked() -> None:
     assert Flaw.JUMPED in layer.flaws[0]
     assert hanging.grad is not None
     assert not hanging.grad[0].any()
+
+
+def test_a_rival_that_stalled_on_its_way_may_be_the_better_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It came to 100.8 and stalled; a micrometre aside it reached 89.4, the other one 89.8."""
+    fallen = torch.tensor([STATES[1]], dtype=torch.float64, requires_grad=True)
+    layer = MPCLayer(PROBLEM, guesses=BOTH_WAYS, on_flag="mask", allow=Flaw.SMOOTHED)
+    layer(fallen)[0].sum().backward()
+    assert Flaw.JUMPED not in layer.flaws[0]
+
+    class Stalling(Solver):
+        def solve(self, budget: int) -> PlanStatus:
+            made.append(self)
+            return super().solve(6 if len(made) == 2 else budget)
+
+    made: list[Solver] = []
+    monkeypatch.setattr("cartpole.learning.layer.Solver", Stalling)
+    layer(fallen)[0].sum().backward()
+    assert Flaw.JUMPED in layer.flaws[0]
 
 
 def test_a_start_beyond_a_limit_and_a_solve_cut_short_raise() -> None:

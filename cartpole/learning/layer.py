@@ -11,7 +11,7 @@ import torch
 
 from cartpole.errors import UsageError
 from cartpole.learning.errors import GradientError
-from cartpole.messages import FloatArray
+from cartpole.messages import FloatArray, PlanStatus
 from cartpole.optimizer.adjoint.gradient import Adjoint, Flaw, PlanGradient, smoothing
 from cartpole.optimizer.compiled.solver import Guess, Solver
 from cartpole.optimizer.problem import Problem, StageWeights
@@ -53,9 +53,10 @@ class MPCLayer(torch.nn.Module):
 
     Fixed ``mu``, so that a plan is a smooth function; plans are polished to 1e-10 and then
     differentiated with a factor of their own. ``guesses`` begin the solves; the best plan is taken,
-    and where another one costs nearly as much the gradient means nothing (JUMPED). Flaws raise a
-    GradientError in ``backward``; with ``on_flag="mask"`` the flawed problems of a batch get zero
-    gradients, and ``flaws`` names them. ``allow`` are flaws that are accepted.
+    and where another one costs nearly as much, or stalled on its way, the gradient means nothing
+    (JUMPED). Flaws raise a GradientError in ``backward``; with ``on_flag="mask"`` the flawed
+    problems of a batch get zero gradients, and ``flaws`` names them. ``allow`` are flaws that are
+    accepted.
     """
 
     def __init__(
@@ -142,7 +143,9 @@ class MPCLayer(torch.nn.Module):
         plans.sort(key=lambda solver: solver.score)
         best, flaw = plans[0], Flaw.NONE
         for other in plans[1:]:
-            near = other.score - best.score <= RIVAL * abs(best.score)
+            # One that stalled on its way may come to a plan that costs less.
+            lost = other.status is not PlanStatus.CONVERGED
+            near = lost or other.score - best.score <= RIVAL * abs(best.score)
             apart = np.abs(other.solution().states[:, 2] - best.solution().states[:, 2]).max()
             if near and apart > SAME_RAD:
                 flaw |= Flaw.JUMPED
