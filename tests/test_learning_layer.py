@@ -60,7 +60,7 @@ def test_a_rival_that_stalled_on_its_way_may_be_the_better_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It came to 100.8 and stalled; a micrometre aside it reached 89.4, the other one 89.8."""
-    fallen = torch.tensor([STATES[1]], dtype=torch.float64, requires_grad=True)
+    fallen = torch.tensor([STATES[0]], dtype=torch.float64, requires_grad=True)
     layer = MPCLayer(PROBLEM, guesses=BOTH_WAYS, on_flag="mask", allow=Flaw.SMOOTHED)
     layer(fallen)[0].sum().backward()
     assert Flaw.JUMPED not in layer.flaws[0]
@@ -68,7 +68,7 @@ def test_a_rival_that_stalled_on_its_way_may_be_the_better_plan(
     class Stalling(Solver):
         def solve(self, budget: int) -> PlanStatus:
             made.append(self)
-            return super().solve(6 if len(made) == 2 else budget)
+            return super().solve(6 if len(made) == 1 else budget)
 
     made: list[Solver] = []
     monkeypatch.setattr("cartpole.learning.layer.Solver", Stalling)
