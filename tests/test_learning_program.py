@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,28 @@ def test_two_ways_up_that_cost_the_same_are_no_function(pendulum: Program) -> No
     states, _inputs = layer(hanging, torch.tensor(Q))
     with pytest.raises(GradientError, match="JUMPED"):
         states.sum().backward()
+
+
+def test_a_rival_that_stalled_may_be_the_better_plan(
+    pendulum: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = layer_of(pendulum, guesses=(np.ones((N, 1)), -np.ones((N, 1))), on_flag="mask")
+    leaning = torch.tensor([[2.4, 1.0]], requires_grad=True, dtype=torch.float64)
+    layer(leaning, torch.tensor(Q))
+    whole: Callable[..., Plans] = layer.solver.solve
+    calls: list[Plans] = []
+
+    def stalling(*asked: Any) -> Plans:
+        plans = whole(*asked)
+        calls.append(plans)
+        if len(calls) == 1:
+            return plans
+        return replace(plans, z=plans.z + 1.0, solved=np.zeros(1, dtype=bool))
+
+    assert Flaw.JUMPED not in layer.flaws[0]
+    monkeypatch.setattr(layer.solver, "solve", stalling)
+    layer(leaning, torch.tensor(Q))
+    assert Flaw.JUMPED in layer.flaws[0]
 
 
 def test_misuse_is_said(pendulum: Program, solver: PlanSolver) -> None:

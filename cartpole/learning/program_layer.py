@@ -27,11 +27,11 @@ class ProgramLayer(torch.nn.Module):
     Fixed ``mu``, so that a plan is a smooth function; plans are solved to 1e-10 and then
     differentiated with a factor of their own. ``lower`` and ``upper`` (n + m,) limit (x, u).
     ``guesses`` are inputs (N, m) to begin from; the best plan is taken, and where another one
-    costs nearly as much the gradient means nothing (JUMPED). Flaws raise a GradientError in
-    ``backward``; with ``on_flag="mask"`` the flawed problems of a batch get zero gradients, and
-    ``flaws`` names them. ``allow`` are flaws that are accepted. With ``polish=False`` plans are
-    solved to ``tolerance`` and gradients certified: one more Newton step must not move them by
-    ``accuracy``.
+    costs nearly as much, or stalled, the gradient means nothing (JUMPED). Flaws raise a
+    GradientError in ``backward``; with ``on_flag="mask"`` the flawed problems of a batch get zero
+    gradients, and ``flaws`` names them. ``allow`` are flaws that are accepted. With
+    ``polish=False`` plans are solved to ``tolerance`` and gradients certified: one more Newton
+    step must not move them by ``accuracy``.
     """
 
     def __init__(
@@ -99,12 +99,13 @@ class ProgramLayer(torch.nn.Module):
         ]
         best = plans[0]
         for other in plans[1:]:
-            # Who did not converge is nobody's rival.
             cost, new = (np.where(one.solved, one.cost, np.inf) for one in (best, other))
             with np.errstate(invalid="ignore"):
                 near = np.abs(new - cost) <= RIVAL * np.minimum(np.abs(new), np.abs(cost))
-            apart = np.abs(best.states - other.states).max(axis=(1, 2))
-            apart = apart > SAME * np.abs(best.states).max(axis=(1, 2))
+                apart = np.abs(best.states - other.states).max(axis=(1, 2))
+                apart = ~(apart <= SAME * np.abs(best.states).max(axis=(1, 2)))
+            # One that stalled on its way may come to a plan that costs less.
+            near |= np.isinf(cost) | np.isinf(new)
             better = new < cost
             rivals = near & apart | rivals & ~(better & ~near)
             for name in ARRAYS:
