@@ -142,7 +142,7 @@ def test_a_continuation_that_is_gone_is_missed(tmp_path: Path) -> None:
     config = with_values(Config(), {"session.max_file_mb": 1, "session.frames": "none"})
     path, core = tmp_path / "run.mcap", FakeCore(Config(), HOMED)
     with SessionWriter(path, config, live=False) as writer:
-        for one in inputs(2500):
+        for one in inputs(4000):
             writer.put_tick(core.tick(one))
     whole = open_session(path)
     count = sum(1 for _ in whole.ticks())
