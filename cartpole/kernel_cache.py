@@ -27,11 +27,7 @@ KEEP = 3  # folders of older sources
 
 def kernel_sources(top: Path) -> list[Path]:
     """The files under ``top`` with kernels, and those whose constants may reach one; sorted."""
-    files = {
-        _module(path.relative_to(top)): path
-        for package in PACKAGES
-        for path in (top / package).rglob("*.py")
-    }
+    files = _modules(top)
     reached: set[str] = set()
     waiting = [name for name, path in files.items() if b"njit" in path.read_bytes()]
     while waiting:
@@ -40,6 +36,25 @@ def kernel_sources(top: Path) -> list[Path]:
             reached.add(name)
             waiting.extend(_imports(files[name].read_bytes()))
     return sorted(files[name] for name in reached)
+
+
+def importers(path: Path, top: Path) -> list[Path]:
+    """The files under ``top`` that import ``path``, directly or not, and itself; sorted."""
+    files = _modules(top)
+    imports = {name: set(_imports(file.read_bytes())) for name, file in files.items()}
+    found, new = set(), {_module(path.relative_to(top))}
+    while new:
+        found |= new
+        new = {name for name, those in imports.items() if those & new} - found
+    return sorted(files[name] for name in found if name in files)
+
+
+def _modules(top: Path) -> dict[str, Path]:
+    return {
+        _module(path.relative_to(top)): path
+        for package in PACKAGES
+        for path in (top / package).rglob("*.py")
+    }
 
 
 def _module(path: Path) -> str:

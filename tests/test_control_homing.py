@@ -3,103 +3,28 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
+from support.yard import Four, Yard, settings
 
 from cartpole.config.load import with_values
 from cartpole.config.schema import Config
-from cartpole.control import homing_drive
-from cartpole.control.core import ControlCore
 from cartpole.control.governor import within
 from cartpole.control.homing import Homing
 from cartpole.control.homing_records import HomingPhase
 from cartpole.messages import (
     EncoderSample,
     HomingResult,
-    Link,
-    LinkEvent,
-    LinkState,
     Measurement,
     Mode,
     Request,
     RequestKind,
-    TickInput,
-    TickRecord,
 )
-from cartpole.rules.control import homing_rules, settings_of
+from cartpole.rules.control import homing_rules
 from cartpole.rules.firmware_bridge import link_rules
-from cartpole.rules.sim import rig_rules
 from cartpole.sim.rig import VirtualRig
-
-PERIOD_NS = 20_000_000
-Four = tuple[float, float, float, float]
-RIG = {"sim.homed": False, "camera.source": "none"}
-
-
-def settings(**values: Any) -> Config:
-    return with_values(Config(), RIG | {key.replace("__", "."): v for key, v in values.items()})
-
-
-class Yard:
-    """A core that homes a rig; ``each`` may do something to the rig after every tick."""
-
-    def __init__(
-        self,
-        config: Config,
-        start: Four = (0.0, 0.0, 0.0, 0.0),
-        truth: Config | None = None,
-        each: Callable[[VirtualRig, float], None] = lambda _rig, _t: None,
-    ) -> None:
-        self.rig = VirtualRig(rig_rules(truth or config), 1, start=start, t_ns=PERIOD_NS)
-        self.core = ControlCore(settings_of(config))
-        self.now_ns = PERIOD_NS
-        self.each = each
-        self.records: list[TickRecord] = []
-        self.truths: list[Four] = []
-        self.tick(LinkEvent(self.now_ns, Link.MOTOR, LinkState.UP, "simulated"))
-        for _ in range(9):
-            self.tick()
-
-    def tick(self, *more: Measurement, ask: tuple[Request, ...] = ()) -> TickRecord:
-        self.now_ns += PERIOD_NS
-        found = (*more, *self.rig.advance(self.now_ns))
-        record = self.core.tick(TickInput(self.now_ns, found, ask, 60))
-        self.rig.send(self.now_ns, record.command)
-        self.core.after_tick()
-        self.each(self.rig, self.now_ns / 1e9)
-        self.records.append(record)
-        self.truths.append(self.rig.truth(self.now_ns))
-        return record
-
-    def home(self, seconds: float = 20.0) -> float:
-        """Arm and home; returns the time it took."""
-        self.tick(ask=(Request(RequestKind.ARM),))
-        begin = len(self.records)
-        while self.records[-1].mode is Mode.HOMING and len(self.records) - begin < 50 * seconds:
-            self.tick()
-        taken = 0.02 * (len(self.records) - begin)
-        for _ in range(60):
-            self.tick()
-        return taken
-
-    @property
-    def said(self) -> str:
-        return "; ".join(event for record in self.records for event in record.events)
-
-    @property
-    def moved_m(self) -> float:
-        places = [truth[0] for truth in self.truths]
-        return max(places) - min(places)
-
-    def pushed_s(self, at: Callable[[Four], bool]) -> float:
-        """How long the drive was commanded while the cart was held where ``at`` says."""
-        pairs = zip(self.records, self.truths, strict=True)
-        return 0.02 * sum(record.command.velocity_m_s != 0.0 and at(t) for record, t in pairs)
 
 
 def test_finds_both_zeros_and_what_the_moves_show() -> None:
@@ -353,156 +278,6 @@ def test_a_track_shorter_than_the_limits_never_arms() -> None:
     assert yard.records[-1].mode is Mode.READY
     limits = within(yard.core.rules.governor, yard.core.homed)
     assert limits.stop_m == pytest.approx(0.401, abs=0.002)
-
-
-@pytest.mark.parametrize("hertz", [1.0, 3.0, 10.0])
-def test_a_drive_that_ripples_by_five_centimetres_a_second_homes(hertz: float) -> None:
-    def ripple(rig: VirtualRig, t: float) -> None:
-        if rig.plant._command != 0.0:
-            rig.plant._state[0] += 0.02 * 0.05 * math.sin(2.0 * math.pi * hertz * t)
-
-    yard = Yard(settings(), each=ripple)
-    yard.home()
-    assert yard.records[-1].mode is Mode.READY, yard.said
-
-
-def test_lost_bytes_are_not_taken_for_a_wrong_gain() -> None:
-    yard = Yard(settings())
-    rng = np.random.default_rng(0)
-    whole = yard.rig._motor.exchange
-
-    def exchange(t_ns: int, received: bytes) -> bytes:
-        return whole(t_ns, bytes(byte for byte in received if rng.random() > 0.01))
-
-    yard.rig._motor.exchange = exchange  # type: ignore[method-assign]
-    yard.home()
-    assert yard.records[-1].mode is Mode.READY, yard.said
-    assert yard.core.homed is not None
-    assert yard.core.homed.gain == pytest.approx(1.0, abs=0.03)
-
-
-def drive_with(dead_band: float, gain: float) -> Config:
-    """Told a dead band of 100 and a gain of one."""
-    return settings(sim__dead_band_counts=dead_band, sim__counts_per_m_s=1500.0 / gain)
-
-
-@pytest.mark.parametrize(("dead_band", "gain"), [(120.0, 0.95), (80.0, 1.05)])
-def test_a_dead_band_that_is_set_wrong_is_no_wrong_gain(dead_band: float, gain: float) -> None:
-    """It takes as much speed from slow moves as from quick ones: from slow ones a tenth."""
-    yard = Yard(settings(), truth=drive_with(dead_band, gain))
-    yard.home()
-    assert yard.records[-1].mode is Mode.READY, yard.said
-    assert yard.core.homed is not None
-    assert yard.core.homed.gain == pytest.approx(gain, abs=0.03)
-
-
-@pytest.mark.parametrize(("dead_band", "gain"), [(130.0, 1.17), (70.0, 0.83)])
-def test_a_wrong_gain_is_refused_though_a_dead_band_hides_it(dead_band: float, gain: float) -> None:
-    yard = Yard(settings(), truth=drive_with(dead_band, gain))
-    yard.home()
-    assert yard.records[-1].mode is Mode.FAULT
-    assert "times the commanded speed" in yard.said
-
-
-@pytest.mark.parametrize("off_m", [-0.012, 0.03])
-def test_one_spoilt_count_in_the_first_centimetre_accuses_nobody(off_m: float) -> None:
-    """A digit lost on a line without a check sum, in the last sample of a tick."""
-    yard = Yard(settings())
-    honest, spoilt = yard.rig.advance, [False]
-    off = round(off_m * Config().encoder.cart_counts_per_m)
-
-    def advance(now_ns: int) -> tuple[Measurement, ...]:
-        found = list(honest(now_ns))
-        state = yard.core._memory.homing
-        crawls = state is not None and state.phase is HomingPhase.CRAWL
-        if state is None or not crawls or homing_drive.wanted_m(state.drive) > -0.006:
-            return tuple(found)
-        for n in reversed(range(len(found))):
-            last = found[n]
-            if isinstance(last, EncoderSample) and not spoilt[0]:
-                spoilt[0] = True
-                found[n] = replace(last, cart_counts=last.cart_counts - off)
-        return tuple(found)
-
-    yard.rig.advance = advance  # type: ignore[method-assign]
-    yard.home()
-    assert spoilt[0]
-    assert yard.records[-1].mode is Mode.READY, yard.said
-
-
-@pytest.mark.parametrize("off_m", [-0.012, 0.012])
-def test_one_spoilt_count_at_a_pieces_end_is_no_drive_that_runs(off_m: float) -> None:
-    """It makes one piece too short and its neighbour too long: two that disagree."""
-
-    def struck(spoilt: Callable[[int], float]) -> list[float]:
-        drive, position_m, found = homing_drive.leg(homing_drive.Drive(), 0.0), 0.0, []
-        for tick in range(1, 61):
-            position_m += 0.1 * 0.02
-            seen = (position_m + spoilt(tick), 0.1)
-            drive = homing_drive.follow(drive, seen, 0.1, 0.02, 0.02, 8.0)
-            found += [gain for gain in [homing_drive.strike(drive)] if gain is not None]
-        return found
-
-    assert struck(lambda tick: off_m * (tick == 30)) == []
-    assert struck(lambda tick: 0.12 * 0.02 * tick)[0] == pytest.approx(2.2, abs=0.2)
-
-
-def test_a_failed_homing_acts_in_its_own_tick() -> None:
-    yard = Yard(settings(), truth=settings(sim__motor_sign=-1))
-    yard.home()
-    first = next(record for record in yard.records if record.faults)
-    assert first.mode is Mode.SAFE_STOP
-
-
-def test_a_driver_that_ramps_far_too_slowly_is_named_before_arming() -> None:
-    yard = Yard(settings(), truth=settings(sim__drive_ramp_m_s2=3.0))
-    yard.home()
-    assert yard.records[-1].mode is Mode.FAULT
-    found = re.search(r"the driver ramps its speed by (\d\.\d) m/s²", yard.said)
-    assert found is not None, yard.said
-    assert float(found[1]) == pytest.approx(3.0, abs=0.3)
-    assert f"set rig.acceleration_limit_m_s2 to {found[1]}" in yard.said
-
-
-def test_a_ramp_so_slow_that_the_cart_seems_held_is_named_as_a_ramp() -> None:
-    yard = Yard(settings(), truth=settings(sim__drive_ramp_m_s2=2.0))
-    yard.home()
-    assert "the driver ramps its speed by " in yard.said
-    assert "held up" not in yard.said
-
-
-def test_a_ramp_that_can_be_borne_is_the_limit_of_commands_and_plans() -> None:
-    yard = Yard(settings(), truth=settings(sim__drive_ramp_m_s2=5.5))
-    yard.home()
-    assert yard.records[-1].mode is Mode.READY, yard.said
-    model = yard.core._observer.model
-    assert 4.4 < model.motor_acceleration_m_s2 < 5.8
-    assert "drive ramp differs" in {fault.name for fault in yard.records[-1].faults}
-    yard.tick(ask=(Request(RequestKind.SWING_UP),))
-    before = len(yard.records)
-    for _ in range(100):
-        yard.tick()
-    sent = [record.command.velocity_m_s for record in yard.records[before - 1 :]]
-    steps = np.abs(np.diff(sent)) / 0.02
-    assert steps.max() <= model.motor_acceleration_m_s2 + 1e-9
-    assert steps.max() > 0.9 * model.motor_acceleration_m_s2
-
-
-@pytest.mark.parametrize(
-    "drive",
-    [
-        {"sim__tau_s": 0.15},
-        {"sim__drive_ripple_m_s": 0.05},
-        {"sim__delay_s": 0.058},
-        {"sim__drive_ramp_m_s2": 9.0},
-        {},
-    ],
-)
-def test_a_slow_drive_is_taken_for_no_ramp(drive: dict[str, float]) -> None:
-    yard = Yard(settings(), truth=settings(**drive))
-    yard.home()
-    assert yard.core.homed is not None, yard.said
-    assert yard.core.homed.ramp_m_s2 == 0.0
 
 
 def test_an_earlier_homing_is_believed_while_it_stands_the_tolerances() -> None:

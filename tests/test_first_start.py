@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -74,3 +77,22 @@ def test_nobody_at_a_terminal_hears_of_it_too(
     said = capsys.readouterr().err
     assert "once for this machine" in said
     assert "compiling: 20 of 100" in said
+
+
+THREADS = """
+import atexit, os
+atexit.register(lambda: print("threads", len(os.listdir("/proc/self/task"))))
+from cartpole.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one processor: no library starts threads")
+def test_no_command_starts_threads_for_small_matrices(tmp_path: Path) -> None:
+    """They would spin beside a control loop on every product."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
+    command = [sys.executable, "-c", THREADS, "simulate", "--duration", "0.1"]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "threads 1"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cartpole.kernel_cache import PACKAGES, kernel_fingerprint, kernel_sources
+from cartpole.kernel_cache import PACKAGES, importers, kernel_fingerprint, kernel_sources
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -68,3 +68,10 @@ def test_a_new_file_with_constants_counts_as_soon_as_a_kernel_reads_it(tree: Pat
 def test_the_command_line_is_no_kernel_source() -> None:
     """What only speaks may change without compiling anew."""
     assert not any("cli" in path.parts for path in kernel_sources(ROOT))
+
+
+def test_who_imports_a_file_by_way_of_others() -> None:
+    """A changed gate is compiled into the filter's kernels, and into nothing of the tracker's."""
+    names = {path.name for path in importers(ROOT / "cartpole/estimation/gate.py", ROOT)}
+    assert {"gate.py", "kernels.py", "filter.py"} <= names
+    assert "strip.py" not in names

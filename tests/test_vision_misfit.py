@@ -42,12 +42,14 @@ def test_torn_pictures_are_refused(
         assert found.sigma_theta_rad == math.inf
 
 
+@pytest.mark.parametrize("hinted", [True, False])
 @pytest.mark.parametrize("state", STATES)
-def test_half_a_picture_is_refused(state: tuple[float, float, float, float]) -> None:
+def test_half_a_picture_is_refused(state: tuple[float, float, float, float], hinted: bool) -> None:
     half = Renderer(Camera(), seed=1).render(state)
     lit = np.nonzero((half > 100).any(axis=1))[0]
     half[int(0.5 * (lit[0] + lit[-1])) :] = 0
-    found = Tracker(Camera()).detect(half, T0, T0, 0, hint_at(state))
+    hint = hint_at(state) if hinted else None
+    found = Tracker(Camera()).detect(half, T0, T0, 0, hint)
     assert found.status is DetectionStatus.MISFIT
 
 

@@ -2,8 +2,8 @@
 
 A line holds file, old text, new text and test, tabs between (``\\n`` for a new line in a text).
 The old text occurs once. The change is made while the module is loaded, so that nothing is copied
-and no other file sees it; a C source is changed in a copy of the firmware's folder. Where kernels
-are changed, numba is off: it would run those that it kept.
+and no other file sees it; a C source is changed in a copy of the firmware's folder. Kernels that
+may hold what is changed are compiled anew, into a folder of the mutant's own.
 
 ``run.py`` flies all; ``run.py WORD`` those whose line has the word; ``--name`` runs the whole test
 file of each line and writes down the test that noticed.
@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -51,11 +52,6 @@ class Mutant:
         """One line for a person."""
         old, new = self.old.strip(), self.new.strip()
         return f"{self.file.relative_to(ROOT)}: {old!r} -> {new!r} ({self.test})"
-
-    @property
-    def interpreted(self) -> bool:
-        """Whether kernels are changed, so that all of them run as plain Python."""
-        return self.file.suffix == ".py" and "import njit" in self.file.read_text()
 
     def problem(self) -> str:
         """Why it cannot be tried; empty if it can."""
@@ -122,7 +118,29 @@ def _change(mutant: Mutant, scratch: Path) -> None:
     sys.meta_path.insert(0, _Finder(path, old, new))
 
 
-def _try(mutant: Mutant | None, test: str, interpreted: bool, output: Path) -> int:
+def _warm_kernels() -> Path:
+    """The folder of compiled kernels; asked in another process, as nothing here may be loaded."""
+    ask = "from cartpole.kernel_cache import use_kernel_cache; print(use_kernel_cache())"
+    said = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+    return Path(said.stdout.strip())
+
+
+def _own_kernels(changed: Path, warm: Path, scratch: Path) -> None:
+    """Kernels as they are, but for those of files that import what is changed, directly or not."""
+    from cartpole.kernel_cache import ENVIRONMENT, importers
+
+    reached = importers(changed, ROOT)
+    if not any(b"import njit" in path.read_bytes() for path in reached):
+        return
+    folder = scratch / "kernels"
+    shutil.copytree(warm, folder, copy_function=os.symlink)
+    for path in reached:
+        for kept in folder.rglob(f"{path.stem}.*"):
+            kept.unlink()
+    os.environ[ENVIRONMENT] = importlib.import_module("numba").config.CACHE_DIR = str(folder)
+
+
+def _try(mutant: Mutant | None, test: str, warm: Path, output: Path) -> int:
     """In a process of its own: run the test, say how pytest ended."""
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
@@ -130,10 +148,10 @@ def _try(mutant: Mutant | None, test: str, interpreted: bool, output: Path) -> i
     signal.alarm(TIMEOUT_S)
     with tempfile.TemporaryDirectory() as scratch:
         if mutant is not None:
+            _own_kernels(mutant.file, warm, Path(scratch))
             _change(mutant, Path(scratch))
         import pytest
 
-        importlib.import_module("numba").config.DISABLE_JIT = interpreted
         options = ["-q", "-x", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
         return int(pytest.main([*options, *test.split(" ")]))
 
@@ -141,13 +159,13 @@ def _try(mutant: Mutant | None, test: str, interpreted: bool, output: Path) -> i
 class Pool:
     """Processes that are forked with everything heavy loaded but nothing of the project."""
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
+    def __init__(self, workers: int, warm: Path) -> None:
+        self._workers, self._warm = workers, warm
         self._running: dict[int, tuple[int, Path]] = {}
         self._folder = Path(tempfile.mkdtemp())
         self.ended: dict[int, tuple[int, str]] = {}  # by number: pytest's code (-1: none), output
 
-    def start(self, number: int, mutant: Mutant | None, test: str, interpreted: bool) -> None:
+    def start(self, number: int, mutant: Mutant | None, test: str) -> None:
         """Begin one, once there is room."""
         while len(self._running) >= self._workers:
             self._reap()
@@ -156,7 +174,7 @@ class Pool:
         if child == 0:
             code = 70
             try:
-                code = _try(mutant, test, interpreted, output)
+                code = _try(mutant, test, self._warm, output)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -210,25 +228,27 @@ def main() -> int:
     mutants = read_lists(options.word, options.lists)
     stale = [(m, why) for m in mutants if (why := m.problem())]
     usable = [m for m in mutants if not m.problem()]
+    warm = _warm_kernels()
+    os.environ["NUMBA_CACHE_DIR"] = str(warm)
     _preload()
-    pool = Pool(options.jobs)
+    pool = Pool(options.jobs, warm)
     for number, mutant in enumerate(usable):
         file = mutant.test.partition("::")[0]
         test = file if options.name else mutant.test
-        pool.start(number, mutant, test, mutant.interpreted)
-    tests = sorted({(m.test, m.interpreted) for m in usable})
+        pool.start(number, mutant, test)
+    tests = sorted({m.test for m in usable})
     if not options.name:
-        for number, (test, interpreted) in enumerate(tests):
-            pool.start(-1 - number, None, test, interpreted)
+        for number, test in enumerate(tests):
+            pool.start(-1 - number, None, test)
     pool.finish()
     if options.name:
         _name(usable, pool.ended)
     alive = [m for k, m in enumerate(usable) if pool.ended[k][0] != FAILED]
-    ill = (
-        []
-        if options.name
-        else [t for k, (t, _) in enumerate(tests) if pool.ended[-1 - k][0] != PASSED]
-    )
+    ill = [
+        test
+        for number, test in enumerate([] if options.name else tests)
+        if pool.ended[-1 - number][0] != PASSED
+    ]
     for mutant, why in stale:
         print(f"stale: {mutant.shown}: {why}")
     for mutant in alive:
