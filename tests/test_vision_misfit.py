@@ -10,6 +10,7 @@ from cartpole.messages import NANOSECONDS, DetectionHint, DetectionStatus, Float
 from cartpole.sim.render import Renderer
 from cartpole.vision import slices
 from cartpole.vision.change import change
+from cartpole.vision.seam import has_seam
 from cartpole.vision.slices import ODD_SLICES, OPTICS_SIZE
 from cartpole.vision.tracker import Tracker
 from cartpole.vision.verdict import AS_MUCH, CHANGE, ODD_ALIKE, ODD_SHARE, odd
@@ -120,13 +121,13 @@ def strip_of(axis: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
 
 def test_a_break_is_no_bend() -> None:
     u = np.linspace(-1.0, 1.0, 110)
-    smooth = 3.0 * u**2 - 2.0 * u**3 + 0.1 * u**4  # a rolling shutter that the settings deny
+    smooth = 3.0 * u**2 - 2.0 * u**3 + 0.05 * u**4  # a rolling shutter that the settings deny
     for seed in range(50):
         bent, broken = strip_of(smooth, seed), strip_of(smooth + 0.5 * (u > 0.3), seed)
         scratch = np.zeros(3 * 110)
-        better, _ = change(*bent, scratch)
+        better, _ = change(*bent, 0.0, scratch)
         assert math.sqrt(better) < CHANGE
-        better, place = change(*broken, scratch)
+        better, place = change(*broken, 0.0, scratch)
         assert math.sqrt(better) > CHANGE
         assert abs(place - 71) <= 2  # the first slice beyond .3
 
@@ -185,3 +186,61 @@ def test_another_width_is_odd_until_it_stays() -> None:
     seen = [tracker.detect(other.render(state), T0, T0, 0, hint).status for _ in range(30)]
     assert seen[0] is DetectionStatus.MISFIT
     assert seen[-1] is DetectionStatus.OK
+
+
+def torn_at(
+    state: tuple[float, float, float, float], share: float, old_above: bool, old_hint: bool = False
+) -> DetectionStatus:
+    """What a new tracker says of a picture torn there, whose other part is a picture older."""
+    renderer, (p, v, theta, omega) = Renderer(Camera(), seed=1), state
+    before = (p - v / 150, v, theta - omega / 150, omega)
+    new, old = renderer.render(state), renderer.render(before)
+    lit = np.nonzero((new > 100).any(axis=1))[0]
+    row = int(lit[0] + share * (lit[-1] - lit[0]))
+    upper, lower = (old, new) if old_above else (new, old)
+    torn = np.vstack([upper[:row], lower[row:]])
+    hint = hint_at(before if old_hint else state)
+    return Tracker(Camera()).detect(torn, T0, T0, 0, hint).status
+
+
+@pytest.mark.parametrize("share", [0.11, 0.2])
+def test_the_corner_of_another_picture_beside_a_whole_pole_is_refused(share: float) -> None:
+    state = (0.0, 0.2, 1.68, 11.0)  # nearly level: a line cuts it lengthwise
+    assert torn_at(state, share, False, old_hint=True) is DetectionStatus.MISFIT
+
+
+def test_edges_as_sharp_as_the_optics_are_no_seam() -> None:
+    """A strip whose edges fall between two lines, seen by optics of several kinds."""
+    report = np.zeros(slices.REPORT_SIZE)
+    report[slices.MIDDLE], report[slices.LIGHT], report[slices.GROUND_NOISE] = 50.0, 180.0, 0.3
+    report[slices.LINE_A] = 29.5
+    rows = np.arange(60.0)[:, None]
+    for blur in (0.7, 1.2, 1.7, 4.0):
+        edges = [np.clip((rows - at) / blur, -1.0, 1.0) for at in (25.5, 33.5)]
+        low, high = (0.5 + t * (0.9375 - t**2 * (0.625 - t**2 * 0.1875)) for t in edges)
+        frame = np.rint(15.0 + 180.0 * (low - high)) * np.ones(100)
+        report[slices.BLUR] = blur
+        assert not has_seam(frame.astype(np.uint8), report, 5.0, 95.0, 20.0)
+        torn = frame.copy()
+        torn[:22, 60:80] = 195.0  # ends within one line
+        torn[18, 60:80] = 15.0
+        assert has_seam(torn.astype(np.uint8), report, 5.0, 95.0, 20.0) is (blur > 1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "share"), [((0.0, 0.1, 1.0, 2.0), 0.15), ((0.0, 0.1, -2.2, 0.75), 0.6)]
+)
+def test_a_tear_of_some_tenths_of_a_degree_is_refused(
+    state: tuple[float, float, float, float], share: float
+) -> None:
+    """A change of curve that is too small to be told from the raster's where a strip lies along it,
+    and a smaller one of an axis that is no straight pole's."""
+    assert torn_at(state, share, True) is DetectionStatus.MISFIT
+
+
+def test_what_is_half_as_wide_again_as_the_tape_is_not_found_without_a_hint() -> None:
+    camera = Camera()
+    wide = Camera(tape_width_m=1.5 * camera.tape_width_m)
+    for seen, status in ((camera, DetectionStatus.OK), (wide, DetectionStatus.MISFIT)):
+        frame = Renderer(seen, seed=1).render((0.0, 0.0, 0.4, 0.0))
+        assert Tracker(camera).detect(frame, T0, T0, 0).status is status

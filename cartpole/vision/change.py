@@ -23,7 +23,16 @@ from cartpole.vision.slices import CENTROID, LINE_A, LINE_B, LINE_C, MIDDLE, PLA
 
 CUBIC = 4  # coefficients
 LEAST_SIDE = 5  # slices on either side of a change
-LEAST_PX = 0.02  # rms, of what a change explains: less is the pixels' own raster
+RASTER_PX = 8.0  # a strip that crosses fewer from end to end lies along them
+
+
+@njit(cache=True, nogil=True, inline="always")
+def is_along(report: FloatArray) -> bool:
+    """Whether a strip lies along the pixels, or their diagonals: every slice shows it at nearly the
+    same part of one, and what the raster does to its place does not change from slice to slice."""
+    slope = abs(report[LINE_B])
+    along: bool = min(slope, abs(1.0 - slope)) * report[SLICES] < RASTER_PX
+    return along
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -55,9 +64,11 @@ def _forward(low: FloatArray, right: FloatArray, first: int, out: FloatArray) ->
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def change(table: FloatArray, report: FloatArray, scratch: FloatArray) -> tuple[float, float]:
-    """How much better two curves explain the strip than one: the largest F, 0 if it explains next
-    to nothing; and from which place on the second one holds.
+def change(
+    table: FloatArray, report: FloatArray, least_px: float, scratch: FloatArray
+) -> tuple[float, float]:
+    """How much better two curves explain the strip than one: the largest F, 0 if it explains less
+    than ``least_px`` (rms); and from which place on the second one holds.
 
     Args:
         table, report: from :func:`cartpole.vision.strip.measure_strip`; slices with weight count.
@@ -117,6 +128,6 @@ def change(table: FloatArray, report: FloatArray, scratch: FloatArray) -> tuple[
             better = (g11 * r0 * r0 - 2.0 * g01 * r0 * r1 + g00 * r1 * r1) / det
             if better > best:
                 best, place = better, u / scale + report[MIDDLE]
-    if best < LEAST_PX * LEAST_PX * moments[0]:
+    if best < least_px * least_px * moments[0]:
         return 0.0, place
     return 0.5 * best * (m - CUBIC - 2.0) / max(1e-9, square - best), place

@@ -7,7 +7,7 @@ import math
 from numba import njit
 
 from cartpole.messages import DetectionStatus, FloatArray
-from cartpole.vision.change import change
+from cartpole.vision.change import change, is_along
 from cartpole.vision.frame import Pixels
 from cartpole.vision.layout import (
     CHI2,
@@ -26,6 +26,7 @@ from cartpole.vision.layout import (
     TAPE_START,
     WIDTH,
 )
+from cartpole.vision.seam import has_seam
 from cartpole.vision.slices import (
     AGE,
     BLUR,
@@ -48,7 +49,7 @@ from cartpole.vision.slices import (
     TAPER,
     USED,
 )
-from cartpole.vision.torn import is_torn
+from cartpole.vision.torn import BESIDE_PX, is_torn
 
 OK = int(DetectionStatus.OK)
 NO_BLOB = int(DetectionStatus.NO_BLOB)
@@ -70,10 +71,19 @@ MISFIT_CHI2 = 2.5  # of the points of an axis of which no end is where it should
 ODD_SHARE, ODD_TIMES, ODD_ALIKE = 0.03, 3.0, 16
 AS_MUCH = 0.7  # alike if the logarithm of how much differs by less,
 AS_FAR = 0.08  # or how far along the tape
-CHANGE = 6.5  # root of the F of a change of curve along the strip
-CHANGE_NOISES = 1.25  # of the ground's: slices that scatter less do not change their curve
+# Root of the F of a change of curve along the strip: it stands alone; something lies before the
+# tape; by chi-square the axis is no pole's, too.
+CHANGE, COVERED_CHANGE, BENT_CHANGE = 4.5, 6.5, 3.2
+# Chi-square of such an axis, in the ground's noise; and of one along the pixels.
+BENT_CHI2, BENT_ALONG_CHI2 = 9.0, 20.0
+# rms, of what a change explains: less is what the raster does to a strip along it; and to others.
+ALONG_PX, CHANGE_PX = 0.024, 0.012
+CHANGE_NOISES = 1.1  # of the ground's: slices that scatter less do not change their curve
+RASTER_SHARE = 0.01
+CHANGE_MISSING = 5  # slices: where more are missing, something lies before the tape
 OTHER_WIDTH = 0.12  # of the width: a picture in which the strip is so much wider or narrower is odd
-OTHER_THAN_SET = 0.25  # the same, before any picture told the width
+OTHER_THAN_SET = 0.25  # the same, before any picture told the width,
+OTHER_IF_BLIND = 0.5  # and where how far it moved is a guess
 USUAL_NEW = 1.0 / 16.0  # weight of a picture in what is usual
 OPTICS_SLICES = 24  # that may tell the strip's look
 LOOK_NEW = 0.3  # weight of a new look at the strip's width and blur
@@ -130,19 +140,27 @@ def _is_odd(
     share = report[DISPLACED_SHARE]
     if odd(share, ODD_SHARE, math.log(max(1e-9, share)), AS_MUCH, ODD_SLICES, optics):
         return True
+    # Without noise the raster is what is left: a share of the light stands for it.
+    quiet = max(report[GROUND_NOISE], RASTER_SHARE * report[LIGHT])
+    noises = max(1.0, report[NOISE] / quiet)
+    along_pixels, covered = is_along(report), report[MISSING] > CHANGE_MISSING
+    bent = pose[CHI2] * noises * noises > (BENT_ALONG_CHI2 if along_pixels else BENT_CHI2)
+    least = COVERED_CHANGE if covered else (BENT_CHANGE if bent else CHANGE)
     better, place = 0.0, 0.0
-    if report[NOISE] > CHANGE_NOISES * report[GROUND_NOISE]:
-        better, place = change(table, report, scratch)
+    if bent or noises > CHANGE_NOISES:
+        least_px = ALONG_PX if along_pixels and not bent else CHANGE_PX
+        better, place = change(table, report, least_px, scratch)
     near, far = pose[NEAR_X], pose[FAR_X]
     if report[STEEP] > 0.0:
         near, far = pose[NEAR_Y], pose[FAR_Y]
     along = (place - near) / (far - near)
-    if odd(math.sqrt(better), CHANGE, along, AS_FAR, ODD_CHANGE, optics):
+    if odd(math.sqrt(better), least, along, AS_FAR, ODD_CHANGE, optics):
         return True
-    if report[LOOKED] <= 0.0:
+    if report[LOOKED] == 0.0:
         return False
     wider = report[HALF_WIDTH] / optics[OPTICS_HALF]
     least = OTHER_WIDTH if report[AGE] > 0.0 else OTHER_THAN_SET
+    least = OTHER_IF_BLIND if report[LOOKED] < 0.0 else least
     found: bool = odd(abs(wider - 1.0), least, math.log(wider), OTHER_WIDTH, ODD_WIDTH, optics)
     return found
 
@@ -191,6 +209,11 @@ def check(
     ):
         return MISFIT
     if _is_odd(table, report, pose, optics, scratch):
+        return MISFIT
+    steep = report[STEEP] > 0.0
+    near, far = pose[NEAR_Y if steep else NEAR_X], pose[FAR_Y if steep else FAR_X]
+    beside = 0.5 * prior[WIDTH] + BESIDE_PX
+    if has_seam(frame, report, min(near, far), max(near, far), beside):
         return MISFIT
     whole = report[MISSING] == 0.0 and pose[ENDS_SEEN] > 1.0
     if not whole and is_torn(frame, table, report, prior, pose, g, scratch):
