@@ -130,6 +130,24 @@ def test_faults_end_as_they_must(name: str, end: End) -> None:
     assert flown.why == ""
 
 
+def test_a_digit_that_turned_on_the_drives_line_is_no_command_of_ours() -> None:
+    """In one tick of this run the drive hears 1.79 for 1.25 m/s near its end: counted, not held."""
+    flown = fly(draw(903292, ALL), Config())
+    assert flown.violations == {}, flown.first_violation
+    assert sum(flown.left_out.values()) == 1
+    assert figures([flown])["left_out"] == flown.left_out
+
+
+@pytest.mark.parametrize("seed", [900555, 900095])
+def test_a_host_that_stood_still_brakes_where_its_board_did(seed: int) -> None:
+    """Told to drive on at 1.5 m/s by a late tick, the first cart could have reached its switch; the
+    second one's drive was called dead.
+    """
+    flown = fly(draw(seed, ALL), Config())
+    assert (flown.fault, flown.violations) == ("starved", {}), flown.first_violation
+    assert flown.why == ""
+
+
 def test_the_same_draw_flies_the_same() -> None:
     one, two = struck("e-stop"), struck("e-stop")
     assert dataclasses.replace(one, wall_s=0.0) == dataclasses.replace(two, wall_s=0.0)

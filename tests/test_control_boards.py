@@ -85,11 +85,26 @@ def test_the_slew_of_a_tick_is_what_the_elapsed_time_allows() -> None:
     assert govern(1.0, 0.0, None, 0.0, limits, 0.02).velocity_m_s == pytest.approx(whole)
     assert govern(1.0, 0.0, None, 0.0, limits, 0.005).velocity_m_s == pytest.approx(whole / 4)
     assert govern(1.0, 0.0, None, 0.0, limits, 0.5).velocity_m_s == pytest.approx(whole)
+    assert govern(1.5, 0.5, None, 0.0, limits, 0.5).velocity_m_s == pytest.approx(0.5 + whole)
+    assert govern(0.0, 1.5, None, 0.0, limits, 0.1).velocity_m_s == pytest.approx(1.5 - 5 * whole)
+    assert govern(0.0, -1.0, None, 0.0, limits, 0.5).velocity_m_s == 0.0
+    assert govern(-1.0, 0.1, None, 0.0, limits, 0.5).velocity_m_s == pytest.approx(0.1 - whole)
     flight = Flight()
     flight.up(0.1)
     before = flight.records[-1].command.velocity_m_s
     record = flight.tick(gap_ns=2 * MS)
     assert abs(record.command.velocity_m_s - before) <= 8.0 * 0.002 + 1e-12
+
+
+@pytest.mark.parametrize("ticks", [10, 15, 36, 40, 60, 90])
+@pytest.mark.parametrize("gap_ms", [250, 490])
+def test_a_drive_that_its_board_stopped_is_not_told_to_drive_on(ticks: int, gap_ms: int) -> None:
+    """The host stands still for longer than the board waits; the cart was fast. Nor is it dead."""
+    flight = Flight()
+    flight.up(0.02 * ticks)
+    flight.tick(gap_ns=gap_ms * MS)
+    assert flight.faults == ["tick late"]
+    assert flight.records[-1].command.velocity_m_s == 0.0
 
 
 # Driver, track, control

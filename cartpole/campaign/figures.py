@@ -36,6 +36,7 @@ def figures(runs: Sequence[Flown], options: Sequence[str] = ()) -> dict[str, Any
         "fallbacks": _summed(runs, "fallbacks", FALLBACKS),
         "faults_raised": _summed(runs, "faults", CATALOGUE),
         "faults_injected": _injected(struck),
+        "left_out": _summed(runs, "left_out", ()),
         "ends_right": _share([run.end_right for run in struck]),
         "causes_right": _share([run.cause_right for run in struck]),
         "by_fault": _by_fault(struck),
@@ -127,6 +128,10 @@ def told(found: dict[str, Any]) -> list[str]:
         f"{kind.replace('_', ' ')}: " + ", ".join(f"{name} {n}" for name, n in found[kind].items())
         for kind in REACHED
     ]
+    if found["left_out"]:
+        lines.append(
+            "ticks left out: " + ", ".join(f"{k} {n}" for k, n in found["left_out"].items())
+        )
     if never:
         lines.append("never seen: " + ", ".join(never))
     failures = found["failures"]

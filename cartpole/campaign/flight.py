@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 FLIGHT_S = 20.0
 READY_BY_S = 40.0  # a run that does not swing up by then was refused
+MISHEARD = "I2 where the drive misheard its command"
 READY_TICKS = 5  # an operator who looks before asking for the swing-up
 GOOD = (PlanStatus.CONVERGED, PlanStatus.FEASIBLE)
 Watcher = Callable[[SimulatedTick], None]
@@ -84,7 +85,7 @@ class _Run:
         self.violations: list[Violation] = []
         self.counts: dict[str, Counter[str]] = {
             "modes": Counter(), "plan_statuses": Counter(), "fallbacks": Counter(),
-            "faults": Counter(),
+            "faults": Counter(), "left_out": Counter(),
         }  # fmt: skip
         self._watch = watch
         self._period_ns = round(config.controller.period_s * NANOSECONDS)
@@ -206,6 +207,9 @@ class _Run:
         for side in (1.0, -1.0):
             speed = max(side * v, side * u, 0.0)
             if side * p + speed * (self._coast_s + speed * self._brake) >= self._near_end_m:
+                if self.run.rig.misheard:  # what the host sent would have kept the promise
+                    self.counts["left_out"][MISHEARD] += 1
+                    break
                 timeout_s = self.config.safety.board_timeout_s
                 return self.run.rig.plant.farthest_if_silent(timeout_s)
         return abs(p)

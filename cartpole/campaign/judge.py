@@ -42,6 +42,7 @@ class Flown:
     plan_statuses: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)  # ticks in which something was not asked
     # True over believed length and lag: where on the map the run stands.
     mismatch: tuple[float, float] = (1.0, 1.0)
     why: str = ""  # what failed; empty: nothing

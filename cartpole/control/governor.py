@@ -68,11 +68,16 @@ def slew(
 ) -> float:
     """``desired`` moved to within the acceleration of the time since ``previous`` was sent.
 
-    Never more than a period's: after a stall the command goes on from where it was.
+    After a stall the command goes on from where it was, by no more than a period's, unless it
+    brakes: then the stall counts whole. The board may have stopped the drive in the meantime, and
+    would be told to drive on.
     """
-    period_s = limits.period_s
-    step = limits.acceleration_m_s2 * min(period_s if elapsed_s is None else elapsed_s, period_s)
-    return min(max(desired, previous - step), previous + step)
+    period_s, acceleration = limits.period_s, limits.acceleration_m_s2
+    elapsed_s = period_s if elapsed_s is None else elapsed_s
+    step = acceleration * min(elapsed_s, period_s)
+    braking = max(step, min(acceleration * elapsed_s, abs(previous)))
+    down, up = (braking, step) if previous > 0.0 else (step, braking)
+    return min(max(desired, previous - down), previous + up)
 
 
 def braking_travel(command: float, limits: GovernorLimits) -> float:

@@ -183,6 +183,7 @@ class Watch:
         memory.gap_ns, memory.gap_end_ns = gap_ns, now_ns
         if gap_ns <= LATE_TICK_S * NANOSECONDS:
             return []
+        memory.drive = DriveMemory()  # its board has stopped the drive by itself
         return [("tick late", f"no tick for {gap_ns / 1e6:.0f} ms")]
 
     def _stale(self, newest_ns: int, now_ns: int) -> bool:

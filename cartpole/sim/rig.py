@@ -5,6 +5,7 @@ Every encoder sample and every command passes as bytes through the drivers that 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cartpole.vision.frame import Frame
 
 ENCODER_LINE, MOTOR_LINE = 5, 6  # of the seeds that a rig draws from
+SENT = 16  # commands that may still be on their way, or in force
 
 Tap = Callable[[int, str, str, bytes], None]  # t_ns, link, "in" or "out", bytes
 
@@ -88,6 +90,7 @@ class VirtualRig:
             SabertoothText.from_config(rules.true.motor),
             timeout_ns=round(rules.board_timeout_s * NANOSECONDS),
         )
+        self._motor_board, self._sent = motor, deque[int](maxlen=SENT)
         self._motor = worn_line(motor, rules.sim, seed, MOTOR_LINE, commands=True)
         self._motor_ns = NEVER
 
@@ -95,6 +98,14 @@ class VirtualRig:
     def homing(self) -> HomingResult:
         """What a perfect homing would find."""
         return HomingResult(-float(self._zero[0]), -float(self._zero[1]))
+
+    @property
+    def misheard(self) -> bool:
+        """Whether the drive does what it was not told: a digit turned on its line, which has no
+        check sum.
+        """
+        units = self._motor_board.units
+        return units != 0 and units not in self._sent
 
     def truth(self, t_ns: int) -> State:
         """(p, v, theta, omega) at a time not before the last one asked for."""
@@ -125,6 +136,7 @@ class VirtualRig:
     def send(self, now_ns: int, command: Command) -> None:
         """The command's bytes, written at ``now_ns``."""
         data = self._driver.encode(command.velocity_m_s)
+        self._sent.append(self._driver.units(command.velocity_m_s))
         if self._tap is not None:
             self._tap(now_ns, "motor", "out", data)
         if not self.trouble.motor_deaf:
