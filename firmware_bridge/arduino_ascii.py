@@ -9,6 +9,8 @@ The wire carries no check sum, so a line is believed only if its four fields par
 since the last sample is one the rig can make. Counters of 16 and 32 bits are unwrapped by signed
 modular difference. A board that restarts begins again at zero: several implausible lines that agree
 with each other are reported as the link going down and up, because homing is lost with the counts.
+Where the pole's count alone jumped, and not to a zero, its encoder slipped on the shaft: the counts
+go on, and who reads them tells by the camera.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ RESTARTED_AFTER = 3  # implausible lines in a row that agree with each other
 RESTARTED_AFTER_SPOILT = 8  # where lines were spoilt lately: as many lost digits may agree
 SPOILT_FOR_NS = 1_000_000_000
 SILENT_AFTER_NS = 250_000_000  # no sample for this long: the board is gone, whatever the port says
+
+RESTART_NS = 15_000_000  # no board restarts within less
 
 ACCELERATES_1_S = 3.0  # the drive's acceleration over three times its speed
 
@@ -301,6 +305,24 @@ class ArduinoAscii:
         pole = modular_step(new.pole, old.pole, largest[1], wraps.pole_modulus)
         return None if cart is None or pole is None else (cart, pole)
 
+    def _cart_went_on(self, line: CountsLine, latch_ns: int) -> int | None:
+        """The cart's step since the last good line where the pole's count alone jumped.
+
+        ``None`` where the cart's did, too, or where both stand, after a silence, as those of a
+        board that restarted.
+        """
+        last, limits = self._last, self._plausible
+        if last is None:
+            return None
+        dt_s = min(latch_ns - self._last_t_ns, SILENT_AFTER_NS) / NANOSECONDS
+        slack, silent_ns = limits.slack_counts, self._suspects[0][0] - self._last_t_ns
+        near = abs(line.cart) <= limits.cart_counts_s * dt_s + slack
+        near &= abs(line.pole) <= limits.pole_counts_s * dt_s + slack
+        if near and silent_ns >= RESTART_NS:
+            return None
+        largest = limits.cart_counts_s * dt_s + slack
+        return modular_step(line.cart, last.cart, largest, self.dialect.cart_modulus)
+
     def _implausible(
         self,
         line: CountsLine,
@@ -318,6 +340,12 @@ class ArduinoAscii:
         self._suspects.append((latch_ns, line))
         lately = arrival_ns - self._spoilt_ns < SPOILT_FOR_NS
         if len(self._suspects) < (RESTARTED_AFTER_SPOILT if lately else RESTARTED_AFTER):
+            return
+        went = self._cart_went_on(line, latch_ns)
+        if went is not None and self._last is not None:
+            self._cart += went
+            self._pole += line.pole - self._last.pole
+            self._emit(line, latch_ns, arrival_ns, out)
             return
         self.statistics.restarts += 1
         self._cart, self._pole = line.cart, line.pole

@@ -165,6 +165,22 @@ class TestDriver:
         assert driver.statistics.restarts == 1
         assert samples(again)[-1].cart_counts == 0
 
+    def test_a_pole_encoder_that_slips_far_is_no_restarted_board(self) -> None:
+        """A quarter of a turn within a sample: who reads the counts can tell by the camera."""
+        driver = ArduinoAscii(0, plausible=Plausible(1e4, 1e4, 20))
+        texts = [b"1000\t600\t0\t0\r\n"] * 3 + [b"1005\t302\t0\t0\r\n"] * 4
+        got = feed_lines(driver, texts)
+        assert states(got) == [LinkState.UP]
+        last = samples(got)[-1]
+        assert (last.cart_counts, last.pole_counts) == (1005, 302)
+        assert driver.statistics.restarts == 0
+
+    def test_a_board_that_restarts_near_its_zero_is_one_though_only_the_pole_jumps(self) -> None:
+        driver = ArduinoAscii(0, plausible=Plausible(1e4, 1e4, 20))
+        got = feed_lines(driver, [b"12\t600\t0\t0\r\n"] * 3)
+        got += feed_lines(driver, [b"0\t0\t0\t0\r\n"] * 4, start_ns=40_000_000)
+        assert states(got) == [LinkState.UP, LinkState.DOWN, LinkState.UP]
+
     def test_nonsense_is_one_event_a_read_and_none_before_the_first_sample(self) -> None:
         driver = ArduinoAscii(0)
         assert driver.feed(b"34\t0\t0\r\nhello\r\n", 0) == []
@@ -207,7 +223,8 @@ class TestDriver:
         driver = ArduinoAscii(1_600_000, plausible=limits)
         out: list[EncoderSample | LinkEvent] = []
         for index in range(100_000):
-            line = bytearray(b"%d\t%d\t0\t0\r\n" % (index % 7000, index % 900))
+            cart, pole = abs(index % 14000 - 7000), abs(index % 1800 - 900)
+            line = bytearray(b"%d\t%d\t0\t0\r\n" % (cart, pole))
             if rng.random() < 0.3:
                 line[rng.randrange(len(line))] = rng.randrange(256)
             if rng.random() < 0.05:

@@ -118,9 +118,14 @@ def all_frames(change: Callable[[Detection], Detection]) -> Callable[[Found], Fo
 def test_missed_counts_are_told_from_fresh_frames_that_fit() -> None:
     flight = Flight()
     flight.up()
-    flight.tamper = all_frames(lambda one: dataclasses.replace(one, p_m=one.p_m + 0.008))
-    flight.run(0.5)
-    assert "missed counts" in flight.faults
+    since_ns = flight.now_ns
+
+    def aside(one: Detection) -> Detection:  # by and by: all at once it were a camera pushed
+        return dataclasses.replace(one, p_m=one.p_m + 2e-11 * max(0, one.t_ns - since_ns))
+
+    flight.tamper = all_frames(aside)
+    flight.run(0.6)
+    assert flight.faults == ["missed counts"]
 
 
 def test_a_last_frame_that_was_off_stops_nothing() -> None:

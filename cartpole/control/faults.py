@@ -34,7 +34,7 @@ CATALOGUE = MappingProxyType(
         ),
         "camera delay": FaultKind(
             Severity.WARNING,
-            "pictures are older, or younger, than camera.latency_s says",
+            "pictures are older, or younger, than camera.latency_s says; stamped as found",
             "run `cartpole calibrate latency`",
         ),
         "pole encoder slipped": FaultKind(
@@ -49,7 +49,7 @@ CATALOGUE = MappingProxyType(
         ),
         "camera moved": FaultKind(
             Severity.DEGRADED,
-            "the picture turned while the pole's count went on; its angle is corrected",
+            "the picture turned, or lies aside, while the counts went on; it is corrected",
             "fix the camera, then run `cartpole calibrate camera`",
         ),
         "pole length differs": FaultKind(

@@ -16,6 +16,7 @@ from cartpole.messages import Estimate, Link, LinkEvent, LinkState, Measurement,
 
 CONSISTENCY_EVERY = 50  # ticks
 DELAY_STRIKES = 3  # in a row: a swing-up's transients are not the camera's delay
+LARGE_DELAY_S, LARGE_TICKS = 0.003, 10  # of what is as large they make fewer
 
 
 class Lookout:
@@ -82,6 +83,8 @@ class Lookout:
             for finding in observer.findings():
                 self._standing.latch(now_ns, finding.name, finding.detail)
             self._check_delay(now_ns)
+        if observer.initialised:
+            self._check_large_delay(now_ns)
         self._see_what_is_over(now_ns)
 
     def _see_what_is_over(self, now_ns: int) -> None:
@@ -98,8 +101,23 @@ class Lookout:
         error_s = self._observer.camera_delay_error_s()
         if error_s is None:
             self._memory.delay_strikes = 0
-            self._standing.drop("camera delay")
+            if self._observer.camera_late_s == 0.0:
+                self._standing.drop("camera delay")
+            else:  # it was found in a swing, and roughly
+                self._observer.correct_delay()
             return
         self._memory.delay_strikes += 1
         if self._memory.delay_strikes >= DELAY_STRIKES:
-            self._standing.latch(now_ns, "camera delay", f"by {1000 * error_s:+.1f} ms")
+            self._name_delay(now_ns)
+
+    def _check_large_delay(self, now_ns: int) -> None:
+        large = self._observer.camera_delay_error_s(LARGE_DELAY_S) is not None
+        self._memory.delay_ticks = self._memory.delay_ticks + 1 if large else 0
+        if self._memory.delay_ticks >= LARGE_TICKS:
+            self._memory.delay_ticks = 0
+            self._name_delay(now_ns)
+
+    def _name_delay(self, now_ns: int) -> None:
+        self._observer.correct_delay()
+        late_ms = 1000.0 * self._observer.camera_late_s
+        self._standing.latch(now_ns, "camera delay", f"by {late_ms:+.1f} ms")

@@ -31,6 +31,7 @@ class CoreMemory:
     sent_m_s: float = 0.0
     sent_ns: int = -1
     delay_strikes: int = 0  # checks in a row that found the camera's delay wrong
+    delay_ticks: int = 0  # ticks in a row that found it very wrong
     flight_source: str = "none"
     stopping_since_ns: int = -1
     faults: tuple[Fault, ...] = ()

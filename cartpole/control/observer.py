@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from cartpole.estimation.aside import Aside, AsideMemory
 from cartpole.estimation.filter import StateFilter
 from cartpole.estimation.learner import (
     DRY,
@@ -17,6 +18,7 @@ from cartpole.estimation.learner import (
 from cartpole.estimation.records import FilterMemory, FilterRules
 from cartpole.estimation.stamps import StampMemory, StampRules
 from cartpole.messages import (
+    NANOSECONDS,
     OMEGA,
     Detection,
     DetectionHint,
@@ -34,6 +36,7 @@ FITS_SIGMAS = 5.0
 FITS_RAD = 0.05  # a frame this near to the encoder's angle shows this pole ...
 FITS_S = 0.01  # ... and shows it at about this time
 STAMPS_S = 0.004  # stamps of camera and counts may be apart by this: no word against a fast cart
+DELAY_SIGMAS, LEAST_LATE_NS = 5.0, 500_000  # a delay that is certain, and worth it
 PLACED_BY = 5  # frames that tell where a camera stands that was pushed
 AGREES_M = 0.005  # counts that came back agree with the camera within this ...
 AGREES_RAD = 0.06
@@ -45,7 +48,7 @@ HOMING_DOUBT, LEAST_COUPLING_SIGMA, MOST_COUPLING_SIGMA = 1.2, 0.01, 0.1
 HOMING_DRY_SIGMA = 0.1
 SLIPPED_ZERO_RAD = 0.3  # how well the pole's zero is known once its encoder slipped
 
-CULPRITS = ("pole encoder slipped", "pole encoder stuck", "camera moved")
+CULPRITS = ("pole encoder slipped", "pole encoder stuck", "camera moved", "missed counts")
 
 Four = tuple[float, float, float, float]
 
@@ -92,7 +95,10 @@ class ObserverMemory:
     driven: bool = False
     camera_off_m: float = 0.0  # where a camera that was pushed reads too much ...
     placed: int = PLACED_BY  # ... by so many frames
+    camera_late_ns: int = 0  # frames are older than their stamps by this
     guilty: tuple[int, int, int] = (0, 0, 0)  # times told, see ``StateFilter.culprits``
+    aside: AsideMemory = field(default_factory=AsideMemory)
+    aside_by: Aside = Aside.NOTHING  # why frames lie aside all at once, if it was not told yet
     residual_ns: int = -1
     misfits: int = 0  # frames in a row that show another angle than the encoder
     doubted: bool = False  # the counts must agree with the camera before they count again
@@ -176,17 +182,25 @@ class Observer:
         """Names of the faults of the sensors that were found guilty since the last call."""
         if not self._filter.initialised:
             return ()
-        found, told = self._filter.culprits(now_ns), self._memory.guilty
-        if found == told:
+        memory = self._memory
+        found, told = self._filter.culprits(now_ns), memory.guilty
+        aside, memory.aside_by = memory.aside_by, Aside.NOTHING
+        if found == told and aside is Aside.NOTHING:
             return ()
-        self._memory.guilty = tuple(map(max, found, told))  # type: ignore[assignment]
+        memory.guilty = tuple(map(max, found, told))  # type: ignore[assignment]
         if found[0] > told[0]:
             self._learner.rest()  # its zero is another
         if found[2] > told[2]:
-            self._memory.residual_m, self._memory.placed = None, 0
-        return tuple(
-            name for name, n, before in zip(CULPRITS, found, told, strict=True) if n > before
-        )
+            self._place_anew()
+        guilty = [n > before for n, before in zip(found, told, strict=True)]
+        guilty[2] |= aside is Aside.PUSHED
+        guilty.append(aside is Aside.JUMPED)
+        return tuple(name for name, one in zip(CULPRITS, guilty, strict=True) if one)
+
+    def _place_anew(self) -> None:
+        """The camera was moved: the next frames tell where it stands."""
+        memory = self._memory
+        memory.residual_m, memory.placed, memory.aside = None, 0, AsideMemory()
 
     def learn_homing(self, found: HomingResult) -> None:
         """What the pole's own swing showed meanwhile; lag, gain and delay were learned in passing.
@@ -209,7 +223,8 @@ class Observer:
         """The counts mean nothing until the next homing, nor does the estimate."""
         self.homed = None
         self._memory.guilty, self._memory.camera_off_m = (0, 0, 0), 0.0
-        self._memory.placed = PLACED_BY
+        self._memory.placed, self._memory.aside_by = PLACED_BY, Aside.NOTHING
+        self._memory.aside = AsideMemory()
         self._learner.rest()
         self._memory.doubted, self._memory.misfits = False, 0
         self._memory.residual_m, self._memory.residual_ns = None, -1
@@ -258,6 +273,8 @@ class Observer:
             return
         if self._memory.camera_off_m != 0.0:
             detection = replace(detection, p_m=detection.p_m - self._memory.camera_off_m)
+        if self._memory.camera_late_ns != 0:
+            detection = replace(detection, t_ns=detection.t_ns - self._memory.camera_late_ns)
         if detection.status is DetectionStatus.OK and not self.camera_only:
             self._witness(detection)
         self._filter.add_camera(detection)
@@ -292,8 +309,19 @@ class Observer:
             memory.placed += 1
             memory.camera_off_m += apart_m / memory.placed
             return
-        beyond_m = max(0.0, abs(apart_m) - STAMPS_S * abs(v))
-        memory.residual_m, memory.residual_ns = math.copysign(beyond_m, apart_m), detection.t_ns
+        jumped_ns = self._filter.cart_jumped_ns(detection.t_ns)
+        why = memory.aside.judge(
+            detection.t_ns, apart_m, detection.sigma_p_m, v, memory.stamps.jitter_s, jumped_ns
+        )
+        if why is not Aside.NOTHING:
+            memory.aside_by = why
+        if why is Aside.PUSHED:
+            self._place_anew()
+            return
+        lately_m = memory.aside.lately_m  # a mean: one frame scatters
+        late_s = min(STAMPS_S, self._filter.delay_bound_s(detection.t_ns))
+        beyond_m = max(0.0, abs(lately_m) - late_s * abs(v))
+        memory.residual_m, memory.residual_ns = math.copysign(beyond_m, lately_m), detection.t_ns
 
     def take(self, measurement: Measurement) -> None:
         """Any measurement; those that say nothing of the state are passed over."""
@@ -354,7 +382,24 @@ class Observer:
         """Where the tracker should look at ``t_ns``; ``None`` while nothing is known."""
         return self._filter.hint(t_ns) if self._filter.initialised else None
 
-    def camera_delay_error_s(self) -> float | None:
-        """By how much frames are older than their stamps say, if that is beyond doubt."""
-        consistency = self._filter.consistency()
-        return consistency.camera_delay_error_s if consistency.camera_delay_suspect else None
+    @property
+    def camera_late_s(self) -> float:
+        """By how much frames were found to be older than their stamps; it is taken off them."""
+        return self._memory.camera_late_ns / NANOSECONDS
+
+    def camera_delay_error_s(self, least_s: float = 0.0) -> float | None:
+        """By how much frames are older still, if that is beyond doubt, and beyond ``least_s``."""
+        found = self._filter.consistency()
+        least_s += self._memory.stamps.jitter_s
+        certain = found.camera_delay_suspect and abs(found.camera_delay_error_s) > least_s
+        return found.camera_delay_error_s if certain else None
+
+    def correct_delay(self) -> None:
+        """Stamp frames from now on by what is known of their delay, if it is known at all."""
+        found = self._filter.consistency()
+        error_s = found.camera_delay_error_s
+        if abs(error_s) < DELAY_SIGMAS * found.camera_delay_sigma_s:
+            return
+        late_ns = self._memory.camera_late_ns + round(error_s * NANOSECONDS)
+        self._memory.camera_late_ns = late_ns if abs(late_ns) > LEAST_LATE_NS else 0
+        self._filter.forget_delay()

@@ -17,7 +17,13 @@ from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
 from cartpole.estimation.learner import LONGEST_DELAY_S
 from cartpole.estimation.records import Consistency, FilterMemory, FilterRules, Whole
-from cartpole.estimation.report import consistency_of, culprits_of, estimate_of, hint_of
+from cartpole.estimation.report import (
+    consistency_of,
+    culprits_of,
+    delay_bound_of,
+    estimate_of,
+    hint_of,
+)
 from cartpole.messages import (
     NANOSECONDS,
     Detection,
@@ -261,6 +267,21 @@ class StateFilter:
         """Whether the camera's offset jumped and nobody can tell yet whether it was pushed."""
         row, _ = self._look(now_ns)
         return bool(row[at.JUMPED] != 0.0)
+
+    def cart_jumped_ns(self, t_ns: int) -> int:
+        """When the cart's counts were last believed to have jumped, as of ``t_ns``; -1: never."""
+        _, stamp = self._look(t_ns)
+        return int(stamp[at.CART_AT])
+
+    def delay_bound_s(self, t_ns: int) -> float:
+        """By how much the stamps of camera and counts are apart at most, as seen by ``t_ns``."""
+        row, _ = self._look(t_ns)
+        return delay_bound_of(row, float(self._par[at.JITTER_S]))
+
+    def forget_delay(self) -> None:
+        """Frames are stamped otherwise from now on: what was gathered of their delay is void."""
+        self._looked_ns = None
+        self.memory.known[:, at.SCORE : at.WEIGHT + 1] = 0.0
 
     def consistency(self) -> Consistency:
         """How well sensors, model and stamps agree, up to the newest event."""

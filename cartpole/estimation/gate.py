@@ -47,13 +47,55 @@ def _blame(row: Floats, stamp: Whole, culprit: int) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _left(row: Floats, channel: int, other: int) -> bool:
+    """Whether a channel of the angle has left the model, too, and not by one reading of nonsense.
+
+    One refusal counts if it tells of about the same jump as the ``other`` channel does.
+    """
+    refused = row[at.IN_A_ROW + channel]
+    if refused != 1.0:
+        return bool(refused > 1.0)
+    jump = row[at.MISS + other]
+    most = min(at.ALIKE * abs(jump), at.ALIKE_RAD)
+    return bool(abs(to_nearest_turn(row[at.MISS + channel] - jump)) < most)
+
+
+@njit(cache=True, nogil=True)
 def _vouched(row: Floats, stamp: Whole) -> bool:
     """Whether the camera went on agreeing with the model while the pole's count did not.
 
     A pole that was hit leaves both; a count that jumps alone has slipped on its shaft.
     """
     seen, since = stamp[at.ACCEPTED + at.CAMERA_THETA], stamp[at.FIRST_REFUSED + at.ENCODER_THETA]
-    return bool(seen - since >= at.VOUCH_NS and row[at.IN_A_ROW + at.CAMERA_THETA] == 0.0)
+    left = _left(row, at.CAMERA_THETA, at.ENCODER_THETA)
+    return bool(seen - since >= at.VOUCH_NS and not left)
+
+
+@njit(cache=True, nogil=True)
+def _seen(row: Floats, stamp: Whole) -> bool:
+    """Whether the camera is at work and did not leave the model: it will tell what a count's jump
+    is as soon as its next frames come."""
+    return bool(
+        lately(stamp, at.CAMERA_THETA) and not _left(row, at.CAMERA_THETA, at.ENCODER_THETA)
+    )
+
+
+@njit(cache=True, nogil=True)
+def _counted(row: Floats, stamp: Whole) -> bool:
+    """Whether the pole's count went on agreeing with the model while the camera did not."""
+    left = _left(row, at.ENCODER_THETA, at.CAMERA_THETA)
+    return bool(lately(stamp, at.ENCODER_THETA) and not left)
+
+
+@njit(cache=True, nogil=True)
+def _goes_along(row: Floats, miss: float, bound: float, share: float) -> bool:
+    """Whether what the camera sees goes where the pole goes, but for a ``share`` of the way.
+
+    A camera that was pushed, or is late, sees the pole; what shines elsewhere stays where it is.
+    """
+    change = to_nearest_turn(miss - row[at.FIRST_MISS])
+    way = to_nearest_turn(row[at.LAST_THETA] - row[at.OBJECT_FROM]) - change
+    return bool(abs(change) <= bound + share * abs(way))
 
 
 @njit(cache=True, nogil=True)
@@ -127,7 +169,9 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
     the pole or the cart did, and its rate may explain what gathered since the last acceptance.
     """
     square = innovation * innovation
-    if channel == at.CAMERA_THETA and trusted(row, stamp, at.ENCODER_THETA):
+    if channel == at.ENCODER_P:
+        stamp[at.CART_AT] = stamp[at.TIME]
+    if channel == at.CAMERA_THETA and _counted(row, stamp):
         if not _stuck(row, stamp):
             if row[at.JUMPED] == 0.0 and abs(innovation) >= at.LEAST_PUSH_RAD:
                 row[at.MOVED_FROM] = row[at.X + at.OFFSET]
@@ -183,7 +227,8 @@ def _compare(
         stamp[at.FIRST_REFUSED + channel] = stamp[at.TIME]
         row[at.FIRST_SHARE + channel] = abs(miss) / bound
         if channel == at.CAMERA_THETA:
-            row[at.REFUSED_FROM] = row[at.LAST_THETA]
+            row[at.REFUSED_FROM], row[at.FIRST_MISS] = row[at.LAST_THETA], miss
+            row[at.OBJECT_FROM], stamp[at.OBJECT_SINCE] = row[at.LAST_THETA], stamp[at.TIME]
     elif abs(far) <= bound + most * span:
         row[at.AGREED + channel] += 1.0
     else:
@@ -194,6 +239,39 @@ def _compare(
     row[at.MISS + channel] = miss
     row[at.STRANGE + channel] = 0.0
     stamp[at.REFUSED_AT + channel] = stamp[at.TIME]
+
+
+@njit(cache=True, nogil=True)
+def _as_pushed(row: Floats, stamp: Whole, miss: float, bound: float) -> bool:
+    """Whether the camera sees the pole, and is off by the same since it was refused first.
+
+    What was off by something else before may be an object near which the pole turns back.
+    """
+    since = stamp[at.OBJECT_SINCE]
+    long = stamp[at.TIME] - since >= at.STEADY_NS
+    at_once = since == stamp[at.FIRST_REFUSED + at.CAMERA_THETA]
+    return bool((at_once or long) and _goes_along(row, miss, bound, at.ALONG))
+
+
+@njit(cache=True, nogil=True)
+def _refuse_object(row: Floats, stamp: Whole, miss: float, bound: float) -> None:
+    """What the camera sees is something else than the pole: what it said before counts no more."""
+    row[at.REJECTED] += 1.0
+    row[at.IN_A_ROW + at.CAMERA_THETA], row[at.AGREED + at.CAMERA_THETA] = 1.0, 0.0
+    if not _goes_along(row, miss, bound, at.ALONG):
+        row[at.FIRST_MISS], row[at.OBJECT_FROM] = miss, row[at.LAST_THETA]
+        stamp[at.OBJECT_SINCE] = stamp[at.TIME]
+
+
+@njit(cache=True, nogil=True)
+def _follows(row: Floats, stamp: Whole, miss: float, bound: float) -> bool:
+    """Whether an object that is far from the count moves as the pole does: it is the pole.
+
+    Its count slipped by so much, and was believed: what shines elsewhere does not follow the pole.
+    """
+    long = stamp[at.TIME] - stamp[at.OBJECT_SINCE] >= at.FOLLOWS_NS
+    went = abs(to_nearest_turn(row[at.LAST_THETA] - row[at.OBJECT_FROM]))
+    return bool(long and went >= at.FOLLOWS_RAD and _goes_along(row, miss, bound, at.CLOSELY))
 
 
 @njit(cache=True, nogil=True)
@@ -212,21 +290,36 @@ def gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par
     if far and lately(stamp, at.ENCODER_THETA) and not _stuck(row, stamp):
         # Another object, such as a reflection: however long it shone, it says nothing more when
         # the encoder misses a sample, or a count of a calm pole comes as a surprise.
+        if not _follows(row, stamp, miss, bound):
+            _refuse_object(row, stamp, miss, bound)
+            return False
+        _blame(row, stamp, at.SLIPPED)
+        row[at.COV + (at.STATES + 1) * at.ZERO] += miss * miss
+        row[at.COV + (at.STATES + 1) * THETA] += miss * miss
+        return True
+    hit = (
+        channel == at.ENCODER_THETA
+        and row[at.AGREED + channel] >= at.HIT_AGREE
+        and abs(miss) > at.HIT_GROWS * row[at.FIRST_SHARE + channel] * bound
+    )
+    waits = False  # before that nobody can tell a count that sticks
+    if stamp[at.TIME] - stamp[at.FIRST_REFUSED + channel] < at.STILL_NS:
+        if channel == at.CAMERA_THETA:
+            waits = _counted(row, stamp)
+        elif channel == at.ENCODER_THETA:
+            waits = _vouched(row, stamp) or (not hit and _seen(row, stamp))
+    if waits:
         row[at.REJECTED] += 1.0
-        row[at.IN_A_ROW + channel], row[at.AGREED + channel] = 1.0, 0.0
         return False
-    if stamp[at.TIME] - stamp[at.FIRST_REFUSED + channel] < at.STILL_NS and (
-        (channel == at.CAMERA_THETA and trusted(row, stamp, at.ENCODER_THETA))
-        or (channel == at.ENCODER_THETA and _vouched(row, stamp))
-    ):  # before that nobody can tell a count that sticks
-        row[at.REJECTED] += 1.0
-        return False
-    agreed = row[at.AGREED + channel] >= at.AGREE or refused >= at.PATIENCE * par[at.REOPEN]
-    hit = channel == at.ENCODER_THETA and row[at.AGREED + channel] >= at.HIT_AGREE
-    if hit and abs(miss) > at.HIT_GROWS * row[at.FIRST_SHARE + channel] * bound:
+    if hit:
         _reopen(row, stamp, channel, miss, par)
         return True
+    agreed = row[at.AGREED + channel] >= at.AGREE or refused >= at.PATIENCE * par[at.REOPEN]
     if refused >= par[at.REOPEN] and agreed:
+        pushed = channel == at.CAMERA_THETA and _counted(row, stamp) and not _stuck(row, stamp)
+        if pushed and not _as_pushed(row, stamp, miss, bound):
+            _refuse_object(row, stamp, miss, bound)
+            return False
         _reopen(row, stamp, channel, miss, par)
         return True
     row[at.REJECTED] += 1.0

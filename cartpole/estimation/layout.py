@@ -43,7 +43,9 @@ FIRST_SHARE = SEEN + 1  # by channel: the first refused innovation in a row, ove
 REFUSED_FROM = FIRST_SHARE + CHANNELS  # the camera's reading at the first of its refusals in a row
 MOVED_FROM = REFUSED_FROM + 1  # the camera's offset before it jumped, and its variance
 JUMPED = MOVED_FROM + 2  # 1: by a push, or by the stamps of a pole that is too fast to tell
-FLOATS = JUMPED + 1
+FIRST_MISS = JUMPED + 1  # the camera's first refused innovation of those that are about the same
+OBJECT_FROM = FIRST_MISS + 1  # and its reading then
+FLOATS = OBJECT_FROM + 1
 
 # Snapshot, integers: times [ns], -1 never.
 TIME = 0
@@ -54,7 +56,9 @@ FIRST_REFUSED = REFUSED_AT + CHANNELS  # of those in a row, by channel
 GUILTY_AT = FIRST_REFUSED + CHANNELS  # when each culprit was found last
 COUNT_SINCE = GUILTY_AT + 3  # since when the pole's count is COUNT
 DISTRUST = COUNT_SINCE + 1  # the pole's count is not used before
-WHOLE = DISTRUST + 1
+CART_AT = DISTRUST + 1  # when the cart's counts were believed to have jumped
+OBJECT_SINCE = CART_AT + 1  # when the camera was off by FIRST_MISS
+WHOLE = OBJECT_SINCE + 1
 
 # Culprits: the pole's encoder slipped on its shaft, or sticks; the camera was moved.
 SLIPPED, STUCK, MOVED = range(3)
@@ -93,5 +97,11 @@ AGAIN_NS = 1_000_000_000  # a second slip within this: the encoder follows the p
 DISTRUST_NS = 2_000_000_000  # then it is not asked for so long
 STILL_NS = 50_000_000  # a count that stood so long while the camera saw the pole move is stuck
 STILL_RAD = 0.012
+# Two channels tell of the same jump if they differ by less than this share of it, and by less than
+# that; an object that is off by the same for so long while it moves so far is the pole.
+ALIKE, ALIKE_RAD = 0.5, 0.1
+FOLLOWS_NS, FOLLOWS_RAD = 100_000_000, 0.2
+ALONG, CLOSELY = 0.5, 0.2  # shares of its way by which an object may lag, and be the pole
+STEADY_NS = 150_000_000  # no pole that turns back is as near to an object for so long
 CREEP = 1.7  # a camera that is refused by less than this at first was not pushed: it drifted away
 FRESH_NS = 50_000_000  # the encoder is at work if it was accepted within this time

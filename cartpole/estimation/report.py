@@ -18,6 +18,8 @@ CERTAIN_NS = 60_000_000  # after so long no late measurement changes who was to 
 # A delay error is called out when it is both certain and large.
 DELAY_SIGMAS = 5.0
 DELAY_SUSPECT_S = 0.002
+# It is right within a third; counts are stamped no better than their jitter, nor is this.
+DELAY_SHARE, JITTERS, LEAST_DELAY_S = 1.5, 4.0, 0.0005
 
 
 def estimate_of(row: FloatArray, stamp: Whole, now_ns: int, dropped: int) -> Estimate | None:
@@ -72,6 +74,15 @@ def culprits_of(row: FloatArray, stamp: Whole, now_ns: int) -> tuple[int, int, i
         )
     )
     return slipped, stuck, moved
+
+
+def delay_bound_of(row: FloatArray, jitter_s: float) -> float:
+    """By how much the stamps of camera and counts are apart at most: inf where nothing is known."""
+    weight = float(row[at.WEIGHT])
+    if weight <= 0.0:
+        return math.inf
+    spread = DELAY_SIGMAS / math.sqrt(weight) + JITTERS * jitter_s
+    return DELAY_SHARE * abs(float(row[at.SCORE])) / weight + spread + LEAST_DELAY_S
 
 
 def consistency_of(row: FloatArray, jitter_s: float) -> Consistency:

@@ -222,10 +222,10 @@ class ReferenceFilter:
             and abs(miss) > at.HIT_GROWS * known.first_share[channel] * bound
         )
         later = counts[channel] >= after and agreed
-        if self._early(known, channel) or not (hit or later):
+        if self._early(known, channel, hit) or not (hit or later):
             return replace(known, rejected=known.rejected + 1), False
         cov = known.cov.copy()
-        if channel == at.CAMERA_THETA and _trusted(known, at.ENCODER_THETA):
+        if channel == at.CAMERA_THETA and _counted(known):
             cov[at.OFFSET, at.OFFSET] += miss**2
         else:
             place, rate = (P, V) if channel in (at.ENCODER_P, at.CAMERA_P) else (THETA, OMEGA)
@@ -237,12 +237,14 @@ class ReferenceFilter:
         return replace(known, cov=cov), True
 
     @staticmethod
-    def _early(known: Snapshot, channel: int) -> bool:
+    def _early(known: Snapshot, channel: int, hit: bool) -> bool:
         """Whether one sensor disagrees with the other for too short a time to say which sticks."""
         first_ns, seen_ns = known.first_ns[channel], known.accepted_ns[at.CAMERA_THETA]
-        vouched = known.in_a_row[at.CAMERA_THETA] == 0 and seen_ns - first_ns >= at.VOUCH_NS
-        alone = (channel == at.CAMERA_THETA and _trusted(known, at.ENCODER_THETA)) or (
-            channel == at.ENCODER_THETA and vouched
+        left = _left(known, at.CAMERA_THETA, at.ENCODER_THETA)
+        vouched = not left and seen_ns - first_ns >= at.VOUCH_NS
+        seen = _lately(known, at.CAMERA_THETA) and not left and not hit
+        alone = (channel == at.CAMERA_THETA and _counted(known)) or (
+            channel == at.ENCODER_THETA and (vouched or seen)
         )
         return alone and known.t_ns - first_ns < at.STILL_NS
 
@@ -277,9 +279,25 @@ def _nearest(angle: float) -> float:
     return angle - 2.0 * math.pi * math.floor(angle / (2.0 * math.pi) + 0.5)
 
 
-def _trusted(known: Snapshot, channel: int) -> bool:
+def _lately(known: Snapshot, channel: int) -> bool:
     last = known.accepted_ns[channel]
-    return last >= 0 and known.t_ns - last <= at.FRESH_NS and known.in_a_row[channel] == 0
+    return last >= 0 and known.t_ns - last <= at.FRESH_NS
+
+
+def _trusted(known: Snapshot, channel: int) -> bool:
+    return _lately(known, channel) and known.in_a_row[channel] == 0
+
+
+def _left(known: Snapshot, channel: int, other: int) -> bool:
+    """Whether a channel has left the model, by more than one reading that agrees with no other."""
+    if known.in_a_row[channel] != 1:
+        return known.in_a_row[channel] > 1
+    miss, jump = known.kept[channel][0], known.kept[other][0]
+    return abs(_nearest(miss - jump)) < at.ALIKE * abs(jump)
+
+
+def _counted(known: Snapshot) -> bool:
+    return _lately(known, at.ENCODER_THETA) and not _left(known, at.ENCODER_THETA, at.CAMERA_THETA)
 
 
 def _updated(
