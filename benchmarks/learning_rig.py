@@ -8,7 +8,7 @@ are wrong about it. The bound is computed from the recording by the true model, 
 filter's own samples and once as if every sample's error were independent, which no encoder's are
 while the pole stands. Flaws are a drive that cogs, a belt with play, a wrong delay, and none: a
 flaw is flagged when a residual is believed, or the delay's interval leaves out the settings'.
-``--log`` keeps each seed's line, goes on behind them, and counts all of them.
+``--log`` keeps a line for each seed and flaw, goes on behind them, and counts all of them.
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ import argparse
 import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from cartpole.kernel_cache import use_kernel_cache
 
-from cartpole.config.load import with_values
-from cartpole.config.schema import Config
-from cartpole.learning.closed_loop import believed
-from cartpole.learning.innovations import CART_SLOW, Track, counted, prediction_error
-from cartpole.learning.motion import Model
-from cartpole.learning.residual import residuals
-from cartpole.learning.sysid import UNKNOWN, bound, learn
-from cartpole.messages import EncoderSample
-from cartpole.sim.run import VirtualRun
+use_kernel_cache()
+
+import numpy as np  # noqa: E402
+
+from cartpole.config.load import with_values  # noqa: E402
+from cartpole.config.schema import Config  # noqa: E402
+from cartpole.learning.closed_loop import believed  # noqa: E402
+from cartpole.learning.innovations import CART_SLOW, Track, counted, prediction_error  # noqa: E402
+from cartpole.learning.motion import Model  # noqa: E402
+from cartpole.learning.residual import residuals  # noqa: E402
+from cartpole.learning.sysid import UNKNOWN, bound, learn  # noqa: E402
+from cartpole.messages import EncoderSample  # noqa: E402
+from cartpole.sim.run import VirtualRun  # noqa: E402
 
 SECONDS = 20.0
 TRUE = {"length_m": 0.53, "tau_s": 0.06, "damping_1_s": 0.08, "coulomb_rad_s2": 0.1}
@@ -92,21 +98,18 @@ def identified(seed: int) -> dict[str, Any]:
     }
 
 
-def flagged(seed: int) -> dict[str, Any]:
-    """Which residuals are believed with each flaw, and what they do to a prediction."""
-    out: dict[str, Any] = {"seed": seed}
-    for flaw in FLAWS:
-        config, _model = rig(flaw)
-        track, other = flown(10_000 + seed, config), flown(20_000 + seed, config)
-        base = learn([track], believed(config))
-        wrong = abs(base.model.delay_s - config.motor.delay_s) > SURE * base.sigma["delay_s"]
-        model, good, _bad = residuals([track], base.model)
-        errors = [prediction_error(other, one)[0] for one in (base.model, model)]
-        out[flaw] = {
-            "residuals": [one.name for one in good], "delay": wrong,
-            "prediction": errors[1] / errors[0] - 1.0,
-        }  # fmt: skip
-    return out
+def flagged(seed: int, flaw: str) -> dict[str, Any]:
+    """Which residuals are believed with a flaw, and what they do to a prediction."""
+    config, _model = rig(flaw)
+    track, other = flown(10_000 + seed, config), flown(20_000 + seed, config)
+    base = learn([track], believed(config))
+    wrong = abs(base.model.delay_s - config.motor.delay_s) > SURE * base.sigma["delay_s"]
+    model, good, _bad = residuals([track], base.model)
+    errors = [prediction_error(other, one)[0] for one in (base.model, model)]
+    return {
+        "seed": seed, "residuals": [one.name for one in good], "delay": wrong,
+        "prediction": errors[1] / errors[0] - 1.0,
+    }  # fmt: skip
 
 
 def summed(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -128,18 +131,15 @@ def summed(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def counted_flags(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares flagged, and what the residuals found take off the prediction's error."""
-    out = {}
-    for flaw in FLAWS:
-        seen = [line[flaw] for line in lines]
-        found = [one["prediction"] for one in seen if one["residuals"]]
-        out[flaw] = {
-            "flagged": float(np.mean([bool(one["residuals"]) or one["delay"] for one in seen])),
-            "prediction": float(np.median(found)) if found else 0.0,
-            "names": sorted({name for one in seen for name in one["residuals"]}),
-        }
-    return out
+def counted_flags(seen: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of one flaw: the share flagged, and what the residuals found take off the prediction."""
+    found = [one["prediction"] for one in seen if one["residuals"]]
+    return {
+        "seeds": len(seen),
+        "flagged": float(np.mean([bool(one["residuals"]) or one["delay"] for one in seen])),
+        "prediction": float(np.median(found)) if found else 0.0,
+        "names": sorted({name for one in seen for name in one["residuals"]}),
+    }
 
 
 def main() -> None:
@@ -150,13 +150,17 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="keep lines here, and go on behind them")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    lines: dict[str, dict[int, dict[str, Any]]] = {"seeds": {}, "flaws": {}}
+    calls: dict[str, Callable[[int], dict[str, Any]]] = {"seeds": identified}
+    calls |= {flaw: partial(flagged, flaw=flaw) for flaw in FLAWS}
+    lines: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in calls}
     if options.log is not None and options.log.exists():
         for text in options.log.read_text().splitlines():
             kind, line = json.loads(text)
             lines[kind][line["seed"]] = line
-    for kind, call in (("seeds", identified), ("flaws", flagged)):
-        first, last = (int(one) for one in getattr(options, kind).split(":"))
+    for kind, call in calls.items():
+        first, last = (
+            int(one) for one in getattr(options, "flaws" if kind in FLAWS else kind).split(":")
+        )
         for seed in range(first, last):
             if seed in lines[kind]:
                 continue
@@ -164,11 +168,12 @@ def main() -> None:
             if options.log is not None:
                 with options.log.open("a") as file:
                     file.write(json.dumps([kind, lines[kind][seed]]) + "\n")
+    told = list(lines.pop("seeds").values())
     figures = {
-        "seeds": len(lines["seeds"]), "flawed": len(lines["flaws"]),
-        "parameters": summed(list(lines["seeds"].values())) if lines["seeds"] else {},
-        "flaws": counted_flags(list(lines["flaws"].values())) if lines["flaws"] else {},
-    }  # fmt: skip
+        "seeds": len(told),
+        "parameters": summed(told) if told else {},
+        "flaws": {k: counted_flags(list(seen.values())) for k, seen in lines.items() if seen},
+    }
     print(json.dumps(figures, indent=2))
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,44 +50,67 @@ def solver(pendulum: Program) -> PlanSolver:
     return PlanSolver(pendulum, N, mu=MU, tolerance=1e-11)
 
 
-def slope(f: Callable[[float], FloatArray], h: float) -> FloatArray:
-    """Sixth-order difference."""
-    terms = ((1, 45), (2, -9), (3, 1))
-    return sum((c * (f(j * h) - f(-j * h)) for j, c in terms), np.zeros(len(STARTS))) / (60 * h)
+GIVEN = (Q, LOWER, UPPER)
+STEPS = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # of differences
+NEAR = 0.3  # how far from a plan one by other numbers may be and still be the same
 
 
-def test_gradients_are_those_of_differences(solver: PlanSolver) -> None:
-    plans = solver.solve(STARTS, Q, LOWER, UPPER)
+def polished(solver: PlanSolver, given: Sequence[FloatArray], guess: Any = None) -> Plans:
+    """To rounding: what differences of 1e-8 and better need."""
+    plans = solver.solve(*given, guess)
     assert plans.solved.all()
-    assert np.abs(plans.inputs).max() > 0.99  # limits hold, and are active
-    assert np.abs(plans.states[:, 1:, 1]).max() > 2.9
-    rng = np.random.default_rng(1)
-    sx, su = rng.normal(size=plans.states.shape), rng.normal(size=plans.inputs.shape)
-    gradient = solver.gradient(plans, sx, su)
+    return solver.stepped(solver.stepped(plans))
+
+
+def differences(
+    solver: PlanSolver, given: Sequence[FloatArray], base: Plans, place: int, i: int,
+    seeds: tuple[FloatArray, FloatArray],
+) -> FloatArray:  # fmt: skip
+    """Sixth-order differences of the loss by entry ``i`` of one of the plan's data, (steps, B); no
+    numbers where a plan left its basin."""
+    found = []
+    for h in STEPS:
+        total = np.zeros(len(base.z))
+        for times, weight in ((1, 45), (2, -9), (3, 1), (-1, -45), (-2, 9), (-3, -1)):
+            moved = list(given)
+            moved[place] = moved[place] + times * h * np.eye(moved[place].shape[-1])[i]
+            near = polished(solver, moved, base.inputs)
+            far = np.abs(near.states - base.states).max((1, 2)) > NEAR
+            total += weight * ((seeds[0] * near.states).sum((1, 2)) + np.where(far, np.nan, 0.0))
+            total += weight * (seeds[1] * near.inputs).sum((1, 2))
+        found.append(total / (60 * h))
+    return np.array(found)
+
+
+def test_gradients_are_those_of_differences_to_1e_8(pendulum: Program) -> None:
+    """By starts, parameters and limits of thirty plans, of each gradient's largest entry."""
+    solver, rng = PlanSolver(pendulum, N, mu=MU, tolerance=1e-12), np.random.default_rng(2)
+    starts = np.column_stack((rng.uniform(0.8, 4.2, 30), rng.uniform(-2.5, 2.5, 30)))
+    given = (starts, *GIVEN)
+    plans = polished(solver, given)
+    assert (np.abs(plans.inputs) > 0.99).any((1, 2)).sum() >= 20  # limits hold, and are active
+    assert (np.abs(plans.states[:, 1:, 1]) > 2.9).any(1).sum() >= 15
+    seeds = rng.normal(size=plans.states.shape), rng.normal(size=plans.inputs.shape)
+    gradient = solver.gradient(plans, *seeds)
     assert gradient.good.all()
-    assert gradient.factorisations == len(STARTS)
-
-    def loss(x0: FloatArray, q: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
-        near = solver.solve(x0, q, lower, upper, plans.inputs)
-        total: FloatArray = (sx * near.states).sum((1, 2)) + (su * near.inputs).sum((1, 2))
-        return total
-
-    given = [STARTS, Q, LOWER, UPPER]
+    assert gradient.factorisations == len(starts)
     found = (gradient.start, gradient.parameters, gradient.lower, gradient.upper)
+    every, seen = np.arange(len(starts)), 0
     for place, exact in enumerate(found):
         for i in range(exact.shape[1]):
             if place > 1 and i == 0:
                 assert not exact[:, 0].any()  # no limit there
                 continue
-
-            def near(by: float, place: int = place, i: int = i) -> FloatArray:
-                values = list(given)
-                values[place] = values[place] + by * np.eye(values[place].shape[-1])[i]
-                return loss(*values)
-
-            steps = [slope(near, h) for h in (5e-6, 2e-5, 5e-5)]
-            error = np.abs(np.array(steps) - exact[:, i]).min(axis=0)
-            assert (error < 1e-7 * np.abs(exact).max(axis=1)).all(), (place, i)
+            steps = differences(solver, given, plans, place, i, seeds)
+            # Where two neighbouring steps agree best, truncation and rounding are both small.
+            gaps = np.abs(np.diff(steps, axis=0))
+            gaps[np.isnan(gaps)] = np.inf
+            best, same = gaps.argmin(axis=0), np.isfinite(gaps).any(axis=0)
+            errors = np.abs(np.array([steps[best, every], steps[best + 1, every]]) - exact[:, i])
+            error = errors.min(axis=0) / np.abs(exact).max(axis=1)
+            assert (error[same] < 1e-8).all(), (place, i)
+            seen += int(same.sum())
+    assert seen >= 0.95 * 12 * len(starts)
 
 
 def test_a_plan_is_the_same_alone_in_a_batch_and_on_threads(

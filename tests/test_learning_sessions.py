@@ -39,7 +39,7 @@ from cartpole.learning.innovations import (
 )
 from cartpole.learning.motion import Model
 from cartpole.learning.report import draw
-from cartpole.learning.residual import residuals, scan, tried, truth_settings
+from cartpole.learning.residual import residuals, scan, tried, truth_settings, whole
 from cartpole.learning.sysid import UNKNOWN, Held, bound, held_out, learn
 from cartpole.learning.tune import TRUST, tune
 from cartpole.messages import EncoderSample
@@ -124,7 +124,7 @@ def test_cogging_is_found_with_its_pitch_and_predicts_what_was_held_out(
 ) -> None:
     base = learn(cogging, Model(), intervals=False).model
     assert min(abs(pitch - 0.02) for pitch in scan(cogging, base)) < 1e-3
-    found = tried(cogging, base, "cogging")
+    found = whole(cogging, tried(cogging, base, "cogging"))
     assert found.believed
     values = truth_settings(found.model)
     assert values["sim.drive_cogging_m_s2"] == pytest.approx(1.0, abs=0.2)

@@ -120,24 +120,26 @@ def counted(read: FloatArray, step: float, slow: int = SLOW) -> tuple[FloatArray
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def update(
-    x: FloatArray, c: FloatArray, row: FloatArray, z: float, variance: float
+    x: FloatArray, c: FloatArray, angle: bool, z: float, variance: float, column: FloatArray
 ) -> tuple[float, float]:
-    """Take in a scalar sample ``z`` = row . x; its innovation and variance."""
+    """Take in a sample ``z`` of p, or of theta + zero (``angle``); its innovation and variance.
+
+    ``column`` (n,) is overwritten.
+    """
     n = x.shape[0]
-    column = np.zeros(n)
-    s = variance
-    nu = z
-    for i in range(n):
-        for j in range(n):
-            column[i] += c[i, j] * row[j]
-        nu -= row[i] * x[i]
-    for i in range(n):
-        s += row[i] * column[i]
+    if angle:
+        for i in range(n):
+            column[i] = c[i, 2] + c[i, 4]
+        nu, s = z - x[2] - x[4], variance + column[2] + column[4]
+    else:
+        for i in range(n):
+            column[i] = c[i, 0]
+        nu, s = z - x[0], variance + column[0]
     for i in range(n):
         x[i] += column[i] * nu / s
-    for i in range(n):
-        for j in range(n):
+        for j in range(i, n):
             c[i, j] -= column[i] * column[j] / s
+            c[j, i] = c[i, j]
     return nu, s
 
 
@@ -151,8 +153,8 @@ def run(
     variances into ``logs`` (n, 2), means (n, 7), of which a rigid rig has five."""
     n = t.shape[0]
     size = HUNG if q[BELT] > 0.0 else RIGID
-    x, c, rows = np.zeros(size), np.zeros((size, size)), np.zeros((2, size))
-    rows[0, 0] = rows[1, 2] = rows[1, 4] = 1.0
+    x, c, column = np.zeros(size), np.zeros((size, size)), np.zeros(size)
+    room = np.zeros((3, size, size))
     longest = LONGEST_HUNG_S if size == HUNG else LONGEST_S
     total = 0.0
     place = 0  # of the command that acts
@@ -188,9 +190,9 @@ def run(
             if place + 1 < ct.shape[0]:
                 end = min(end, max(now + 1e-9, ct[place + 1] + q[DELAY]))
             if size == HUNG:
-                predict_hung(x, c, u, end - now, q)
+                predict_hung(x, c, u, end - now, q, room)
             else:
-                predict(x, c, u, end - now, q)
+                predict(x, c, u, end - now, q, room)
             now = end
         for which in range(2):
             z = p[k] if which == 0 else theta[k]
@@ -198,7 +200,7 @@ def run(
             if variance == np.inf:
                 white[k, which] = logs[k, which] = 0.0
                 continue
-            nu, s = update(x, c, rows[which], z, variance)
+            nu, s = update(x, c, which == 1, z, variance, column)
             if not s > 0.0:
                 return np.inf
             white[k, which] = nu / math.sqrt(s)
@@ -251,7 +253,7 @@ def _ahead(track: Track, x: FloatArray, first: int, last: int, q: FloatArray) ->
     """Errors of p and theta after ``first`` to ``last``, from the mean at ``first``."""
     hung = q[BELT] > 0.0
     size = HUNG if hung else RIGID
-    x, c = x[:size].copy(), np.zeros((size, size))
+    x, c, room = x[:size].copy(), np.zeros((size, size)), np.zeros((3, size, size))
     now, end = float(track.t_s[first]), float(track.t_s[last])
     times = track.command_t_s + q[DELAY]
     while now < end - 1e-12:
@@ -260,6 +262,6 @@ def _ahead(track: Track, x: FloatArray, first: int, last: int, q: FloatArray) ->
         until = min(end, now + (LONGEST_HUNG_S if hung else LONGEST_S))
         if place + 1 < len(times):
             until = min(until, max(now + 1e-9, float(times[place + 1])))
-        (predict_hung if hung else predict)(x, c, u, until - now, q)
+        (predict_hung if hung else predict)(x, c, u, until - now, q, room)
         now = until
     return [x[0] - float(track.p_m[last]), x[2] + x[4] - float(track.theta_rad[last])]

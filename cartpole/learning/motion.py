@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -70,6 +71,8 @@ def rubbing(omega: float, variance: float, coulomb: float) -> tuple[float, float
     The sign of a rate that may be either is no line about its mean: statistical linearisation, the
     blend of ``model.dynamics`` as one more spread.
     """
+    if coulomb == 0.0:
+        return 0.0, 0.0
     spread = variance + COULOMB_BLEND_RAD_S**2 / 3.0
     ratio = omega / math.sqrt(2.0 * spread)
     slope = math.sqrt(2.0 / (math.pi * spread)) * math.exp(-ratio * ratio)
@@ -84,44 +87,65 @@ def drive(p: float, v: float, u: float, tilt: float, q: FloatArray) -> tuple[flo
     by_v = -1.0 / q[TAU]
     if abs(push) > q[CLIP]:
         push, by_v = math.copysign(q[CLIP], push), 0.0
-    wave = 2.0 * math.pi / q[PITCH]
-    s, c = math.sin(wave * p), math.cos(wave * p)
-    push += q[COG_S] * s + q[COG_C] * c - GRAVITY_M_S2 * math.sin(tilt)
-    by_p = wave * (q[COG_S] * c - q[COG_C] * s)
+    pull, by_p = 0.0, 0.0
+    if q[COG_S] != 0.0 or q[COG_C] != 0.0:
+        wave = 2.0 * math.pi / q[PITCH]
+        s, c = math.sin(wave * p), math.cos(wave * p)
+        pull = q[COG_S] * s + q[COG_C] * c
+        by_p = wave * (q[COG_S] * c - q[COG_C] * s)
+    push += pull - GRAVITY_M_S2 * math.sin(tilt)
     if q[STICTION] > 0.0 and abs(v) < 3.0 * STANDING_M_S and abs(push) < q[STICTION]:
         return -v / 0.005, 0.0, -1.0 / 0.005  # held
     return push, by_p, by_v
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def carried(a: FloatArray, c: FloatArray, h: float) -> None:
-    """Covariance ``c`` a step of ``h`` on by the derivatives ``a`` of the rates, in place."""
-    n = a.shape[0]
-    f, left = np.zeros((n, n)), np.zeros((n, n))
-    half = 0.5 * h
-    for i in range(n):
-        for j in range(n):
-            total = 0.0
+def make_carried(n: int) -> Any:
+    """``carried(a, c, h, room)``: covariance ``c`` (n, n) a step of ``h`` on by the derivatives
+    ``a`` (n, n) of the rates, in place; ``room`` (2, n, n) is overwritten.
+
+    The size is a constant of the compiled code, sums run over whole rows, and what is zero in
+    ``a`` (most of it) is passed over.
+    """
+
+    def carried(a: FloatArray, c: FloatArray, h: float, room: FloatArray) -> None:
+        f, left = room[0], room[1]
+        half = 0.5 * h
+        for i in range(n):
+            for j in range(n):
+                f[i, j] = left[i, j] = 0.0
             for k in range(n):
-                total += a[i, k] * a[k, j]
-            f[i, j] = h * a[i, j] + half * h * total
-        f[i, i] += 1.0
-    for i in range(n):
-        for j in range(n):
+                if a[i, k] != 0.0:
+                    for j in range(n):
+                        f[i, j] += a[i, k] * a[k, j]
+            for j in range(n):
+                f[i, j] = h * a[i, j] + half * h * f[i, j]
+            f[i, i] += 1.0
             for k in range(n):
-                left[i, j] += f[i, k] * c[k, j]
-    for i in range(n):
-        for j in range(i, n):
-            total = 0.0
-            for k in range(n):
-                total += left[i, k] * f[j, k]
-            c[i, j] = total
-            c[j, i] = total
+                if f[i, k] != 0.0:
+                    for j in range(n):
+                        left[i, j] += f[i, k] * c[k, j]
+        for i in range(n):
+            for j in range(i, n):
+                total = 0.0
+                for k in range(n):
+                    total += left[i, k] * f[j, k]
+                c[i, j] = total
+                c[j, i] = total
+
+    return njit(cache=True, nogil=True, error_model="numpy")(carried)
+
+
+carried, carried_hung = make_carried(RIGID), make_carried(HUNG)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def predict(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray) -> None:
-    """Mean (5,) and covariance (5, 5) a step of ``h`` on, by the midpoint rule."""
+def predict(
+    x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray, room: FloatArray
+) -> None:
+    """Mean (5,) and covariance (5, 5) a step of ``h`` on, by the midpoint rule.
+
+    ``room`` (3, 5, 5) is this function's own, zeros to begin with.
+    """
     coupling = 1.5 / q[LENGTH]
     half = 0.5 * h
     vdot, _a, _b = drive(x[0], x[1], u, q[TILT], q)
@@ -138,7 +162,7 @@ def predict(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray) -> 
     x[1] += h * vdot
     x[2] += h * om
     x[3] += h * turn
-    a = np.zeros((5, 5))
+    a = room[2]
     a[0, 1] = 1.0
     a[1, 0] = by_p
     a[1, 1] = by_v
@@ -147,7 +171,7 @@ def predict(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray) -> 
     a[3, 1] = -coupling * co * by_v
     a[3, 2] = -coupling * (GRAVITY_M_S2 * co - vdot * s)
     a[3, 3] = by_om
-    carried(a, c, h)
+    carried(a, c, h, room)
     kicked(c, co, coupling, h, q)
 
 
@@ -177,8 +201,10 @@ def pulled(x: FloatArray, c: FloatArray, q: FloatArray) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def predict_hung(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray) -> None:
-    """As ``predict`` for a cart on a belt, x (7,)."""
+def predict_hung(
+    x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray, room: FloatArray
+) -> None:
+    """As ``predict`` for a cart on a belt, x (7,); ``room`` (3, 7, 7)."""
     coupling, half = 1.5 / q[LENGTH], 0.5 * h
     wave = 2.0 * math.pi * q[BELT]
     at = x.copy()
@@ -201,7 +227,7 @@ def predict_hung(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray
     x[5] += h * at[6]
     x[6] += h * wdot
     stiff, drag = wave * wave * chance, 2.0 * q[BELT_DAMPING] * wave * chance
-    a = np.zeros((7, 7))
+    a = room[2]
     a[0, 1] = a[2, 3] = a[5, 6] = 1.0
     a[1, 0], a[1, 1], a[1, 5], a[1, 6] = -stiff, -drag, stiff, drag
     for i in range(7):
@@ -209,7 +235,7 @@ def predict_hung(x: FloatArray, c: FloatArray, u: float, h: float, q: FloatArray
     a[3, 2] = -coupling * (GRAVITY_M_S2 * co - vdot * s)
     a[3, 3] = by_om
     a[6, 5], a[6, 6] = by_q, by_w
-    carried(a, c, h)
+    carried_hung(a, c, h, room)
     kicked(c, co, coupling, h, q)
     c[6, 6] += DRIVE_NOISE * DRIVE_NOISE * h
 

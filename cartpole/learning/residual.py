@@ -47,7 +47,7 @@ MOST_BELT_HZ = 50.0  # that the simulated rig's belt swings at
 class Found:
     """A residual, the nats that it gained on what was held out, and whether it is believed.
 
-    ``sigma`` of its own numbers, by all recordings.
+    Of one that is, the model and ``sigma`` of its own numbers, by all recordings.
     """
 
     name: str
@@ -97,18 +97,35 @@ def likeliest_play(tracks: Sequence[Track], first: Model) -> Model:
     return min(plays, key=lambda one: sum(likelihood(track, one) for track in tracks))
 
 
-def tried(tracks: Sequence[Track], base: Model, name: str) -> Found:
-    """A residual on every fold: fitted inside, judged outside."""
+def plains(tracks: Sequence[Track], base: Model) -> list[Model]:
+    """By what each fold's inside makes of the model without another residual."""
+    return [learn(inside, base, BESIDE, intervals=False).model for inside, _out in folds(tracks)]
+
+
+def tried(
+    tracks: Sequence[Track], base: Model, name: str, known: Sequence[Model] | None = None
+) -> Found:
+    """A residual on every fold, fitted inside, judged outside, up to the first fold that refuses
+    it; ``known`` are the ``plains`` of ``base``. The model is still ``base``."""
     gains = []
-    for inside, outside in folds(tracks):
-        plain = learn(inside, base, BESIDE, intervals=False).model
+    for (inside, outside), plain in zip(
+        folds(tracks), known or plains(tracks, base), strict=True
+    ):
         with_it = fitted(inside, plain, name)
         gains.append(
             sum(likelihood(track, plain) - likelihood(track, with_it) for track in outside)
         )
-    whole = learn(tracks, fitted(tracks, base, name), (*RESIDUALS[name], *BESIDE))
-    own = {key: whole.sigma[key] for key in RESIDUALS[name]}
-    return Found(name, float(sum(gains)), float(min(gains)), whole.model, own)
+        if gains[-1] <= -FOLD_NATS:
+            break
+    return Found(name, float(sum(gains)), float(min(gains)), base, {})
+
+
+def whole(tracks: Sequence[Track], found: Found) -> Found:
+    """The same with its model by all recordings, and the intervals of its own numbers."""
+    name = found.name
+    learned = learn(tracks, fitted(tracks, found.model, name), (*RESIDUALS[name], *BESIDE))
+    own = {key: learned.sigma[key] for key in RESIDUALS[name]}
+    return replace(found, model=learned.model, sigma=own)
 
 
 def residuals(
@@ -123,16 +140,16 @@ def residuals(
     refused: list[Found] = []
     done = 0
     while left:
-        refused = []
+        refused, known = [], plains(tracks, base)
         for name in left:
             progress(min(0.95, done / (2.0 * len(names))), name)
-            refused.append(tried(tracks, base, name))
+            refused.append(tried(tracks, base, name, known))
             done += 1
         best = max(refused, key=lambda found: found.nats if found.believed else -math.inf)
         if not best.believed:
             break
-        believed.append(best)
-        base = best.model
+        believed.append(whole(tracks, best))
+        base = believed[-1].model
         left.remove(best.name)
         refused.remove(best)
     progress(1.0, "done")
