@@ -108,9 +108,7 @@ def tried(
     """A residual on every fold, fitted inside, judged outside, up to the first fold that refuses
     it; ``known`` are the ``plains`` of ``base``. The model is still ``base``."""
     gains = []
-    for (inside, outside), plain in zip(
-        folds(tracks), known or plains(tracks, base), strict=True
-    ):
+    for (inside, outside), plain in zip(folds(tracks), known or plains(tracks, base), strict=True):
         with_it = fitted(inside, plain, name)
         gains.append(
             sum(likelihood(track, plain) - likelihood(track, with_it) for track in outside)
