@@ -57,7 +57,8 @@ NEAR = 0.3  # how far from a plan one by other numbers may be and still be the s
 
 def polished(solver: PlanSolver, given: Sequence[FloatArray], guess: Any = None) -> Plans:
     """To rounding: what differences of 1e-8 and better need."""
-    plans = solver.solve(*given, guess)
+    start, q, lower, upper = given
+    plans = solver.solve(start, q, lower, upper, guess)
     assert plans.solved.all()
     return solver.stepped(solver.stepped(plans))
 
