@@ -12,7 +12,7 @@ from cartpole.vision.history import CART_JERK, POLE_JERK, History
 UNKNOWN_OMEGA = 10.0  # rad/s: sigma of the pole's rate when nothing is known
 UNKNOWN_SPEED = 0.5  # m/s
 HINT_SIGMA_OMEGA = 0.05  # rad/s: a hint's rates at its own time
-HINT_SIGMA_SPEED = 0.006  # m/s
+HINT_SIGMA_SPEED = 0.005  # m/s
 
 
 class Expectation(NamedTuple):

@@ -199,12 +199,17 @@ def fit_places(
     report[GROUND] = level / max(1, sides)
     # Rounding to whole grey levels is a twelfth.
     report[GROUND_NOISE] = math.sqrt(max(1.0 / 12.0, 0.5 * rough / max(1, pairs)))
-    _level_out(table, n, 2.0 * slope / max(1, pairs))
+    _level_out(table, n, 2.0 * slope / max(1, pairs), line[1], shape)
     return n
 
 
 @njit(cache=True, nogil=True)
-def _level_out(table: FloatArray, n: int, slope: float) -> None:
-    """Undo what a ground that rises by ``slope`` [grey levels a px] did to the middles."""
+def _level_out(table: FloatArray, n: int, slope: float, oblique: float, shape: FloatArray) -> None:
+    """Undo what a ground that rises by ``slope`` [grey levels a px] did to the middles, and what
+    a strip that widens by d a slice does: at half width h one that goes sideways by ``oblique``
+    a slice is cut later on one side than on the other, which moves the middle by d h oblique."""
+    reach = max(1.0, 0.5 * (n - 1))
+    widening = shape[1] / reach
     for i in range(n):
-        table[i, CENTROID] -= slope * table[i, TILT]
+        half = shape[0] + widening * (i - reach)
+        table[i, CENTROID] -= slope * table[i, TILT] + oblique * half * widening

@@ -10,6 +10,14 @@ the tape leave
 
 and theta, x, y, omega, v are what makes all of them least, in the measure of their errors, together
 with what was known of y and v: Gauss-Newton on five unknowns, and the covariance of all of them.
+A pole that turns while it is exposed does not bend, but a slice that cuts it obliquely sees it
+farther out on one side of its swing than on the other. With e the slice's direction, a along the
+pole, n across it, k = e a / e n, and rho the distance from the pivot, the line is at
+
+    n = (omega rho + v_n) t + omega (k (omega rho + v_n) - v_a) t^2 + ...
+
+over the exposure T its middle is off by the second term's mean, with t^2 at T^2 / 12; a fit sees
+less of that the more of an edge is smear, since it looks to the edge's middle most.
 The rate bends the axis; the cart's speed only turns it, so it is taken from what was known. The
 pose is told for the time at which the angle's error has nothing to do with the rate's.
 """
@@ -22,15 +30,14 @@ import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
-from cartpole.vision.geometry import unproject
 from cartpole.vision.layout import (
     CHI2,
     END_SIGMA_PX,
     ENDS_SEEN,
     EXPECT_P,
+    EXPOSURE,
     FAR_X,
     FAR_Y,
-    HEIGHT,
     LENGTH,
     NEAR_X,
     NEAR_Y,
@@ -41,7 +48,6 @@ from cartpole.vision.layout import (
     PX_PER_M,
     RATE,
     RATE_ERROR,
-    READOUT,
     SEEN,
     SIGMA_P,
     SIGMA_SPEED,
@@ -55,19 +61,23 @@ from cartpole.vision.layout import (
     TIME,
     TRACK_FIT_SIGMA_M,
 )
-from cartpole.vision.orient import Axis, Pair, end_sigmas, orient
+from cartpole.vision.orient import Pair, end_sigmas, orient
+from cartpole.vision.points import (
+    DELAY,
+    POINT_WEIGHT,
+    X,
+    Y,
+    slicing_direction,
+    strip_end,
+    to_rig,
+    total_axis,
+)
+from cartpole.vision.shape import LEAST_BLUR_PX
 from cartpole.vision.slices import (
-    CENTROID,
-    LINE_A,
-    LINE_B,
-    LINE_C,
-    MIDDLE,
-    NOISE,
-    PLACE,
+    BLUR,
     SLICES,
     START,
     START_SEEN,
-    STEEP,
     STOP,
     STOP_SEEN,
     WEIGHT,
@@ -76,106 +86,14 @@ from cartpole.vision.slices import (
 # What a model of light, lens and track that is only nearly right adds: independent of noise.
 MODEL_SIGMA_PX = 0.002
 CHANCE = 0.5  # standard deviations of chi-square that a fit may be worse without a word
-GROUPED = 6  # neighbouring slices that make one point
 MIN_POINTS = 3
 STEPS = 2  # of Gauss and Newton: the axis is nearly right, a third one moves nothing
 UNKNOWNS = 5  # theta, x, y, omega, v
 FREE_RATE = 300.0  # rad/s: beyond any rig; keeps a rate that was not seen finite
 FREE_PLACE_M = 3.0
+UNSEEN_SWING = 0.25  # of a smeared edge's bend
 
 Row = tuple[float, float, float, float, float]  # derivatives by the unknowns
-
-# Columns of the points.
-X, Y, DELAY, POINT_WEIGHT = range(4)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _metres(place: float, report: FloatArray, g: FloatArray) -> float:
-    """How many metres across the strip a pixel along the slice at ``place`` is."""
-    t = place - report[MIDDLE]
-    across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
-    slope = report[LINE_B] + 2.0 * t * report[LINE_C]
-    if report[STEEP] > 0.0:
-        x0, y0 = unproject(across - 0.5, place, g)
-        x1, y1 = unproject(across + 0.5, place, g)
-    else:
-        x0, y0 = unproject(place, across - 0.5, g)
-        x1, y1 = unproject(place, across + 0.5, g)
-    return math.sqrt(((x1 - x0) ** 2 + (y1 - y0) ** 2) / (1.0 + slope * slope))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _to_rig(
-    table: FloatArray, report: FloatArray, prior: FloatArray, g: FloatArray, points: FloatArray
-) -> int:
-    """Weighted slices, ``GROUPED`` at a time, to rows (x, y [m], delay [s], 1 / variance [1/m^2])
-    of ``points``; returns how many."""
-    steep = report[STEEP] > 0.0
-    per_row = prior[READOUT] / max(1.0, prior[HEIGHT] - 1.0)
-    n = int(report[SLICES])
-    begin = _metres(float(table[0, PLACE]), report, g)
-    change = (_metres(float(table[n - 1, PLACE]), report, g) - begin) / max(1.0, n - 1.0)
-    quiet = 1.0 / report[NOISE] ** 2
-    count, held, w, wk, wr = 0, 0, 0.0, 0.0, 0.0
-    for i in range(n + 1):
-        weight = table[i, WEIGHT] if i < n else 0.0
-        if weight > 0.0:
-            t = table[i, PLACE] - report[MIDDLE]
-            off = table[i, CENTROID] - report[LINE_A] - t * (report[LINE_B] + t * report[LINE_C])
-            held += 1
-            w += weight
-            wk += weight * t
-            wr += weight * off
-        if held == GROUPED or (held > 0 and weight <= 0.0):
-            t = wk / w
-            across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C]) + wr / w
-            place = t + report[MIDDLE]
-            row = across
-            if steep:
-                row = place
-                points[count, X], points[count, Y] = unproject(across, place, g)
-            else:
-                points[count, X], points[count, Y] = unproject(place, across, g)
-            scale = begin + (place - table[0, PLACE]) * change
-            points[count, DELAY] = row * per_row - 0.5 * prior[READOUT]
-            points[count, POINT_WEIGHT] = w * quiet / (scale * scale)
-            count += 1
-            held, w, wk, wr = 0, 0.0, 0.0, 0.0
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _end(
-    place: float, report: FloatArray, prior: FloatArray, g: FloatArray, out: FloatArray
-) -> None:
-    """One end of the strip: (x, y, delay, column, row)."""
-    t = place - report[MIDDLE]
-    across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
-    column, row = place, across
-    if report[STEEP] > 0.0:
-        column, row = across, place
-    out[0], out[1] = unproject(column, row, g)
-    out[2] = prior[READOUT] * (row / max(1.0, prior[HEIGHT] - 1.0) - 0.5)
-    out[3], out[4] = column, row
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _axis(points: FloatArray, n: int) -> Axis:
-    """Weighted total least squares: centre (x, y) and direction from +x."""
-    sw, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    x0, y0 = points[0, X], points[0, Y]
-    for i in range(n):
-        w = points[i, POINT_WEIGHT]
-        dx, dy = points[i, X] - x0, points[i, Y] - y0
-        sw += w
-        sx += w * dx
-        sy += w * dy
-        sxx += w * dx * dx
-        sxy += w * dx * dy
-        syy += w * dy * dy
-    mx, my = sx / sw, sy / sw
-    sxx, sxy, syy = sxx - sw * mx * mx, sxy - sw * mx * my, syy - sw * my * my
-    return x0 + mx, y0 + my, 0.5 * math.atan2(2.0 * sxy, sxx - syy)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -225,6 +143,8 @@ def _step(
     ends: FloatArray,
     end_sigma: Pair,
     prior: FloatArray,
+    slicing: Pair,
+    blur: float,
     q: FloatArray,
     covariance: FloatArray,
     work: FloatArray,
@@ -233,6 +153,7 @@ def _step(
     are linear, NaN: singular.
 
     ``ends`` (2, 3) are rows (x, y, delay) of the near and far end; a sigma of 0: not seen.
+    ``slicing`` is the slices' direction in the rig's plane, ``blur`` that of the edges [px].
     ``work`` (4, UNKNOWNS, UNKNOWNS + 1) is memory: taking it anew costs as much as the sums.
     """
     h, of_points, low, change = work[0], work[1], work[2], work[3, 0]
@@ -243,6 +164,10 @@ def _step(
     theta, x, y, omega, v = q[0], q[1], q[2], q[3], q[4]
     chi2 = 0.0
     sine0, cosine0 = math.sin(theta), math.cos(theta)
+    blurred = (max(LEAST_BLUR_PX, blur) / prior[PX_PER_M]) ** 2
+    exposed = prior[OMEGA] * prior[EXPOSURE] * prior[EXPOSURE] / 12.0
+    tilt = (slicing[0] * sine0 - slicing[1] * cosine0) / (slicing[0] * cosine0 + slicing[1] * sine0)
+    ahead = prior[SPEED] * sine0
     for i in range(n):
         tau = points[i, DELAY]
         # The turn is a few hundredths: series are exact enough, and fast.
@@ -252,6 +177,10 @@ def _step(
         sine, cosine = sine0 * c + cosine0 * s, cosine0 * c - sine0 * s
         dx, dy = points[i, X] - x - v * tau, points[i, Y] - y
         across, along = dx * cosine + dy * sine, dx * sine - dy * cosine
+        fast = prior[OMEGA] * along + prior[SPEED] * cosine0
+        smeared = 7.0 / 12.0 * (fast * prior[EXPOSURE]) ** 2
+        seen = 1.0 - UNSEEN_SWING * smeared / (smeared + blurred)
+        across -= seen * exposed * (tilt * fast - ahead)
         weight = points[i, POINT_WEIGHT]
         chi2 += weight * across * across
         _add(h, (-along, -cosine, -sine, -along * tau, -cosine * tau), across, weight)
@@ -341,13 +270,13 @@ def solve_pose(
     Returns:
         False if there are too few points.
     """
-    n = _to_rig(table, report, prior, g, points)
+    n = to_rig(table, report, prior, g, points)
     if n < MIN_POINTS:
         return False
     raw = np.empty((2, 5))
-    _end(report[START], report, prior, g, raw[0])
-    _end(report[STOP], report, prior, g, raw[1])
-    seen, fit = (report[START_SEEN], report[STOP_SEEN]), _axis(points, n)
+    strip_end(report[START], report, prior, g, raw[0])
+    strip_end(report[STOP], report, prior, g, raw[1])
+    seen, fit = (report[START_SEEN], report[STOP_SEEN]), total_axis(points, n)
     theta = orient(fit, raw, seen, prior, pose)
     if (raw[1, 0] - raw[0, 0]) * math.sin(theta) - (raw[1, 1] - raw[0, 1]) * math.cos(theta) < 0.0:
         for i in range(raw.shape[1]):
@@ -377,9 +306,9 @@ def solve_pose(
     # Where the line meets the track, or as far along it as the middle of the tape says.
     half = 0.5 * (prior[TAPE_START] + prior[TAPE_END])
     q[1] = fit[0] - half * math.sin(theta)
-    chi2 = 0.0
+    chi2, slicing = 0.0, slicing_direction(report, g)
     for _ in range(STEPS):
-        chi2 = _step(points, n, raw, sigma, prior, q, covariance, work)
+        chi2 = _step(points, n, raw, sigma, prior, slicing, report[BLUR], q, covariance, work)
         if not math.isfinite(chi2):
             return False
     # A worse fit than the noise and chance explain is told by the errors.
