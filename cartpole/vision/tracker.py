@@ -21,6 +21,7 @@ from cartpole.vision.history import History
 
 UNSEEN_OMEGA = 50.0  # rad/s: a rate less certain was not seen
 LENGTH_TOLERANCE = 0.15
+MOST_SHORT = 6.0  # chi-square of a strip that is too short
 MAX_CANDIDATES = 4
 SAME_RAD = 0.02  # two candidates this close are one
 SAME_M = 0.01
@@ -278,6 +279,7 @@ class Tracker:
         """
         status = DetectionStatus.NO_BLOB
         judged: list[tuple[float, float, float, acquire.Candidate]] = []
+        either_way = math.inf  # badness of the best strip that may point either way
         tried = candidates[:MAX_CANDIDATES]
         for candidate in tried:
             if not self._measure_candidate(frame, candidate, expected, slack):
@@ -286,12 +288,16 @@ class Tracker:
             if code == verdict.OK:
                 theta, p = float(self._pose[layout.THETA]), float(self._pose[layout.PIVOT])
                 judged.append((self._badness(), theta, p, candidate))
-            elif status is DetectionStatus.NO_BLOB:
+            elif code == verdict.AMBIGUOUS:
+                either_way = min(either_way, self._badness())
+            if code != verdict.OK and status is DetectionStatus.NO_BLOB:
                 status = DetectionStatus(code)
         if not judged:
             return status
         judged.sort(key=lambda item: item[0])
         best = judged[0]
+        if either_way - best[0] < verdict.AMBIGUOUS_MARGIN:
+            return DetectionStatus.AMBIGUOUS
         for other in judged[1:]:
             same = abs(wrap(other[1] - best[1])) < SAME_RAD and abs(other[2] - best[2]) < SAME_M
             if not same and other[0] - best[0] < verdict.AMBIGUOUS_MARGIN:
@@ -307,7 +313,12 @@ class Tracker:
         length = found[layout.LENGTH] / self._length_m - 1.0
         if found[layout.ENDS_SEEN] > 1.0:
             return badness + (length / LENGTH_TOLERANCE) ** 2
-        return badness + (max(0.0, length) / LENGTH_TOLERANCE) ** 2 + 2.0
+        # What ends in the picture and is too short may be a tape that something covers: that is
+        # less likely than another strip, as long as there is one.
+        ends = self._report[slices.START_SEEN] + self._report[slices.STOP_SEEN]
+        short = max(0.0, -length) / LENGTH_TOLERANCE if ends > 1.0 else 0.0
+        short = min(MOST_SHORT, short * short)
+        return badness + (max(0.0, length) / LENGTH_TOLERANCE) ** 2 + 2.0 + short
 
     def _measure_candidate(
         self, frame: Pixels, candidate: acquire.Candidate, expected: Expectation, slack: float
