@@ -159,6 +159,7 @@ class _Plans(torch.autograd.Function):
         states, inputs = np.empty((batch, n + 1, 5)), np.empty((batch, n))
         arrays = [value.detach().numpy() for value in parameters]
         ctx.layer, ctx.adjoints, ctx.sizes, layer.flaws = layer, [], [], []
+        ctx.set_materialize_grads(False)  # torch's zeros cost more than numpy's
         for i in range(batch):
             solver, flaw = layer.solve([np.array(value[i]) for value in arrays])
             adjoint = Adjoint(solver, polish=layer.polish)
@@ -173,19 +174,21 @@ class _Plans(torch.autograd.Function):
         return torch.from_numpy(states), torch.from_numpy(inputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         layer: MPCLayer = ctx.layer
-        # Contiguous: a sum's gradient is one number told n times, which kernels know not.
-        seeds_x, seeds_w = (grad.contiguous().numpy() for grad in grads)
+        n, batch = layer.problem.horizon, len(ctx.adjoints)
+        seeds_x = seeds_of(grads[0], (batch, n + 1, 5))
+        seeds_w = seeds_of(grads[1], (batch, n))
         parts: list[PlanGradient] = []
         wrong: list[int] = []
+        layer.factorisations = 0
         for i, adjoint in enumerate(ctx.adjoints):
             gradient, flaws = examined(layer, adjoint, seeds_x[i], seeds_w[i], ctx.sizes[i])
             layer.flaws[i] = flaws
+            layer.factorisations += adjoint.factorisations
             parts.append(gradient)
             if flaws.value & layer.refused:
                 wrong.append(i)
-        layer.factorisations = sum(adjoint.factorisations for adjoint in ctx.adjoints)
         if wrong and layer.on_flag == "raise":
             raise GradientError(
                 f"no gradient of plan {wrong[0]} of {len(parts)}: {layer.flaws[wrong[0]]!r}"
@@ -204,6 +207,12 @@ class _Plans(torch.autograd.Function):
                 stacked[wrong] = 0.0
             out.append(torch.from_numpy(stacked))
         return tuple(out)
+
+
+def seeds_of(grad: Tensor | None, shape: tuple[int, ...]) -> FloatArray:
+    """A loss's derivatives, which are ``None`` where it does not look; contiguous: a sum's gradient
+    is one number told n times, which kernels know not."""
+    return np.zeros(shape) if grad is None else np.ascontiguousarray(grad.numpy())
 
 
 def size(values: FloatArray) -> float:
