@@ -2,8 +2,8 @@
 
 The problems of Table 1 of arXiv 2505.01353: 20 steps, 8 states, 4 inputs, random dynamics, other
 starts; the gradient is that of the first inputs' sum by all 332 parameters. Limits are loose
-(1e4) or tight (1). Each way is timed on one thread and on two. The same problems by acados:
-``docs/results.md`` says how.
+(1e4) or tight (1). Each way is timed on one thread and on two. The same problems by other solvers:
+``learning_peers.py``.
 
     python benchmarks/learning_table.py [--repeats N] [--json FILE]
 """
@@ -29,7 +29,8 @@ from cartpole.optimizer.general.plans import Plans, PlanSolver  # noqa: E402
 
 STATES, INPUTS, STEPS, BATCH = 8, 4, 20, 128
 LOOSE, TIGHT = 1e4, 1.0
-MU, TOLERANCE = 1e-8, 1e-7  # as exact as the other solver is asked to be
+# Where tight limits just hold, gradients of plans solved to 1e-7 are 3 % off.
+MU, TOLERANCE = 1e-8, 1e-10
 
 
 def problems() -> tuple[FloatArray, FloatArray]:

@@ -39,7 +39,7 @@ from cartpole.learning.innovations import (
 )
 from cartpole.learning.motion import Model
 from cartpole.learning.report import draw
-from cartpole.learning.residual import residuals, scan, tried, truth_settings, whole
+from cartpole.learning.residual import Found, residuals, scan, tried, truth_settings, whole
 from cartpole.learning.sysid import UNKNOWN, Held, bound, held_out, learn
 from cartpole.learning.tune import TRUST, tune
 from cartpole.messages import EncoderSample
@@ -126,6 +126,7 @@ def test_cogging_is_found_with_its_pitch_and_predicts_what_was_held_out(
     assert min(abs(pitch - 0.02) for pitch in scan(cogging, base)) < 1e-3
     found = whole(cogging, tried(cogging, base, "cogging"))
     assert found.believed
+    assert found.closer > 0.5
     values = truth_settings(found.model)
     assert values["sim.drive_cogging_m_s2"] == pytest.approx(1.0, abs=0.2)
     assert values["sim.drive_cogging_pitch_m"] == pytest.approx(0.02, abs=2e-4)
@@ -156,6 +157,16 @@ def test_what_is_not_there_is_not_believed(tracks: list[Track]) -> None:
     base = learn(tracks, Model(), intervals=False).model
     for name in ("asymmetry", "tilt", "cogging", "backlash"):
         assert not tried(tracks, base, name).believed
+
+
+def test_what_is_likelier_and_predicts_no_better_is_not_believed() -> None:
+    """By likelihood alone a tenth of the rigs without flaws have one."""
+    found = Found("tilt", 20.0, 4.0, 0.01, Model(), {})
+    assert found.likelier
+    assert not found.believed
+    assert replace(found, closer=0.1).believed
+    assert not replace(found, closer=0.1, worst_fold=-4.0).believed
+    assert not replace(found, closer=0.1, nats=5.0).believed
 
 
 def test_the_gate_refuses_a_spoilt_model(tracks: list[Track]) -> None:

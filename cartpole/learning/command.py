@@ -216,8 +216,13 @@ def _residual(
     model, good, bad = residuals(tracks, base, progress=progress)
     for one in (*good, *bad):
         said = "believed" if one.believed else "not believed"
-        outcome.lines.append(f"{one.name:10s} {one.nats:8.1f} nats on what was held out: {said}")
-        outcome.figures[one.name] = {"nats": one.nats, "believed": one.believed}
+        outcome.lines.append(
+            f"{one.name:10s} {one.nats:8.1f} nats on what was held out, predictions "
+            f"{100.0 * one.closer:.0f} % closer: {said}"
+        )
+        outcome.figures[one.name] = {
+            "nats": one.nats, "closer": one.closer, "believed": one.believed
+        }  # fmt: skip
         if one.believed:
             _tell_residual(outcome, one)
     errors = [(prediction_error(track, base), prediction_error(track, model)) for track in tracks]
