@@ -35,6 +35,7 @@ EXAMPLE = runpy.run_path(str(ROOT.parent / "examples" / "force_cart.py"))
 TRUTH = np.array(EXAMPLE["TRUTH"])
 FRICTION_1_S, WIND_N = 0.5, 1.0
 STEPS, COUNTS, SEEDS, NOISES = 20, (10, 50, 100), 5, (0.0, 0.01, 0.1)
+RESTARTS = 10
 STEP_S = EXAMPLE["STEP_S"]
 
 
@@ -67,7 +68,8 @@ def parameters_off(plan: Any, count: int, noise: float, seed: int) -> float:
     size = noise * float(np.sqrt(np.mean(expert**2)))
     expert = expert + size * rng.normal(size=expert.shape)
     found = imitate(
-        plan, starts, expert, first_guess(rng, TRUTH), rng, good=max(1e-9, 1.2 * size)
+        plan, starts, expert, first_guess(rng, TRUTH), rng, good=max(1e-9, 1.2 * size),
+        restarts=RESTARTS,
     )  # fmt: skip
     return float(np.abs(found.parameters / TRUTH - 1.0).max())
 
@@ -80,9 +82,8 @@ def commands_off(plan: Any, other: Any, count: int, seed: int) -> tuple[float, f
     expert, held = shown(other, starts, true), shown(other, aside, true)
     off = []
     for solve, q in ((plan, TRUTH), (other, true)):
-        found = imitate(
-            solve, starts, expert, first_guess(rng, q), rng, restarts=3 if solve is plan else 40
-        ).parameters
+        first = first_guess(rng, q)
+        found = imitate(solve, starts, expert, first, rng, restarts=RESTARTS).parameters
         off.append(float(np.sqrt(np.mean((shown(solve, aside, found) - held) ** 2))))
     return off[0], off[1]
 
@@ -104,14 +105,14 @@ def main() -> None:
         (line,) = ax.loglog(COUNTS, np.median(rows, axis=1), marker="o", label=told)
         ax.loglog(COUNTS, np.max(rows, axis=1), linestyle=":", color=line.get_color())
     ax.set(
-        xlabel="experts", ylabel="worst parameter's relative error (dotted: of 5 seeds)",
-        title="mass, pole's mass, length, gravity",
+        xlabel="experts", ylabel="relative error, dotted: worst seed",
+        title="worst of mass, pole's mass, length, gravity",
     )  # fmt: skip
     for i, told in enumerate(("equations without them", "with them, fitted, too")):
         (line,) = bx.loglog(COUNTS, np.median(right[:, :, i], axis=1), marker="o", label=told)
         bx.loglog(COUNTS, np.max(right[:, :, i], axis=1), linestyle=":", color=line.get_color())
     bx.set(
-        xlabel="experts", ylabel="other starts' commands, rms error [N]",
+        xlabel="experts", ylabel="rms error of other commands [N]",
         title="experts with friction and wind",
     )  # fmt: skip
     for one in (ax, bx):
