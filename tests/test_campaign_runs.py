@@ -148,6 +148,13 @@ def test_a_host_that_stood_still_brakes_where_its_board_did(seed: int) -> None:
     assert flown.why == ""
 
 
+@pytest.mark.parametrize("seed", [906717, 909569])
+def test_a_model_that_is_still_to_be_learned_accuses_no_stamps(seed: int) -> None:
+    """Worn rigs whose first tenth of a second looks like pictures that are 5 to 7 ms old."""
+    flown = fly(draw(seed, ALL), Config())
+    assert flown.causes == ()
+
+
 def test_the_same_draw_flies_the_same() -> None:
     one, two = struck("e-stop"), struck("e-stop")
     assert dataclasses.replace(one, wall_s=0.0) == dataclasses.replace(two, wall_s=0.0)

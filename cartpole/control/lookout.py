@@ -12,11 +12,12 @@ from cartpole.control.observer import Observer
 from cartpole.control.standing import Standing
 from cartpole.control.watch import Watch
 from cartpole.control.watch_records import Looked
-from cartpole.messages import Estimate, Link, LinkEvent, LinkState, Measurement, Mode
+from cartpole.messages import OMEGA, Estimate, Link, LinkEvent, LinkState, Measurement, Mode
 
 CONSISTENCY_EVERY = 50  # ticks
 DELAY_STRIKES = 3  # in a row: a swing-up's transients are not the camera's delay
-LARGE_DELAY_S, LARGE_TICKS = 0.003, 10  # of what is as large they make fewer
+LARGE_DELAY_S, LARGE_TICKS = 0.003, 6  # of what is as large they make fewer, while the pole
+TELLS_RAD_S = 1.5  # ... is as fast: slower, a model that is still to be learned looks the same
 
 
 class Lookout:
@@ -83,7 +84,7 @@ class Lookout:
             for finding in observer.findings():
                 self._standing.latch(now_ns, finding.name, finding.detail)
             self._check_delay(now_ns)
-        if observer.initialised:
+        if estimate is not None and abs(estimate.state[OMEGA]) > TELLS_RAD_S:
             self._check_large_delay(now_ns)
         self._see_what_is_over(now_ns)
 

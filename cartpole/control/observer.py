@@ -37,6 +37,7 @@ FITS_RAD = 0.05  # a frame this near to the encoder's angle shows this pole ...
 FITS_S = 0.01  # ... and shows it at about this time
 STAMPS_S = 0.004  # stamps of camera and counts may be apart by this: no word against a fast cart
 DELAY_SIGMAS, LEAST_LATE_NS = 5.0, 500_000  # a delay that is certain, and worth it
+DELAY_JITTERS = 4.0  # ... beyond what the counts' own stamps are off by
 PLACED_BY = 5  # frames that tell where a camera stands that was pushed
 AGREES_M = 0.005  # counts that came back agree with the camera within this ...
 AGREES_RAD = 0.06
@@ -390,7 +391,7 @@ class Observer:
     def camera_delay_error_s(self, least_s: float = 0.0) -> float | None:
         """By how much frames are older still, if that is beyond doubt, and beyond ``least_s``."""
         found = self._filter.consistency()
-        least_s += self._memory.stamps.jitter_s
+        least_s += DELAY_JITTERS * self._memory.stamps.jitter_s
         certain = found.camera_delay_suspect and abs(found.camera_delay_error_s) > least_s
         return found.camera_delay_error_s if certain else None
 
