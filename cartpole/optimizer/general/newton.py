@@ -96,6 +96,80 @@ def advance(z: Any, alpha: float, d: Any, hess: Any, g: Any, gap: Any) -> None:
                 gap[k, i] *= 1.0 - alpha
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def inside(z: Any, lo: Any, hi: Any, n: int) -> float:
+    """How far inside its limits a plan of ``n`` states is."""
+    steps, room = z.shape[0] - 1, 1e300
+    for k in range(steps + 1):
+        for i in range(z.shape[1]):
+            if (k > 0 or i >= n) and (k < steps or i < n):
+                room = min(room, z[k, i] - lo[i], hi[i] - z[k, i])
+    return room
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lowered(
+    jac: Any, g: Any, gap: Any, lam: Any, z: Any, zl: Any, zu: Any, lo: Any, hi: Any, mu: float,
+    mu_end: float,
+) -> float:  # fmt: skip
+    """The barrier as low as the iterate is near its plan (Fiacco and McCormick)."""
+    while mu > mu_end:
+        worst, _large = residual(jac, g, gap, lam, z, zl, zu, lo, hi, mu)
+        if worst > 10.0 * mu:
+            break
+        mu = max(mu_end, min(0.2 * mu, mu**1.5))
+    return mu
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def carry(
+    lam: Any, zl: Any, zu: Any, new_lam: Any, dl: Any, du: Any, primal: float, dual: float
+) -> None:
+    """All multipliers along their directions."""
+    for k in range(zl.shape[0]):
+        for i in range(lam.shape[1]):
+            lam[k, i] += primal * (new_lam[k, i] - lam[k, i])
+        for i in range(zl.shape[1]):
+            if zl[k, i] > 0.0:
+                zl[k, i] += dual * dl[k, i]
+            if zu[k, i] > 0.0:
+                zu[k, i] += dual * du[k, i]
+
+
+def make_search(parts: Any) -> Any:
+    """``search(z, zl, zu, lo, hi, q, out, d, mu, nu, primal, trial, ahead, cost) -> (moved, primal,
+    nu)``: backtracks along ``d`` on cost - mu sum ln(slack) + nu sum |defect|, into ``trial``;
+    ``out`` are the slopes of cost and barrier."""
+
+    def search(
+        z: Any, zl: Any, zu: Any, lo: Any, hi: Any, q: Any, out: Any, d: Any, mu: float, nu: float,
+        primal: float, trial: Any, ahead: Any, cost: Any,
+    ) -> tuple[bool, float, float]:  # fmt: skip
+        before, defect = parts.worth(z, q, ahead, cost)
+        before -= mu * slack_logs(z, zl, zu, lo, hi)
+        slope = 0.0
+        for k in range(z.shape[0]):
+            for i in range(z.shape[1]):
+                slope += out[k, i] * d[k, i]
+        if defect > 1e-14:
+            nu = max(nu, 2.0 * slope / defect)
+        fall = slope - nu * defect
+        slack = 1e-12 * (abs(before) + nu * defect) + 1e-14
+        for _half in range(BACKTRACKS):
+            for k in range(z.shape[0]):
+                for i in range(z.shape[1]):
+                    trial[k, i] = z[k, i] + primal * d[k, i]
+            after, gone = parts.worth(trial, q, ahead, cost)
+            after -= mu * slack_logs(trial, zl, zu, lo, hi)
+            change = after - before + nu * (gone - defect)
+            if change <= ARMIJO * primal * min(fall, 0.0) + slack:
+                return True, primal, nu
+            primal *= 0.5
+        return False, primal, nu
+
+    return njit(cache=True, nogil=True, error_model="numpy")(search)
+
+
 def make_solve(program: Program) -> Any:
     """``solve(x0 (B, n), q (B, p), lo, hi (B, n+m), mu, tolerance, budget, cold, z (B, N+1, n+m),
     lam (B, N+1, n), zl, zu (B, N+1, n+m), status (B,), steps (B,), error (B,), costs (B,))``, all
@@ -109,7 +183,7 @@ def make_solve(program: Program) -> Any:
     n, m, linear = program.states, program.inputs, program.linear_quadratic
     size = n + m
     parts = equipped(program)
-    compiled = njit(cache=True, nogil=True, error_model="numpy")
+    search = make_search(parts)
 
     def solve(
         x0: Any, q: Any, lo: Any, hi: Any, mu_end: float, tolerance: float, budget: int, cold: bool,
@@ -155,12 +229,7 @@ def make_solve(program: Program) -> Any:
                         parts.backward(jac, rows, pivots, costs_to_go, g, gap, pull, feed)
                         parts.forward(jac, rows, pivots, costs_to_go, gap, pull, feed, d, own)
                         now += d
-                        room = 1e300
-                        for k in range(steps + 1):
-                            for i in range(size):
-                                if (k > 0 or i >= n) and (k < steps or i < n):
-                                    room = min(room, now[k, i] - low[i], high[i] - now[k, i])
-                        if room > INSIDE:
+                        if inside(now, low, high, n) > INSIDE:
                             mu = mu_end
                 enter(now, x0[b], low, high, left, right, mu, 0.1 if mu > mu_end else 0.0)
             if not linear or not cold:
@@ -183,12 +252,9 @@ def make_solve(program: Program) -> Any:
                     break
                 done += 1
                 if not linear:
-                    while mu > mu_end:
-                        worst, large = residual(jac, g, gap, own, now, left, right, low, high, mu)
-                        if worst > 10.0 * mu:
-                            break
-                        mu = max(mu_end, min(0.2 * mu, mu**1.5))
-                        nu = 0.0
+                    last = mu
+                    mu = lowered(jac, g, gap, own, now, left, right, low, high, mu, mu_end)
+                    nu = nu if mu == last else 0.0
                 good = parts.factor(jac, hess, diag, shift, rows, pivots, costs_to_go)
                 while not good and shift < LARGEST_SHIFT:
                     shift = max(1e-4, 4.0 * shift)
@@ -217,28 +283,10 @@ def make_solve(program: Program) -> Any:
                 if linear:
                     advance(now, primal, d, hess, g, gap)
                 else:
-                    before, defect = parts.worth(now, q[b], ahead, cost)
-                    before -= mu * slack_logs(now, left, right, low, high)
-                    slope = 0.0
-                    for k in range(steps + 1):
-                        for i in range(size):
-                            slope += out[k, i] * d[k, i]
-                    if defect > 1e-14:
-                        nu = max(nu, 2.0 * slope / defect)
-                    fall = slope - nu * defect
-                    slack = 1e-12 * (abs(before) + nu * defect) + 1e-14
-                    moved = False
-                    for _half in range(BACKTRACKS):
-                        for k in range(steps + 1):
-                            for i in range(size):
-                                trial[k, i] = now[k, i] + primal * d[k, i]
-                        after, gone = parts.worth(trial, q[b], ahead, cost)
-                        after -= mu * slack_logs(trial, left, right, low, high)
-                        change = after - before + nu * (gone - defect)
-                        if change <= ARMIJO * primal * min(fall, 0.0) + slack:
-                            moved = True
-                            break
-                        primal *= 0.5
+                    moved, primal, nu = search(
+                        now, left, right, low, high, q[b], out, d, mu, nu, primal, trial, ahead,
+                        cost,
+                    )  # fmt: skip
                     if not moved:
                         if shift >= LARGEST_SHIFT:
                             found = STALLED
@@ -247,14 +295,7 @@ def make_solve(program: Program) -> Any:
                         continue
                     shift = 0.0 if shift < 1e-3 else 0.25 * shift
                     now[:] = trial
-                for k in range(steps + 1):
-                    for i in range(n):
-                        own[k, i] += primal * (new_lam[k, i] - own[k, i])
-                    for i in range(size):
-                        if left[k, i] > 0.0:
-                            left[k, i] += dual * dl[k, i]
-                        if right[k, i] > 0.0:
-                            right[k, i] += dual * du[k, i]
+                carry(own, left, right, new_lam, dl, du, primal, dual)
                 if not linear:
                     parts.expand(now, own, q[b], jac, hess, g, gap)
             status[b] = found + 8 * relaxed
@@ -262,4 +303,4 @@ def make_solve(program: Program) -> Any:
             error[b] = worst / large
             costs[b] = parts.worth(now, q[b], ahead, cost)[0]
 
-    return compiled(solve)
+    return njit(cache=True, nogil=True, error_model="numpy")(solve)
