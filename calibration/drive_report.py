@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from scipy.stats import chi2
 
 from calibration.drive_fit import BACK_M, Found
 from calibration.drive_waves import Waves, supply_pushes
 from calibration.fit import NORMAL_95, Fit
 from calibration.loose import BELT, DAMPED, LIMITED, PLAYS, RAMPS, SUPPLY, TILT
 from calibration.result import Estimate
+from cartpole.messages import FloatArray
 
 GAIN, TAU_S, DELAY_S = "motor.counts_per_m_s", "motor.tau_s", "motor.delay_s"
 DEAD = "motor.dead_band_counts"
@@ -22,6 +24,8 @@ REACHED = 0.97  # of its ramp: so fast a drive must have been for the ramp to be
 ROUNDED_M_S, ROUNDED_SHARE = 0.0012, 0.002
 NEAR_RAMP = 0.8  # of a ramp: a limit above this is not told well from it
 TILTED_SIGMA = 4.0
+CHANCE = 0.05  # of steady drives whose residuals look like a gain that wanders
+WEAKEST = 1e-6  # of the strongest direction: what lies below says nothing
 ELSEWHERE = "the other numbers allow for it, plans and filter do not"
 
 
@@ -51,7 +55,7 @@ def widened(
     """
     out, more = dict(estimates), {GAIN: 0.0, TAU_S: 0.0, DELAY_S: clock_sigma_s}
     gain = result.value(GAIN)
-    more[GAIN] = _wander(found, result) * gain
+    more[GAIN] = _mean_sigma(found, result) * gain
     if found.noise.arrival > 0.0:  # the larger filter was asked: its intervals can be very narrow
         more[DEAD] = ROUNDED_M_S * gain
         more[GAIN] = math.hypot(more[GAIN], ROUNDED_SHARE * gain)
@@ -136,10 +140,39 @@ def _wave(wave: Waves, result: Fit) -> str:
 
 def _wander(found: Found, result: Fit) -> float:
     """Standard deviation of the gain over the recording, relative; 0 where it keeps still."""
-    if not found.has(SUPPLY + "1"):
-        return 0.0
-    waves = len(supply_pushes(found.drive, result.values))
-    return math.sqrt(0.5 * sum(result.value(f"{SUPPLY}{k}") ** 2 for k in range(1, waves + 1)))
+    changes = _changes(found, result)
+    return math.sqrt(0.5 * float(changes @ changes))
+
+
+def _mean_sigma(found: Found, result: Fit) -> float:
+    """How well a gain that wanders is known, relative: to within what it wandered, or, where that
+    was left among the residuals, to within the mean of as many spells as it had."""
+    wander = _wander(found, result)
+    if wander == 0.0 or found.has(SUPPLY + "1"):
+        return wander
+    power = _changes(found, result) ** 2
+    spells = float(np.sum(power * np.arange(1, len(power) + 1)) / np.sum(power))
+    return wander / math.sqrt(spells)
+
+
+def _changes(found: Found, result: Fit) -> FloatArray:
+    """Factors of the gain's slow changes: the fitted ones, or what is left of them.
+
+    A score test: what would explain the residuals, less what chance adds to its square.
+    """
+    pushes = supply_pushes(found.drive, result.values)
+    if found.has(SUPPLY + "1"):
+        return np.array([result.value(f"{SUPPLY}{k}") for k in range(1, len(pushes) + 1)])
+    residuals = found.residuals
+    effects = residuals.effects(list(pushes))
+    information = effects.T @ effects
+    inverse = np.linalg.pinv(information, rcond=WEAKEST, hermitian=True)
+    factors = -inverse @ (effects.T @ residuals.left())
+    unit = max(1.0, found.fit.chi2_dof)
+    if factors @ information @ factors <= unit * float(chi2.ppf(1.0 - CHANCE, len(factors))):
+        return np.zeros(len(factors))
+    by_chance = unit * float(np.trace(inverse)) / float(factors @ factors)
+    return np.asarray(factors * math.sqrt(max(0.0, 1.0 - by_chance)))
 
 
 def _number(result: Fit, name: str) -> str:

@@ -36,6 +36,7 @@ SLOW_RAD = 1e-3
 WORST_SIGMA = 5.0  # what lies beyond counts as no more
 OUTLIER = 8.0  # robust deviations: a frame that shows something else
 MOST_OUTLIERS = 0.1
+TENTHS = 10  # of a recording, in which slow drifts show
 HELD_SIGMAS = (0.02, 0.02, 0.01, 0.01)  # gain, lens term, stretch, shear: as well as they are set
 RECORD = "record a free swing of at least 150 degrees for 10 s with encoder and camera on"
 
@@ -74,7 +75,7 @@ def calibrate_latency(recording: Recording, config: Config) -> CalibrationResult
     host_s = recording.clock_sigma_s
     offset = result.estimate("pole.upright_offset_rad")
     half = NORMAL_95 * math.hypot(
-        result.sigma("pole.upright_offset_rad"), times.pole.fit.sigma("offset")
+        result.sigma("pole.upright_offset_rad"), times.pole.fit.sigma("offset"), drift_rad(times)
     )
     estimates = {
         "camera.latency_s": widened(
@@ -117,11 +118,8 @@ def _too_far_apart(times: Times) -> list[str]:
 
     The residuals' unit was taken from themselves, so the angles must be asked.
     """
-    sight, fitted = times.sight, times.fit
-    count, offset = len(sight.t_s), fitted.parameters[2]
-    unit_rad = offset.scale / np.abs(fitted.slopes[:count, 2])  # of a residual: offset's slope
-    apart = fitted.residuals[:count] * unit_rad
-    believed = np.hypot(sight.sigma_rad, SLOW_RAD)
+    apart = _apart_rad(times)
+    believed = np.hypot(times.sight.sigma_rad, SLOW_RAD)
     chi2 = float(np.mean(np.minimum((apart / believed) ** 2, WORST_SIGMA**2)))
     doubts = []
     if chi2 > WORST_CHI2:
@@ -132,6 +130,24 @@ def _too_far_apart(times: Times) -> list[str]:
     if times.outliers > MOST_OUTLIERS:
         doubts.append(f"{100 * times.outliers:.0f} % of the pictures show the pole elsewhere")
     return doubts
+
+
+def drift_rad(times: Times) -> float:
+    """How far camera and encoder drift from each other: the deviation of their mean differences in
+    the recording's tenths.
+
+    An encoder that loses counts has another zero at the end than at the beginning, and the pole's
+    fit asks other moments for it than the camera's.
+    """
+    tenths = np.array_split(_apart_rad(times), TENTHS)
+    return float(np.std([np.median(one) for one in tenths if len(one)]))
+
+
+def _apart_rad(times: Times) -> FloatArray:
+    """What is left between camera and encoder [rad], (n,)."""
+    fitted, count = times.fit, len(times.sight.t_s)
+    unit_rad = fitted.parameters[2].scale / np.abs(fitted.slopes[:count, 2])  # by offset's slope
+    return np.asarray(fitted.residuals[:count] * unit_rad)
 
 
 def _next_try(config: Config, result: Fit) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from calibration import procedures
 from calibration.bench import Interrupted
+from calibration.passes import fit_pictures
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
 from cartpole.config.load import with_values
@@ -34,7 +35,6 @@ COAST_S = 8.0  # of turning over
 LOOKS = 3  # at most, each by the exposure that the one before asked for
 LIGHT_PICTURES = 32
 LIGHT_HEIGHT, LIGHT_S = 0.6, 2.0  # a moderate swing
-PASSES = 6  # at most: pictures are measured again with the lens and the times found
 TRIES = 3  # of a part on a busy host
 MOST_REVERSALS = 3  # of motor and encoder, tried one after the other
 FAST_M_S2 = 50.0  # slews that show the motor's own limit
@@ -140,27 +140,8 @@ def _fit(part: str, recording: Recording, config: Config) -> CalibrationResult:
     from calibration.latency import calibrate_latency
 
     if part == "camera":
-        return with_light(_fit_pictures(calibrate_camera, recording, config), recording)
-    return _fit_pictures(calibrate_latency, recording.at_rest(), config)
-
-
-def _fit_pictures(
-    calibrate: Callable[[Recording, Config], CalibrationResult],
-    recording: Recording,
-    config: Config,
-) -> CalibrationResult:
-    """Pictures, where they were kept, are measured again with what the pass before has found."""
-    if recording.pictures is None:
-        return calibrate(recording, config)
-    before: CalibrationResult | None = None
-    for _ in range(PASSES):
-        seen = replace(recording, sight=recording.pictures.sight(config.camera))
-        result = calibrate(seen, config)
-        if before is not None and result.agrees(before):
-            break  # a doubt counts only where another measurement would change nothing
-        config = with_values(config, result.aside | result.settings())
-        before = result
-    return result
+        return with_light(fit_pictures(calibrate_camera, recording, config), recording)
+    return fit_pictures(calibrate_latency, recording.at_rest(), config)
 
 
 def with_light(result: CalibrationResult, recording: Recording) -> CalibrationResult:

@@ -131,3 +131,13 @@ def test_a_drive_that_was_never_asked_for_another_speed_leaves_nothing_to_say() 
     still = replace(found, drive=replace(drive, units=np.zeros(len(drive.units))))
     assert obedience(still.residuals) == 1.0
     assert obedience(found.residuals) > 0.0
+
+
+def test_a_gain_that_wanders_unnoticed_is_known_no_better_than_it_wandered() -> None:
+    """Too little for unknowns of its own; a steady drive's interval would exclude the truth."""
+    steady, fed = drive_of(), drive_of(supply_sag=0.015)
+    halves = [one.estimates["motor.counts_per_m_s"].ci95 for one in (steady, fed)]
+    before, after = (high - low for low, high in halves)
+    assert "supply" not in fed.flags
+    assert after > 1.4 * before
+    assert halves[1][0] <= 1500.0 <= halves[1][1]

@@ -280,6 +280,23 @@ def test_what_a_hosts_clock_stamped_is_known_no_better_than_it(
         assert wide[name].ci95[1] - wide[name].value > 1.96 * HOST_CLOCK_S
 
 
+def test_an_encoder_that_loses_counts_leaves_upright_no_better_known_than_it_drifted(
+    swung: tuple[Config, Recording],
+) -> None:
+    """Two counts on the way: the pole's fit and the camera's average over other moments."""
+    config, recording = swung
+    seen = seen_through_a_camera(config, recording, 2e-3, 1e-3, 0.02)
+    motion = seen.motion
+    assert motion is not None
+    lost = 2e-3 * np.floor(3.0 * np.arange(len(motion.t_s)) / len(motion.t_s))
+    worn = replace(seen, motion=replace(motion, theta_rad=motion.theta_rad - lost))
+    name = "pole.upright_offset_rad"
+    found = [calibrate_latency(one, config).estimates[name] for one in (seen, worn)]
+    halves = [one.ci95[1] - one.value for one in found]
+    assert halves[0] < 1.5e-3
+    assert halves[1] > 2.7e-3
+
+
 @pytest.mark.parametrize(("late_ns", "sigma_s"), [(0, 0.0), (3_000, HOST_CLOCK_S)])
 def test_ticks_that_were_late_show_a_hosts_clock(late_ns: int, sigma_s: float) -> None:
     samples = [EncoderSample(1 + 5_000_000 * k, 2 + 5_000_000 * k, 0, k) for k in range(40)]
