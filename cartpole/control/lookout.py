@@ -16,8 +16,9 @@ from cartpole.messages import OMEGA, Estimate, Link, LinkEvent, LinkState, Measu
 
 CONSISTENCY_EVERY = 50  # ticks
 DELAY_STRIKES = 3  # in a row: a swing-up's transients are not the camera's delay
-LARGE_DELAY_S, LARGE_TICKS = 0.003, 6  # of what is as large they make fewer, while the pole
-TELLS_RAD_S = 1.5  # ... is as fast: slower, a model that is still to be learned looks the same
+LARGE_DELAY_S, LARGE_TICKS = 0.003, 3  # of what is as large they make fewer, twice, while the pole
+TELLS_RAD_S = 1.0  # ... is as fast
+SAME_SHARE = 0.5  # two opinions that differ by less are one
 
 
 class Lookout:
@@ -112,11 +113,20 @@ class Lookout:
             self._name_delay(now_ns)
 
     def _check_large_delay(self, now_ns: int) -> None:
-        large = self._observer.camera_delay_error_s(LARGE_DELAY_S) is not None
-        self._memory.delay_ticks = self._memory.delay_ticks + 1 if large else 0
-        if self._memory.delay_ticks >= LARGE_TICKS:
-            self._memory.delay_ticks = 0
+        """A delay that is certain, and found again from what came after, is wrong.
+
+        What a model that is still to be learned leaves looks like one, too, but does not come back.
+        """
+        memory, error_s = self._memory, self._observer.camera_delay_error_s(LARGE_DELAY_S)
+        memory.delay_ticks = memory.delay_ticks + 1 if error_s is not None else 0
+        if error_s is None or memory.delay_ticks < LARGE_TICKS:
+            return
+        first_s, memory.delay_opinion_s, memory.delay_ticks = memory.delay_opinion_s, 0.0, 0
+        if abs(error_s - first_s) < SAME_SHARE * abs(first_s):
             self._name_delay(now_ns)
+        else:
+            memory.delay_opinion_s = error_s
+            self._observer.doubt_delay()
 
     def _name_delay(self, now_ns: int) -> None:
         self._observer.correct_delay()

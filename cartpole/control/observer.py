@@ -395,6 +395,10 @@ class Observer:
         certain = found.camera_delay_suspect and abs(found.camera_delay_error_s) > least_s
         return found.camera_delay_error_s if certain else None
 
+    def doubt_delay(self) -> None:
+        """What was gathered of the camera's delay counts no more."""
+        self._filter.forget_delay()
+
     def correct_delay(self) -> None:
         """Stamp frames from now on by what is known of their delay, if it is known at all."""
         found = self._filter.consistency()
