@@ -48,7 +48,9 @@ from cartpole.vision.slices import (
 )
 
 EDGE_SEEN = 0.0  # of an edge's outer half: a slice with less of one tells no place
-GROUND_PX = 2  # pixels beside a window that tell the ground's noise
+GROUND_PX = 2  # pixels beside a window that tell the ground's noise and slope
+# Beside the strip, as a share of its light, but above the noise: more is a hand, no ground.
+SHINES, SHINES_DN = 0.1, 18.0
 
 IntArray = npt.NDArray[np.int64]
 
@@ -190,7 +192,7 @@ def fit_places(
             pixels = lines[first + i]
             one, two = float(pixels[low - 1]), float(pixels[low - 2])
             three, four = float(pixels[high + 1]), float(pixels[high + 2])
-            if max(one, two, three, four) < g + 0.3 * a:
+            if max(one, two, three, four) < g + max(SHINES_DN, SHINES * a):
                 rough += (one - two) ** 2 + (three - four) ** 2
                 slope += (three + four - one - two) / (2.0 * (size + GROUND_PX))
                 pairs += 2
