@@ -84,10 +84,11 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
         used = (sight.t_s, times.residuals[: len(sight.t_s)])
         return CalibrationResult(estimates, times.chi2_dof, refused, residuals=used)
     track = smoothed(pole)
-    seen = matched_turns(sight.theta_rad, hermite(motion.t_s, track, sight.t_s))
+    time = motion.t_s[: len(track)]  # of a longer recording the pole's fit takes the first minute
+    seen = matched_turns(sight.theta_rad, hermite(time, track, sight.t_s))
     frames = _frames(config, sight.t_s, seen, sight.p_m)
     cart = RunSpline(motion.t_s, motion.p_m)
-    result = _fit(config, lens.value, frames, motion.t_s, track, cart)
+    result = _fit(config, lens.value, frames, time, track, cart)
     refused = {name: why for name, why in unidentified(result).items() if name == LENS}
     estimates = {} if refused else {LENS: widened(result.estimate(LENS), TRACKER_BIAS)}
     unit = 1.4826 * float(np.median(np.abs(result.residuals)))

@@ -182,9 +182,10 @@ def fit_times(
     ``readout_sigma`` [s]: how well the readout in the settings is known beforehand.
     """
     pole = fit_pole(motion)
-    inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < motion.t_s[-1] - 0.1)
-    every = used = _only(sight, inside)
     track = smoothed(pole)
+    end_s = motion.t_s[len(track) - 1]  # the pole's fit ends after a minute
+    inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < end_s - 0.1)
+    every = used = _only(sight, inside)
     for last in (False, False, True):
         p = np.interp(used.t_s, motion.t_s, motion.p_m)
         lead = effective_row(config, p, used.theta_rad)

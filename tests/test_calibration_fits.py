@@ -10,8 +10,9 @@ import pytest
 from support.calibrations import pushed_back, recorded
 
 from calibration import procedures
+from calibration.camera import calibrate_camera
 from calibration.fit import Parameter, fit, implausible, unidentified
-from calibration.latency import calibrate_latency, effective_row, hermite
+from calibration.latency import calibrate_latency, effective_row, fit_times, hermite
 from calibration.motor import calibrate_motor
 from calibration.pole import fit_pole, smoothed
 from calibration.pole_report import calibrate_pole
@@ -343,6 +344,26 @@ def test_pictures_that_show_the_pole_elsewhere_are_counted(swung: tuple[Config, 
     result = calibrate_latency(seen, config)
     assert not result.estimates
     assert result.refused["camera.latency_s"].startswith("14 % of the pictures")
+
+
+def test_frames_behind_the_part_that_is_fitted_are_left_out(
+    swung: tuple[Config, Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a longer recording the pole's fit takes the first minute; a cart drives in it, too."""
+    config, recording = swung
+    seen = seen_through_a_camera(config, recording, 2e-3, 1e-3, 0.02)
+    motion = seen.motion
+    assert motion is not None
+    driven = replace(motion, p_m=motion.p_m + np.linspace(0.0, 0.3, len(motion.t_s)))
+    most = int(0.7 * len(motion.t_s))
+    monkeypatch.setattr("calibration.pole.MAX_STEPS", most)
+    assert seen.sight is not None
+    times = fit_times(motion, seen.sight, config)
+    assert times.sight.t_s[-1] < motion.t_s[most]
+    assert times.fit.value("camera.latency_s") == pytest.approx(2e-3, abs=1e-4)
+    result = calibrate_camera(replace(seen, motion=driven), config)
+    assert result.residuals is not None
+    assert result.residuals[0][-1] < motion.t_s[most]
 
 
 def test_latency_needs_both_sensors(swung: tuple[Config, Recording]) -> None:
