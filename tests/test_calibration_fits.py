@@ -12,7 +12,7 @@ from support.calibrations import pushed_back, recorded
 from calibration import procedures
 from calibration.camera import calibrate_camera
 from calibration.fit import Parameter, fit, implausible, unidentified
-from calibration.latency import calibrate_latency, effective_row, fit_times, hermite
+from calibration.latency import calibrate_latency, drift_rad, effective_row, fit_times, hermite
 from calibration.motor import calibrate_motor
 from calibration.pole import fit_pole, smoothed
 from calibration.pole_report import calibrate_pole
@@ -282,7 +282,7 @@ def test_what_a_hosts_clock_stamped_is_known_no_better_than_it(
 
 
 def test_an_encoder_that_loses_counts_leaves_upright_no_better_known_than_it_drifted(
-    swung: tuple[Config, Recording],
+    swung: tuple[Config, Recording], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two counts on the way: the pole's fit and the camera's average over other moments."""
     config, recording = swung
@@ -295,7 +295,13 @@ def test_an_encoder_that_loses_counts_leaves_upright_no_better_known_than_it_dri
     found = [calibrate_latency(one, config).estimates[name] for one in (seen, worn)]
     halves = [one.ci95[1] - one.value for one in found]
     assert halves[0] < 1.5e-3
-    assert halves[1] > 2.7e-3
+    assert worn.motion is not None
+    assert worn.sight is not None
+    drift = drift_rad(fit_times(worn.motion, worn.sight, config))
+    assert drift > 8e-4
+    monkeypatch.setattr("calibration.latency.drift_rad", lambda _times: 0.0)
+    without = calibrate_latency(worn, config).estimates[name]
+    assert halves[1] == pytest.approx(np.hypot(without.ci95[1] - without.value, 1.96 * drift))
 
 
 @pytest.mark.parametrize(("late_ns", "sigma_s"), [(0, 0.0), (3_000, HOST_CLOCK_S)])
