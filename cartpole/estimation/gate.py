@@ -127,8 +127,8 @@ def still_stuck(stamp: Whole) -> bool:
 
 @njit(cache=True, nogil=True)
 def _take_back(row: Floats, stamp: Whole) -> None:
-    """The count is guilty: a camera that was accused of late stands as it stood."""
-    since = stamp[at.GUILTY_AT + at.MOVED]
+    """The count is guilty: a camera whose offset was freed of late stands as it stood."""
+    since = stamp[at.FREED_AT]
     if since < 0 or stamp[at.TIME] - since > at.AGAIN_NS:
         return
     row[at.X + at.OFFSET] = row[at.MOVED_FROM]
@@ -173,9 +173,12 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
         stamp[at.CART_AT] = stamp[at.TIME]
     if channel == at.CAMERA_THETA and _counted(row, stamp):
         if not _stuck(row, stamp):
-            if row[at.JUMPED] == 0.0 and abs(innovation) >= at.LEAST_PUSH_RAD:
+            freed = stamp[at.FREED_AT]
+            if freed < 0 or stamp[at.TIME] - freed > at.AGAIN_NS:
                 row[at.MOVED_FROM] = row[at.X + at.OFFSET]
                 row[at.MOVED_FROM + 1] = row[at.COV + (at.STATES + 1) * at.OFFSET]
+            stamp[at.FREED_AT] = stamp[at.TIME]
+            if abs(innovation) >= at.LEAST_PUSH_RAD:
                 row[at.JUMPED] = 1.0
             if row[at.JUMPED] != 0.0:
                 _judge_jump(row, stamp, row[at.X + at.OFFSET] + innovation)

@@ -41,7 +41,7 @@ COUNT = CULPRITS + 3  # the pole's last count as an angle, and the camera's read
 SEEN = COUNT + 1
 FIRST_SHARE = SEEN + 1  # by channel: the first refused innovation in a row, over its bound
 REFUSED_FROM = FIRST_SHARE + CHANNELS  # the camera's reading at the first of its refusals in a row
-MOVED_FROM = REFUSED_FROM + 1  # the camera's offset before it jumped, and its variance
+MOVED_FROM = REFUSED_FROM + 1  # the camera's offset before it was freed, and its variance
 JUMPED = MOVED_FROM + 2  # 1: by a push, or by the stamps of a pole that is too fast to tell
 FIRST_MISS = JUMPED + 1  # the camera's first refused innovation of those that are about the same
 OBJECT_FROM = FIRST_MISS + 1  # and its reading then
@@ -58,7 +58,8 @@ COUNT_SINCE = GUILTY_AT + 3  # since when the pole's count is COUNT
 DISTRUST = COUNT_SINCE + 1  # the pole's count is not used before
 CART_AT = DISTRUST + 1  # when the cart's counts were believed to have jumped
 OBJECT_SINCE = CART_AT + 1  # when the camera was off by FIRST_MISS
-WHOLE = OBJECT_SINCE + 1
+FREED_AT = OBJECT_SINCE + 1  # when the camera's offset was freed last
+WHOLE = FREED_AT + 1
 
 # Culprits: the pole's encoder slipped on its shaft, or sticks; the camera was moved.
 SLIPPED, STUCK, MOVED = range(3)
