@@ -35,6 +35,7 @@ COAST_S = 8.0  # of turning over
 LOOKS = 3  # at most, each by the exposure that the one before asked for
 LIGHT_PICTURES = 32
 LIGHT_HEIGHT, LIGHT_S = 0.6, 2.0  # a moderate swing
+STANDS_S = 0.4  # a cart that was told to has come to rest by then
 TRIES = 3  # of a part on a busy host
 MOST_REVERSALS = 3  # of motor and encoder, tried one after the other
 FAST_M_S2 = 50.0  # slews that show the motor's own limit
@@ -82,6 +83,7 @@ class Way:
             if part != "encoder":  # there the counts of a turn are not known before the fit
                 guide.follow(procedures.calm(guide.config))
             guide.follow(procedures.centre(guide.config))
+            guide.follow(procedures.hold(STANDS_S))  # else it rolls on, unseen by the next part
             self.place = guide.place() or place
 
 

@@ -58,6 +58,8 @@ IntArray = npt.NDArray[np.int64]
 # from the strip's middle, and whether its sums are taken one by one.
 HALF, SOFT, BEGIN, SPECIAL = range(4)
 LOOKS = 4
+# A ground so near to black shows half of its noise: so much more it has.
+CUT_LEVEL, CUT_NOISE = 2.0, 1.7
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
@@ -200,7 +202,9 @@ def fit_places(
     report[SLICES] = n
     report[GROUND] = level / max(1, sides)
     # Rounding to whole grey levels is a twelfth.
-    report[GROUND_NOISE] = math.sqrt(max(1.0 / 12.0, 0.5 * rough / max(1, pairs)))
+    noise = math.sqrt(max(1.0 / 12.0, 0.5 * rough / max(1, pairs)))
+    cut = noise > 1.0 and report[GROUND] < CUT_LEVEL * noise
+    report[GROUND_NOISE] = CUT_NOISE * noise if cut else noise
     _level_out(table, n, 2.0 * slope / max(1, pairs), line[1], shape)
     return n
 
