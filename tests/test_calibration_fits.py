@@ -259,6 +259,14 @@ def seen_through_a_camera(
     return replace(recording, sight=sight)
 
 
+def seen_moving(swung: tuple[Config, Recording]) -> tuple[Config, Recording, Motion]:
+    """The settings, the recording as a camera sees it that is 2 ms late, and its motion."""
+    config, recording = swung
+    seen = seen_through_a_camera(config, recording, 2e-3, 1e-3, 0.02)
+    assert seen.motion is not None
+    return config, seen, seen.motion
+
+
 def test_delay_and_readout_together(swung: tuple[Config, Recording]) -> None:
     config, recording = swung
     result = calibrate_latency(seen_through_a_camera(config, recording, 2e-3, 1e-3, 0.02), config)
@@ -285,10 +293,7 @@ def test_an_encoder_that_loses_counts_leaves_upright_no_better_known_than_it_dri
     swung: tuple[Config, Recording], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two counts on the way: the pole's fit and the camera's average over other moments."""
-    config, recording = swung
-    seen = seen_through_a_camera(config, recording, 2e-3, 1e-3, 0.02)
-    motion = seen.motion
-    assert motion is not None
+    config, seen, motion = seen_moving(swung)
     lost = 2e-3 * np.floor(3.0 * np.arange(len(motion.t_s)) / len(motion.t_s))
     worn = replace(seen, motion=replace(motion, theta_rad=motion.theta_rad - lost))
     name = "pole.upright_offset_rad"
@@ -356,10 +361,7 @@ def test_frames_behind_the_part_that_is_fitted_are_left_out(
     swung: tuple[Config, Recording], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a longer recording the pole's fit takes the first minute; a cart drives in it, too."""
-    config, recording = swung
-    seen = seen_through_a_camera(config, recording, 2e-3, 1e-3, 0.02)
-    motion = seen.motion
-    assert motion is not None
+    config, seen, motion = seen_moving(swung)
     driven = replace(motion, p_m=motion.p_m + np.linspace(0.0, 0.3, len(motion.t_s)))
     most = int(0.7 * len(motion.t_s))
     monkeypatch.setattr("calibration.pole.MAX_STEPS", most)
