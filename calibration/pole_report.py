@@ -20,8 +20,10 @@ SCALE, SKEW = "encoder.pole_scale", "encoder.pole_skew_s"
 USEFUL_SCALE, USEFUL_SKEW_S = 0.01, 0.002  # half widths below which they are worth a setting
 MOST = {SCALE: 1.25, SKEW: 0.06}
 # Half widths that no interval falls below: the integration's steps, a bearing that is not ideal.
-# The length's is a share of what would be useful.
-LEAST_HALF = {LENGTH: 0.004, DAMPING: 5e-4, DRY: 2e-3}
+LEAST_HALF = {DAMPING: 5e-4, DRY: 2e-3}
+# The length's, relative; and where the sensors' scales were fitted, too: halves of 24 recordings of
+# one rig scatter by .15 %, whatever their own intervals say.
+LEAST_LENGTH, LEAST_UNSCALED = 2e-4, 3e-3
 ROUNDED_TIMES = 1.5  # by which intervals grow where times were written with few digits
 BETTER = 0.1  # of gain: a slip that explains a doubtful fit makes it fit better
 KNOWN_SCALE = 0.1  # relative: a scale known less well is told with its interval
@@ -149,10 +151,17 @@ def _estimates(judged: Judged, refused: dict[str, str]) -> dict[str, Estimate]:
     out = {}
     for one in judged.fit.parameters:
         if one.name.startswith("pole.") and one.name not in refused:
-            least = LEAST_HALF[one.name] * (one.useful if one.name == LENGTH else 1.0)
-            found = at_least(judged.fit.estimate(one.name), least)
+            found = at_least(judged.fit.estimate(one.name), _least_half(one.name, judged))
             out[one.name] = not_negative(found) if one.wall else found
     return out | _sensor(judged)
+
+
+def _least_half(name: str, judged: Judged) -> float:
+    if name != LENGTH:
+        return LEAST_HALF[name]
+    unscaled = judged.found.setup.motion.scale_sigma > 0.0
+    share = LEAST_UNSCALED if unscaled else LEAST_LENGTH
+    return share * judged.fit.value(LENGTH)
 
 
 def _sensor(judged: Judged) -> dict[str, Estimate]:

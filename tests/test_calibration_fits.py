@@ -407,6 +407,20 @@ def test_real_recordings_give_their_owners_length() -> None:
     assert 0.0 < np.median(friction) < 0.2
 
 
+def test_a_length_by_sensors_that_nobody_scaled_is_no_surer_than_a_rig_is_the_same(
+    swung: tuple[Config, Recording],
+) -> None:
+    """With the scales known the same motion gives a length many times as sure."""
+    _, recording = swung
+    assert recording.motion is not None
+    unscaled = replace(recording, motion=replace(recording.motion, scale_sigma=0.05))
+    by_board, by_table = (
+        calibrate_pole(one).estimates["pole.length_m"] for one in (recording, unscaled)
+    )
+    assert by_board.ci95[1] - by_board.value < 0.0015 * by_board.value
+    assert by_table.ci95[1] - by_table.value == pytest.approx(0.003 * by_table.value, rel=1e-6)
+
+
 GARBAGE = {
     "empty": b"",
     "blank": b"\n\n\n",
