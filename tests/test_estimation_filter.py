@@ -188,7 +188,7 @@ def test_order_of_arrival_does_not_matter(data: st.DataObject) -> None:
                 target.predict(SECOND + 30 * MS)
     now = SECOND + 110 * MS
     assert targets[0].estimate(now) == targets[1].estimate(now)
-    assert targets[0].consistency() == targets[1].consistency()
+    assert targets[0].delay(now) == targets[1].delay(now)
 
 
 def test_same_bits_again() -> None:
@@ -453,11 +453,11 @@ def test_a_wrong_delay_does_not_hide(error_s: float, sensors: Sensors) -> None:
     stream = make_stream(CONFIG, "swing", 8.0, 2, replace(sensors, stamp_error_s=error_s))
     target = StateFilter(RULES)
     errors(stream, target, SECOND)
-    found = target.consistency()
-    assert found.camera_delay_suspect
-    assert math.copysign(1.0, found.camera_delay_error_s) == math.copysign(1.0, error_s)
+    found = target.delay(stream.end_ns)
+    assert found.suspect()
+    assert math.copysign(1.0, found.error_s) == math.copysign(1.0, error_s)
     if abs(error_s) < 0.01:
-        assert found.camera_delay_error_s == pytest.approx(error_s, rel=0.35)
+        assert found.error_s == pytest.approx(error_s, rel=0.35)
 
 
 @pytest.mark.parametrize("motion", ["swing", "upright"])
@@ -466,10 +466,10 @@ def test_a_right_delay_is_not_suspect(motion: Motion, encoder_hz: float) -> None
     stream = make_stream(CONFIG, motion, 8.0, 6, Sensors(encoder_hz=encoder_hz))
     target = StateFilter(RULES)
     errors(stream, target, SECOND)
-    found = target.consistency()
-    assert not found.camera_delay_suspect
-    assert 0.5 < found.nis_camera < 1.6
-    assert found.refused_camera < 0.1
+    assert not target.delay(stream.end_ns).suspect()
+    told = target.estimate(stream.end_ns)
+    assert 0.5 < told.nis_camera < 1.6
+    assert told.rejected < 0.1 * len(stream.arrivals)
 
 
 @pytest.mark.parametrize("off_rad", [1.5, -0.9])
@@ -484,9 +484,9 @@ def test_frames_of_another_object_are_no_evidence_of_a_delay(off_rad: float) -> 
     )
     target = StateFilter(RULES)
     errors(replace(stream, arrivals=arrivals), target, SECOND)
-    found = target.consistency()
-    assert found.refused_camera > 0.3
-    assert not found.camera_delay_suspect
+    frames = sum(isinstance(event, Detection) for _, event in arrivals)
+    assert target.estimate(stream.end_ns).rejected > 0.3 * frames
+    assert not target.delay(stream.end_ns).suspect()
 
 
 def test_offset_of_the_camera_is_learned() -> None:

@@ -12,13 +12,10 @@ from cartpole.control.observer import Observer
 from cartpole.control.standing import Standing
 from cartpole.control.watch import Watch
 from cartpole.control.watch_records import Looked
-from cartpole.messages import OMEGA, Estimate, Link, LinkEvent, LinkState, Measurement, Mode
+from cartpole.estimation.delay import Delay
+from cartpole.messages import Estimate, Link, LinkEvent, LinkState, Measurement, Mode
 
 CONSISTENCY_EVERY = 50  # ticks
-DELAY_STRIKES = 3  # in a row: a swing-up's transients are not the camera's delay
-LARGE_DELAY_S, LARGE_TICKS = 0.003, 3  # of what is as large they make fewer, twice, while the pole
-TELLS_RAD_S = 1.0  # ... is as fast
-SAME_SHARE = 0.5  # two opinions that differ by less are one
 
 
 class Lookout:
@@ -81,12 +78,11 @@ class Lookout:
                 observer.doubt()
         for name in observer.culprits(now_ns):
             self._standing.latch(now_ns, name, "")
-        if memory.index % CONSISTENCY_EVERY == 0 and observer.initialised:
-            for finding in observer.findings():
+        if observer.initialised:
+            due = memory.index % CONSISTENCY_EVERY == 0
+            for finding in observer.findings() if due else ():
                 self._standing.latch(now_ns, finding.name, finding.detail)
-            self._check_delay(now_ns)
-        if estimate is not None and abs(estimate.state[OMEGA]) > TELLS_RAD_S:
-            self._check_large_delay(now_ns)
+            self._hear_of_stamps(now_ns, due=due)
         self._see_what_is_over(now_ns)
 
     def _see_what_is_over(self, now_ns: int) -> None:
@@ -99,36 +95,10 @@ class Lookout:
         if self._observer.misfits == 0:
             self._standing.drop("camera rejected")
 
-    def _check_delay(self, now_ns: int) -> None:
-        error_s = self._observer.camera_delay_error_s()
-        if error_s is None:
-            self._memory.delay_strikes = 0
-            if self._observer.camera_late_s == 0.0:
-                self._standing.drop("camera delay")
-            else:  # it was found in a swing, and roughly
-                self._observer.correct_delay()
-            return
-        self._memory.delay_strikes += 1
-        if self._memory.delay_strikes >= DELAY_STRIKES:
-            self._name_delay(now_ns)
-
-    def _check_large_delay(self, now_ns: int) -> None:
-        """A delay that is certain, and found again from what came after, is wrong.
-
-        What a model that is still to be learned leaves looks like one, too, but does not come back.
-        """
-        memory, error_s = self._memory, self._observer.camera_delay_error_s(LARGE_DELAY_S)
-        memory.delay_ticks = memory.delay_ticks + 1 if error_s is not None else 0
-        if error_s is None or memory.delay_ticks < LARGE_TICKS:
-            return
-        first_s, memory.delay_opinion_s, memory.delay_ticks = memory.delay_opinion_s, 0.0, 0
-        if abs(error_s - first_s) < SAME_SHARE * abs(first_s):
-            self._name_delay(now_ns)
-        else:
-            memory.delay_opinion_s = error_s
-            self._observer.doubt_delay()
-
-    def _name_delay(self, now_ns: int) -> None:
-        self._observer.correct_delay()
-        late_ms = 1000.0 * self._observer.camera_late_s
-        self._standing.latch(now_ns, "camera delay", f"by {late_ms:+.1f} ms")
+    def _hear_of_stamps(self, now_ns: int, *, due: bool) -> None:
+        verdict = self._observer.judge_delay(now_ns, due=due)
+        if verdict is Delay.RIGHT:
+            self._standing.drop("camera delay")
+        elif verdict is Delay.WRONG:
+            late_ms = 1000.0 * self._observer.camera_late_s
+            self._standing.latch(now_ns, "camera delay", f"by {late_ms:+.1f} ms")

@@ -30,9 +30,6 @@ class CoreMemory:
     swing_up_wanted: bool = False
     sent_m_s: float = 0.0
     sent_ns: int = -1
-    delay_strikes: int = 0  # checks in a row that found the camera's delay wrong
-    delay_ticks: int = 0  # ticks in a row that found it very wrong
-    delay_opinion_s: float = 0.0  # ... by so much, when it was looked at first
     flight_source: str = "none"
     stopping_since_ns: int = -1
     faults: tuple[Fault, ...] = ()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from cartpole.estimation.aside import Aside, AsideMemory
+from cartpole.estimation.delay import STAMPS_S, TELLS_RAD_S, Delay, DelayMemory
 from cartpole.estimation.filter import StateFilter
 from cartpole.estimation.learner import (
     DRY,
@@ -35,9 +36,6 @@ FRESH_NS = 100_000_000  # an older frame says nothing of the encoder as it is no
 FITS_SIGMAS = 5.0
 FITS_RAD = 0.05  # a frame this near to the encoder's angle shows this pole ...
 FITS_S = 0.01  # ... and shows it at about this time
-STAMPS_S = 0.004  # stamps of camera and counts may be apart by this: no word against a fast cart
-DELAY_SIGMAS, LEAST_LATE_NS = 5.0, 500_000  # a delay that is certain, and worth it
-DELAY_JITTERS = 4.0  # ... beyond what the counts' own stamps are off by
 PLACED_BY = 5  # frames that tell where a camera stands that was pushed
 AGREES_M = 0.005  # counts that came back agree with the camera within this ...
 AGREES_RAD = 0.06
@@ -96,7 +94,7 @@ class ObserverMemory:
     driven: bool = False
     camera_off_m: float = 0.0  # where a camera that was pushed reads too much ...
     placed: int = PLACED_BY  # ... by so many frames
-    camera_late_ns: int = 0  # frames are older than their stamps by this
+    delay: DelayMemory = field(default_factory=DelayMemory)
     guilty: tuple[int, int, int] = (0, 0, 0)  # times told, see ``StateFilter.culprits``
     aside: AsideMemory = field(default_factory=AsideMemory)
     aside_by: Aside = Aside.NOTHING  # why frames lie aside all at once, if it was not told yet
@@ -274,8 +272,8 @@ class Observer:
             return
         if self._memory.camera_off_m != 0.0:
             detection = replace(detection, p_m=detection.p_m - self._memory.camera_off_m)
-        if self._memory.camera_late_ns != 0:
-            detection = replace(detection, t_ns=detection.t_ns - self._memory.camera_late_ns)
+        if self._memory.delay.late_ns != 0:
+            detection = replace(detection, t_ns=detection.t_ns - self._memory.delay.late_ns)
         if detection.status is DetectionStatus.OK and not self.camera_only:
             self._witness(detection)
         self._filter.add_camera(detection)
@@ -320,7 +318,7 @@ class Observer:
             self._place_anew()
             return
         lately_m = memory.aside.lately_m  # a mean: one frame scatters
-        late_s = min(STAMPS_S, self._filter.delay_bound_s(detection.t_ns))
+        late_s = min(STAMPS_S, self._filter.delay(detection.t_ns).bound_s)
         beyond_m = max(0.0, abs(lately_m) - late_s * abs(v))
         memory.residual_m, memory.residual_ns = math.copysign(beyond_m, lately_m), detection.t_ns
 
@@ -386,25 +384,14 @@ class Observer:
     @property
     def camera_late_s(self) -> float:
         """By how much frames were found to be older than their stamps; it is taken off them."""
-        return self._memory.camera_late_ns / NANOSECONDS
+        return self._memory.delay.late_ns / NANOSECONDS
 
-    def camera_delay_error_s(self, least_s: float = 0.0) -> float | None:
-        """By how much frames are older still, if that is beyond doubt, and beyond ``least_s``."""
-        found = self._filter.consistency()
-        least_s += DELAY_JITTERS * self._memory.stamps.jitter_s
-        certain = found.camera_delay_suspect and abs(found.camera_delay_error_s) > least_s
-        return found.camera_delay_error_s if certain else None
-
-    def doubt_delay(self) -> None:
-        """What was gathered of the camera's delay counts no more."""
-        self._filter.forget_delay()
-
-    def correct_delay(self) -> None:
-        """Stamp frames from now on by what is known of their delay, if it is known at all."""
-        found = self._filter.consistency()
-        error_s = found.camera_delay_error_s
-        if abs(error_s) < DELAY_SIGMAS * found.camera_delay_sigma_s:
-            return
-        late_ns = self._memory.camera_late_ns + round(error_s * NANOSECONDS)
-        self._memory.camera_late_ns = late_ns if abs(late_ns) > LEAST_LATE_NS else 0
-        self._filter.forget_delay()
+    def judge_delay(self, now_ns: int, *, due: bool) -> Delay:
+        """What is certain of the frames' stamps by now; see ``DelayMemory``."""
+        fast = abs(self._filter.seen(now_ns)[OMEGA]) > TELLS_RAD_S
+        if not due and not fast:
+            return Delay.NOTHING
+        verdict = self._memory.delay.judge(self._filter.delay(now_ns), due=due, fast=fast)
+        if verdict in (Delay.ANEW, Delay.WRONG):
+            self._filter.forget_delay()
+        return verdict

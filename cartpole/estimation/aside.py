@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from cartpole.estimation.delay import JITTERS, STAMPS_S
+
 LEAST_M = 0.004  # a camera that was pushed by less is not worth a word
 SIGMAS = 2.0  # of a frame, where frames lie lately scatters by less than half
-STAMPS_S = 0.004  # stamps of camera and counts may be apart by this ...
-JITTERS = 4.0  # ... and by so many deviations of the counts' stamps
 LATELY, FOLLOW = 0.3, 0.1  # weight of a frame in where frames lie lately, and did all the time
 MOST_M = 0.008  # one frame moves them by no more than its weight of this
 LASTS_NS = 60_000_000  # by then it is no accident

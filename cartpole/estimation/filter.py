@@ -15,15 +15,10 @@ import numpy as np
 
 from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
+from cartpole.estimation.delay import DelaySeen, delay_of
 from cartpole.estimation.learner import LONGEST_DELAY_S
-from cartpole.estimation.records import Consistency, FilterMemory, FilterRules, Whole
-from cartpole.estimation.report import (
-    consistency_of,
-    culprits_of,
-    delay_bound_of,
-    estimate_of,
-    hint_of,
-)
+from cartpole.estimation.records import FilterMemory, FilterRules, Whole
+from cartpole.estimation.report import culprits_of, estimate_of, hint_of
 from cartpole.messages import (
     NANOSECONDS,
     Detection,
@@ -273,20 +268,15 @@ class StateFilter:
         _, stamp = self._look(t_ns)
         return int(stamp[at.CART_AT])
 
-    def delay_bound_s(self, t_ns: int) -> float:
-        """By how much the stamps of camera and counts are apart at most, as seen by ``t_ns``."""
+    def delay(self, t_ns: int) -> DelaySeen:
+        """How far the stamps of camera and counts are apart, as seen by ``t_ns``."""
         row, _ = self._look(t_ns)
-        return delay_bound_of(row, float(self._par[at.JITTER_S]))
+        return delay_of(row, float(self._par[at.JITTER_S]))
 
     def forget_delay(self) -> None:
         """Frames are stamped otherwise from now on: what was gathered of their delay is void."""
         self._looked_ns = None
         self.memory.known[:, at.SCORE : at.WEIGHT + 1] = 0.0
-
-    def consistency(self) -> Consistency:
-        """How well sensors, model and stamps agree, up to the newest event."""
-        self._fold_all()
-        return consistency_of(self._newest_row(), float(self._par[at.JITTER_S]))
 
     @staticmethod
     def _usable(p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float) -> bool:
@@ -318,10 +308,8 @@ class StateFilter:
         if self.memory.initialised:
             self._fold_all()
             row = self._newest_row()
-            offset, variance = (
-                float(row[at.X + at.OFFSET]),
-                float(row[at.COV + (at.STATES + 1) * at.OFFSET]),
-            )
+            offset = float(row[at.X + at.OFFSET])
+            variance = float(row[at.COV + (at.STATES + 1) * at.OFFSET])
         if not sigma_p < math.inf:
             p_m, sigma_p = 0.0, 0.5 * self._rules.track_length_m
         if kind == at.CAMERA:
@@ -348,11 +336,8 @@ class StateFilter:
     ) -> None:
         """Empty the ring but for a base event, and put the commands still in flight back."""
         self._looked_ns = None
-        self.memory.marks[at.FIRST], self.memory.marks[at.DONE], self.memory.marks[at.END] = (
-            0,
-            0,
-            1,
-        )
+        marks = self.memory.marks
+        marks[at.FIRST], marks[at.DONE], marks[at.END] = 0, 0, 1
         self.memory.when[0] = (t_ns, at.START)
         row, stamp = self.memory.known[0], self.memory.stamps[0]
         row[:] = 0.0

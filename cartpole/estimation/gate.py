@@ -280,9 +280,7 @@ def _follows(row: Floats, stamp: Whole, miss: float, bound: float) -> bool:
 @njit(cache=True, nogil=True)
 def gate(row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par: Floats) -> bool:
     """Whether to believe an innovation that may be as large as ``bound``; keeps the counters."""
-    inside = -bound <= miss <= bound
-    row[at.REFUSED + channel] += at.AVERAGE * ((0.0 if inside else 1.0) - row[at.REFUSED + channel])
-    if inside:
+    if -bound <= miss <= bound:
         if channel == at.CAMERA_THETA and row[at.JUMPED] != 0.0:
             _judge_jump(row, stamp, row[at.X + at.OFFSET])
         return True

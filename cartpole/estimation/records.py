@@ -1,4 +1,4 @@
-"""What the filter is told, what it remembers, and what it hands out besides estimates."""
+"""What the filter is told, and what it remembers."""
 
 from __future__ import annotations
 
@@ -37,24 +37,6 @@ class FilterRules:
     velocity_limit_m_s: float
     track_length_m: float
     events_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Consistency:
-    """Whether the filter's beliefs agree with what the sensors say.
-
-    ``nis_*`` are running means of innovation squared over its variance (about 1 when right; below 1
-    for an encoder at rest, whose error does not move); ``refused_*`` running shares of rejections.
-    ``camera_delay_error_s`` is by how much frames are really older than their stamps say.
-    """
-
-    nis_camera: float
-    nis_encoder: float
-    refused_camera: float
-    refused_encoder: float
-    camera_delay_error_s: float
-    camera_delay_sigma_s: float
-    camera_delay_suspect: bool
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What a row of the filter says: the estimate, the hint, who is to blame, what agrees.
+"""What a row of the filter says: the estimate, the hint, who is to blame.
 
 Pure functions of a row ``known`` (FLOATS,) and its ``stamp`` (WHOLE,) in the order of ``layout``.
 """
@@ -9,17 +9,11 @@ import math
 
 from cartpole.estimation import kernels
 from cartpole.estimation import layout as at
-from cartpole.estimation.records import Consistency, Whole
+from cartpole.estimation.records import Whole
 from cartpole.messages import OMEGA, THETA, DetectionHint, Estimate, FloatArray, P, V
 
 LOST_SIGMA_RAD = 0.8  # the angle is unknown beyond this
 CERTAIN_NS = 60_000_000  # after so long no late measurement changes who was to blame
-
-# A delay error is called out when it is both certain and large.
-DELAY_SIGMAS = 5.0
-DELAY_SUSPECT_S = 0.002
-# It is right within a third; counts are stamped no better than their jitter, nor is this.
-DELAY_SHARE, JITTERS, LEAST_DELAY_S = 1.5, 4.0, 0.0005
 
 
 def estimate_of(row: FloatArray, stamp: Whole, now_ns: int, dropped: int) -> Estimate | None:
@@ -74,32 +68,6 @@ def culprits_of(row: FloatArray, stamp: Whole, now_ns: int) -> tuple[int, int, i
         )
     )
     return slipped, stuck, moved
-
-
-def delay_bound_of(row: FloatArray, jitter_s: float) -> float:
-    """By how much the stamps of camera and counts are apart at most: inf where nothing is known."""
-    weight = float(row[at.WEIGHT])
-    if weight <= 0.0:
-        return math.inf
-    spread = DELAY_SIGMAS / math.sqrt(weight) + JITTERS * jitter_s
-    return DELAY_SHARE * abs(float(row[at.SCORE])) / weight + spread + LEAST_DELAY_S
-
-
-def consistency_of(row: FloatArray, jitter_s: float) -> Consistency:
-    """How well sensors, model and stamps agree; ``jitter_s``: the counts' stamps are off by."""
-    weight = float(row[at.WEIGHT])
-    error = float(row[at.SCORE]) / weight if weight > 0.0 else 0.0
-    sigma = weight**-0.5 if weight > 0.0 else math.inf
-    least_s = DELAY_SUSPECT_S + jitter_s  # the counts are the measure
-    return Consistency(
-        nis_camera=float(row[at.NIS + at.CAMERA_THETA]),
-        nis_encoder=float(row[at.NIS + at.ENCODER_THETA]),
-        refused_camera=float(row[at.REFUSED + at.CAMERA_THETA]),
-        refused_encoder=float(row[at.REFUSED + at.ENCODER_THETA]),
-        camera_delay_error_s=error,
-        camera_delay_sigma_s=sigma,
-        camera_delay_suspect=abs(error) > max(least_s, DELAY_SIGMAS * sigma),
-    )
 
 
 def _age(now_ns: int, *accepted_ns: int) -> int:
