@@ -1,9 +1,10 @@
-"""Measure the pole where it is expected, in one compiled call."""
+"""Measure the pole near a segment, or where it is expected, in one compiled call."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 from cartpole.messages import FloatArray
@@ -24,7 +25,7 @@ from cartpole.vision.layout import (
 from cartpole.vision.pose import solve_pose
 from cartpole.vision.slices import MIN_SLICES
 from cartpole.vision.strip import measure_strip
-from cartpole.vision.verdict import NO_BLOB, OK, check, draw_corners, judge
+from cartpole.vision.verdict import NO_BLOB, OK, check, judge
 
 MAX_SLACK_PX = 14.0  # beyond this the whole picture is searched
 MAX_EXTEND_PX = 30.0
@@ -36,6 +37,51 @@ def _smear(prior: FloatArray, distance_m: float) -> float:
     speed = prior[OMEGA] * distance_m + prior[SPEED] * math.cos(prior[EXPECT_THETA])
     smear: float = speed * prior[EXPOSURE] * prior[PX_PER_M]
     return smear
+
+
+@njit(cache=True, nogil=True)
+def measure(
+    frame: Pixels,
+    ends: FloatArray,
+    smear0: float,
+    smear1: float,
+    blind: bool,
+    slack: float,
+    extend: float,
+    prior: FloatArray,
+    g: FloatArray,
+    threshold: int,
+    optics: FloatArray,
+    table: FloatArray,
+    report: FloatArray,
+    scratch: FloatArray,
+    points: FloatArray,
+    pose: FloatArray,
+) -> int:
+    """Measure the strip near a segment, whose ``ends`` are (x0, y0, x1, y1) [px], solve for the
+    pole's pose and judge it: a status. Other arguments as of ``measure_strip`` and ``solve_pose``.
+    """
+    used = measure_strip(
+        frame,
+        ends[0],
+        ends[1],
+        ends[2],
+        ends[3],
+        prior[WIDTH],
+        smear0,
+        smear1,
+        blind,
+        slack,
+        extend,
+        threshold,
+        optics,
+        table,
+        report,
+        scratch,
+    )
+    if used < MIN_SLICES or not solve_pose(table, report, prior, g, points, pose):
+        return NO_BLOB
+    return judge(report, prior, pose)
 
 
 @njit(cache=True, nogil=True)
@@ -64,30 +110,27 @@ def track(
     if not (slack <= MAX_SLACK_PX and extend <= MAX_EXTEND_PX):
         return NO_BLOB
     blind = slack > MAX_SLACK_PX  # never here: as a literal all kernels were compiled once more
-    x0, y0 = expected_end(prior, g, 0)
-    x1, y1 = expected_end(prior, g, 1)
-    used = measure_strip(
+    ends = np.empty(4)
+    ends[0], ends[1] = expected_end(prior, g, 0)
+    ends[2], ends[3] = expected_end(prior, g, 1)
+    status = measure(
         frame,
-        x0,
-        y0,
-        x1,
-        y1,
-        prior[WIDTH],
+        ends,
         _smear(prior, prior[TAPE_START]),
         _smear(prior, prior[TAPE_END]),
         blind,
         slack,
         extend,
+        prior,
+        g,
         threshold,
         optics,
         table,
         report,
         scratch,
+        points,
+        pose,
     )
-    if used < MIN_SLICES or not solve_pose(table, report, prior, g, points, pose):
-        return NO_BLOB
-    status = judge(report, prior, pose)
     if status != OK:
         return status
-    draw_corners(prior, pose)
     return check(frame, table, report, prior, pose, g, optics, scratch)

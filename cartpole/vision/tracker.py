@@ -12,8 +12,18 @@ import math
 import numpy as np
 
 from cartpole.config.schema import Camera
-from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus
-from cartpole.vision import acquire, layout, pose, segment, slices, strip, track, verdict
+from cartpole.messages import NANOSECONDS, Detection, DetectionHint, DetectionStatus, FloatArray
+from cartpole.vision import (
+    acquire,
+    blobs,
+    layout,
+    pose,
+    segment,
+    slices,
+    strip,
+    track,
+    verdict,
+)
 from cartpole.vision.expectation import Expectation, expect, wrap
 from cartpole.vision.frame import Pixels
 from cartpole.vision.geometry import CameraGeometry
@@ -63,8 +73,6 @@ class Tracker:
         self._prior[layout.EXPOSURE] = camera.exposure_s
         self._prior[layout.WIDTH] = self._width_px
         self._step = acquire.grid_step(self._width_px)
-        self._mask = acquire.grid_mask(self._shape, self._step)
-        self._full_mask = acquire.grid_mask(self._shape, 1)
         self._past = History()
         self._frozen_pose: tuple[float, float] | None = None
 
@@ -112,7 +120,7 @@ class Tracker:
             return Detection(t_ns, arrival_ns, sequence, DetectionStatus.FROZEN)
         self._set_prior(expected)
         code = verdict.NO_BLOB
-        if self._camera.method == "line_fit":
+        if self._camera.method == "line_fit" and math.isfinite(expected.sigma_theta_rad):
             code = self._measure_expected(frame)
         if code == verdict.OK:
             return self._accept(t_ns, arrival_ns, sequence)
@@ -180,8 +188,8 @@ class Tracker:
 
     def _check(self, frame: Pixels) -> DetectionStatus:
         """Whether what a search has found is one picture of the pole."""
-        verdict.draw_corners(self._prior, self._pose)
         if self._camera.method != "line_fit":
+            verdict.draw_corners(self._prior, self._pose)
             return DetectionStatus.OK
         return DetectionStatus(
             verdict.check(
@@ -196,64 +204,25 @@ class Tracker:
             )
         )
 
-    def _measure(
-        self,
-        frame: Pixels,
-        x0: float,
-        y0: float,
-        x1: float,
-        y1: float,
-        smear: tuple[float, float],
-        slack: float,
-        extend: float,
-    ) -> bool:
-        used = strip.measure_strip(
-            frame,
-            x0,
-            y0,
-            x1,
-            y1,
-            self._width_px,
-            smear[0],
-            smear[1],
-            True,
-            slack,
-            extend,
-            self._threshold,
-            self._optics,
-            self._table,
-            self._report,
-            self._scratch,
-        )
-        return used >= slices.MIN_SLICES and self._solve()
-
-    def _solve(self) -> bool:
-        solved = pose.solve_pose(
-            self._table,
-            self._report,
-            self._prior,
-            self.geometry.vector,
-            self._points,
-            self._pose,
-        )
-        return bool(solved)
-
     def _search(self, frame: Pixels, expected: Expectation) -> DetectionStatus:
         """Search the whole picture; on OK the best candidate's pose is in place."""
-        plain = self._camera.method == "min_area_rect"
-        step, mask = (1, self._full_mask) if plain else (self._step, self._mask)
-        bright = acquire.threshold_grid(frame, step, self._threshold, mask)
-        if bright > acquire.SATURATED_SHARE * mask.size:
-            return DetectionStatus.SATURATED
         least = 0.25 * self._length_m * self._scale
-        candidates = acquire.find_candidates(mask, step, least)
+        plain = self._camera.method == "min_area_rect"
+        if plain:
+            candidates = acquire.rectangles(frame, self._threshold, least)
+        else:
+            candidates = acquire.bright_blobs(frame, self._step, self._threshold, least)
+        if candidates is None:
+            return DetectionStatus.SATURATED
+        step = 1 if plain else self._step
         likely = [c for c in candidates if acquire.looks_like_strip(c, self._width_px, step)]
         status = self._try_candidates(frame, likely, expected, 4.0)
-        if status is DetectionStatus.NO_BLOB and not plain and candidates:
+        if status is DetectionStatus.NO_BLOB and not plain and len(candidates) > 0:
             # A reflection may touch the strip: take such blobs apart, and trust their axes less.
             cleaned = acquire.strips_only(frame, self._threshold, self._width_px)
-            pieces = acquire.find_candidates(cleaned, 1, least)
-            status = self._try_candidates(frame, pieces + candidates, expected, track.MAX_SLACK_PX)
+            pieces = acquire.bright_blobs(cleaned, 1, 0, least)
+            tried = [*(() if pieces is None else pieces), *candidates]
+            status = self._try_candidates(frame, tried, expected, track.MAX_SLACK_PX)
         return self._if_outside(status, expected)
 
     def _if_outside(self, status: DetectionStatus, expected: Expectation) -> DetectionStatus:
@@ -269,7 +238,7 @@ class Tracker:
     def _try_candidates(
         self,
         frame: Pixels,
-        candidates: list[acquire.Candidate],
+        candidates: list[FloatArray],
         expected: Expectation,
         slack: float,
     ) -> DetectionStatus:
@@ -278,13 +247,13 @@ class Tracker:
         Two candidates that lead to the same pose are one.
         """
         status = DetectionStatus.NO_BLOB
-        judged: list[tuple[float, float, float, acquire.Candidate]] = []
+        judged: list[tuple[float, float, float, FloatArray]] = []
         either_way = math.inf  # badness of the best strip that may point either way
         tried = candidates[:MAX_CANDIDATES]
         for candidate in tried:
-            if not self._measure_candidate(frame, candidate, expected, slack):
+            code = self._measure_candidate(frame, candidate, expected, slack)
+            if code == verdict.NO_BLOB:
                 continue
-            code = verdict.judge(self._report, self._prior, self._pose)
             if code == verdict.OK:
                 theta, p = float(self._pose[layout.THETA]), float(self._pose[layout.PIVOT])
                 judged.append((self._badness(), theta, p, candidate))
@@ -321,20 +290,50 @@ class Tracker:
         return badness + (max(0.0, length) / LENGTH_TOLERANCE) ** 2 + 2.0 + short
 
     def _measure_candidate(
-        self, frame: Pixels, candidate: acquire.Candidate, expected: Expectation, slack: float
-    ) -> bool:
-        c = candidate
+        self, frame: Pixels, candidate: FloatArray, expected: Expectation, slack: float
+    ) -> int:
+        """A status; NO_BLOB: no strip is there."""
         if self._camera.method == "min_area_rect":
-            segment.slices_of_segment(
-                frame, c.x0, c.y0, c.x1, c.y1, c.width_px, self._table, self._report
-            )
-            return self._solve()
+            return self._take_rectangle(frame, candidate)
         # Which end is which is not known yet: allow for the same blur all along.
         smear = 0.5 * abs(self._smear(expected, self._camera.tape_end_m))
         smear = max(smear, slices.BLIND_SMEAR_PX)
-        missing = max(0.0, self._length_m * self._scale - c.length_px)
-        ends = (c.x0, c.y0, c.x1, c.y1)
-        return self._measure(frame, *ends, (smear, smear), slack, missing + 8.0)
+        missing = max(0.0, self._length_m * self._scale - float(candidate[blobs.LENGTH_PX]))
+        status: int = track.measure(
+            frame,
+            candidate,
+            smear,
+            smear,
+            True,
+            slack,
+            missing + 8.0,
+            self._prior,
+            self.geometry.vector,
+            self._threshold,
+            self._optics,
+            self._table,
+            self._report,
+            self._scratch,
+            self._points,
+            self._pose,
+        )
+        return status
+
+    def _take_rectangle(self, frame: Pixels, rectangle: FloatArray) -> int:
+        """The pose that a rectangle's axis tells by itself; a status as of ``measure``."""
+        x0, y0, x1, y1, _, width, _ = rectangle.tolist()
+        segment.slices_of_segment(frame, x0, y0, x1, y1, width, self._table, self._report)
+        solved = pose.solve_pose(
+            self._table,
+            self._report,
+            self._prior,
+            self.geometry.vector,
+            self._points,
+            self._pose,
+        )
+        if not solved:
+            return verdict.NO_BLOB
+        return int(verdict.judge(self._report, self._prior, self._pose))
 
     def _accept(self, t_ns: int, arrival_ns: int, sequence: int) -> Detection:
         found = self._pose.tolist()

@@ -180,6 +180,18 @@ def _learn(report: FloatArray, optics: FloatArray) -> None:
     optics[OPTICS_AGE] += 1.0
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_corners(prior: FloatArray, pose: FloatArray) -> None:
+    """The corners of the rotated rectangle about what was seen, (x, y) [px] each, into the pose."""
+    x0, y0, x1, y1 = pose[NEAR_X], pose[NEAR_Y], pose[FAR_X], pose[FAR_Y]
+    half = 0.5 * prior[WIDTH] / max(1e-9, math.hypot(x1 - x0, y1 - y0))
+    side_x, side_y = -(y1 - y0) * half, (x1 - x0) * half
+    pose[CORNERS], pose[CORNERS + 1] = x0 + side_x, y0 + side_y
+    pose[CORNERS + 2], pose[CORNERS + 3] = x1 + side_x, y1 + side_y
+    pose[CORNERS + 4], pose[CORNERS + 5] = x1 - side_x, y1 - side_y
+    pose[CORNERS + 6], pose[CORNERS + 7] = x0 - side_x, y0 - side_y
+
+
 @njit(cache=True, nogil=True)
 def check(
     frame: Pixels,
@@ -219,16 +231,5 @@ def check(
     if not whole and is_torn(frame, table, report, prior, pose, g, scratch):
         return MISFIT
     _learn(report, optics)
+    draw_corners(prior, pose)
     return OK
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def draw_corners(prior: FloatArray, pose: FloatArray) -> None:
-    """The corners of the rotated rectangle about what was seen, (x, y) [px] each, into the pose."""
-    x0, y0, x1, y1 = pose[NEAR_X], pose[NEAR_Y], pose[FAR_X], pose[FAR_Y]
-    half = 0.5 * prior[WIDTH] / max(1e-9, math.hypot(x1 - x0, y1 - y0))
-    side_x, side_y = -(y1 - y0) * half, (x1 - x0) * half
-    pose[CORNERS], pose[CORNERS + 1] = x0 + side_x, y0 + side_y
-    pose[CORNERS + 2], pose[CORNERS + 3] = x1 + side_x, y1 + side_y
-    pose[CORNERS + 4], pose[CORNERS + 5] = x1 - side_x, y1 - side_y
-    pose[CORNERS + 6], pose[CORNERS + 7] = x0 - side_x, y0 - side_y
