@@ -12,6 +12,8 @@ from support.flights import MS, PERIOD_NS, UP, Flight, Found, without
 from cartpole.config.schema import Config
 from cartpole.control.core import ControlCore
 from cartpole.control.governor import govern, narrowed
+from cartpole.control.watch import Watch
+from cartpole.control.watch_records import Looked, WatchMemory
 from cartpole.messages import (
     BoardStatus,
     Detection,
@@ -126,6 +128,17 @@ def test_missed_counts_are_told_from_fresh_frames_that_fit() -> None:
     flight.tamper = all_frames(aside)
     flight.run(0.6)
     assert flight.faults == ["missed counts"]
+
+
+@pytest.mark.parametrize(("apart_m", "after_ms"), [(0.0051, 200), (0.0075, 140), (0.03, 100)])
+def test_counts_that_are_far_off_are_missed_sooner(apart_m: float, after_ms: int) -> None:
+    watch = Watch(settings_of(Config()).rules.watch, WatchMemory())
+    looked = Looked(None, 0.0, 0, enabled=False, camera_residual_m=apart_m)
+    told = [
+        any(name == "missed counts" for name, _ in watch.check(k * 20 * MS, looked))
+        for k in range(15)
+    ]
+    assert told.index(True) * 20 == after_ms
 
 
 def test_a_last_frame_that_was_off_stops_nothing() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from cartpole.config.load import with_values
 from cartpole.config.schema import Config, Sim
 from cartpole.estimation import layout as at
 from cartpole.estimation.gate import gate
@@ -261,3 +262,32 @@ def test_a_reflection_is_not_the_pole_while_a_calm_poles_count_is_refused() -> N
     stamp[at.ACCEPTED + at.ENCODER_THETA] = 0  # no encoder any more: then this is the pole
     opened = [gate(row, stamp, at.CAMERA_THETA, -2.266, 0.01, par) for _ in range(12)]
     assert any(opened)
+
+
+@pytest.mark.parametrize(("misses", "opens"), [((2.0, 2.24), False), ((2.0, 2.06, 2.12), True)])
+def test_frames_alone_open_the_gate_on_a_line_only(misses: tuple[float, ...], opens: bool) -> None:
+    """As near to each other as a pole can have gone is every tenth of nonsense, too."""
+    row, stamp, par = (
+        np.zeros(at.FLOATS),
+        np.full(at.WHOLE, -1, dtype=np.int64),
+        np.zeros(at.PARAMETERS),
+    )
+    par[at.REOPEN], par[at.MOST_RATE] = 5, 40.0
+    par[at.COUPLING], par[at.GRAVITY] = 3.0, 9.81
+    opened = []
+    for k in range(12):
+        stamp[at.TIME] = NANOSECONDS + k * 6_666_667
+        miss = misses[k] if k < len(misses) else misses[k % 2] if not opens else 2.0 + 0.06 * k
+        opened.append(gate(row, stamp, at.CAMERA_THETA, miss, 0.01, par))
+    assert any(opened) is opens
+
+
+@pytest.mark.parametrize("seed", [1004, 1023])
+def test_a_camera_alone_beside_nonsense_flies_on(seed: int) -> None:
+    """Nonsense used to teach a model that no frame fitted, or three of it were taken for a blow."""
+    config = with_values(Config(), {"encoder.protocol": "none", "sim.camera_outliers": 0.4})
+    for tick in VirtualRun(config, seed).ticks():
+        assert not {"state stale", "camera lost"} & {fault.name for fault in tick.record.faults}
+        if tick.record.input.now_ns > START_NS + 1.5 * NANOSECONDS:
+            break
+    assert tick.record.mode in (Mode.SWING_UP, Mode.BALANCE)

@@ -34,7 +34,7 @@ FIRST_SIGMA = (0.001, 0.05, 0.02, 0.5)  # m, m/s, rad, rad/s: what homing knows
 SURE_M = 0.003  # a frame less sure of the position says nothing against the encoder
 FRESH_NS = 100_000_000  # an older frame says nothing of the encoder as it is now
 FITS_SIGMAS = 5.0
-FITS_RAD = 0.05  # a frame this near to the encoder's angle shows this pole ...
+FITS_RAD = 0.05  # a frame this near to the estimate's angle shows this pole ...
 FITS_S = 0.01  # ... and shows it at about this time
 PLACED_BY = 5  # frames that tell where a camera stands that was pushed
 AGREES_M = 0.005  # counts that came back agree with the camera within this ...
@@ -82,13 +82,11 @@ def rescaled(theta_rad: float, scale: float) -> float:
 
 @dataclass(slots=True)
 class ObserverMemory:
-    """Homing's result, the newest sample, the newest frame's position less the estimate's, and
-    whether the drive is on."""
+    """Homing's result, the newest frame's position less the estimate's, whether the drive is on."""
 
     filter: FilterMemory
     learner: LearnerMemory
     homed: HomingResult | None = None
-    sample: EncoderSample | None = None
     stamps: StampMemory = field(default_factory=StampMemory)
     residual_m: float | None = None
     driven: bool = False
@@ -132,11 +130,6 @@ class Observer:
     @homed.setter
     def homed(self, result: HomingResult | None) -> None:
         self._memory.homed = result
-
-    @property
-    def sample(self) -> EncoderSample | None:
-        """The newest."""
-        return self._memory.sample
 
     @property
     def misfits(self) -> int:
@@ -220,21 +213,19 @@ class Observer:
 
     def forget(self) -> None:
         """The counts mean nothing until the next homing, nor does the estimate."""
-        self.homed = None
-        self._memory.guilty, self._memory.camera_off_m = (0, 0, 0), 0.0
-        self._memory.placed, self._memory.aside_by = PLACED_BY, Aside.NOTHING
-        self._memory.aside = AsideMemory()
+        memory, self.homed = self._memory, None
+        memory.guilty, memory.camera_off_m, memory.placed = (0, 0, 0), 0.0, PLACED_BY
+        memory.aside, memory.aside_by = AsideMemory(), Aside.NOTHING
         self._learner.rest()
-        self._memory.doubted, self._memory.misfits = False, 0
-        self._memory.residual_m, self._memory.residual_ns = None, -1
-        self._memory.filter = StateFilter.fresh(self._rules.filter)
-        self._filter = StateFilter(self._rules.filter, self._memory.filter)
+        memory.doubted, memory.misfits = False, 0
+        memory.residual_m, memory.residual_ns = None, -1
+        memory.filter = StateFilter.fresh(self._rules.filter)
+        self._filter = StateFilter(self._rules.filter, memory.filter)
         self._filter.believe(self.model)
 
     def _take_encoder(self, sample: EncoderSample) -> None:
         """Counts of both encoders."""
         encoder, zero = self._rules, self.homed
-        self._memory.sample = sample
         self._memory.stamps.take(
             sample.t_ns, sample.cart_counts / encoder.cart_counts_per_m, encoder.stamps
         )
@@ -274,10 +265,12 @@ class Observer:
             detection = replace(detection, p_m=detection.p_m - self._memory.camera_off_m)
         if self._memory.delay.late_ns != 0:
             detection = replace(detection, t_ns=detection.t_ns - self._memory.delay.late_ns)
-        if detection.status is DetectionStatus.OK and not self.camera_only:
-            self._witness(detection)
+        told = detection.status is DetectionStatus.OK and self._filter.initialised
+        fits = told and self._fits(detection)
+        if told and not self.camera_only:
+            self._witness(detection, fits=fits)
         self._filter.add_camera(detection)
-        if self.camera_only and detection.status is DetectionStatus.OK:
+        if fits and self.camera_only:
             self._learn_frame(detection)
 
     def _agrees(self, t_ns: int, p_m: float, theta_rad: float) -> bool:
@@ -289,20 +282,22 @@ class Observer:
         memory.doubted = memory.agreed < AGREES_TIMES
         return not memory.doubted
 
-    def _witness(self, detection: Detection) -> None:
-        """What a frame says for or against the encoders: nothing, unless it shows this pole now."""
-        memory = self._memory
-        if memory.doubted or not self._filter.initialised:
-            return
-        p, v, theta, omega, offset = self._filter.seen(detection.t_ns)
+    def _fits(self, detection: Detection) -> bool:
+        """Whether a frame shows this pole as it is now."""
+        _, _, theta, omega, offset = self._filter.seen(detection.t_ns)
         off = math.remainder(detection.theta_rad - theta - offset, 2.0 * math.pi)
         most = max(FITS_RAD, FITS_SIGMAS * detection.sigma_theta_rad) + FITS_S * abs(omega)
-        if abs(off) > most:
-            memory.misfits += 1
+        return abs(off) <= most
+
+    def _witness(self, detection: Detection, *, fits: bool) -> None:
+        """What a frame says for or against the encoders: nothing, unless it shows this pole now."""
+        memory = self._memory
+        if memory.doubted:
             return
-        memory.misfits = 0
-        if detection.sigma_p_m >= SURE_M:
+        memory.misfits = 0 if fits else memory.misfits + 1
+        if not fits or detection.sigma_p_m >= SURE_M:
             return
+        p, v, _, _ = self._filter.predict(detection.t_ns)
         apart_m = detection.p_m - p
         if memory.placed < PLACED_BY:  # a mean over these frames
             memory.placed += 1

@@ -29,8 +29,8 @@ REJECTED_IN_A_ROW = 5
 MOVED_COUNTS = 3
 COARSE_M_S = 0.03  # a count in a tick may be this much
 ONE_COUNT_SHARE = 0.3  # of the speed limit: further off is one wrong count, which no filter takes
-DISAGREE_M = 0.005
-DISAGREE_S = 0.2
+DISAGREE_M, DISAGREE_S = 0.005, 0.2
+SOONEST_S = 0.1  # by more for shorter: what jumped is named by then, what goes on drifts
 ALONE_S = 1.0  # the camera alone may carry the estimate so long
 UNANSWERED_S = 0.1  # commands that a board does not acknowledge, a drive that it keeps off
 SLOW_ANSWER_MS = 8.0  # beyond this somebody between board and program holds bytes back
@@ -330,7 +330,8 @@ class Watch:
             return faults
         if memory.disagree_since_ns < 0:
             memory.disagree_since_ns = now_ns
-        if now_ns - memory.disagree_since_ns >= DISAGREE_S * NANOSECONDS:
+        lasted_s = (now_ns - memory.disagree_since_ns) / NANOSECONDS
+        if lasted_s >= SOONEST_S and lasted_s * abs(residual) >= DISAGREE_S * DISAGREE_M:
             faults.append(("missed counts", f"{1000 * residual:.1f} mm apart"))
         return faults
 

@@ -213,6 +213,20 @@ def _reopen(row: Floats, stamp: Whole, channel: int, innovation: float, par: Flo
 
 
 @njit(cache=True, nogil=True)
+def _off_line(
+    row: Floats, far: float, span: float, bound: float, par: Floats
+) -> tuple[float, float]:
+    """How far a refused frame is from where those before lead, and how far it may be.
+
+    Frames of a pole, which is heavy, lie on a line but for what gravity bends of it. Of frames of
+    nonsense every tenth is as near to another as a pole can have gone.
+    """
+    off = abs(to_nearest_turn(far - row[at.MISS_RATE] * span))
+    bend = 2.0 * par[at.COUPLING] * par[at.GRAVITY] * span * (span + row[at.MISS_RATE + 1])
+    return off, bound * (1.0 + span / max(row[at.MISS_RATE + 1], 1e-9)) + bend
+
+
+@njit(cache=True, nogil=True)
 def _compare(
     row: Floats, stamp: Whole, channel: int, miss: float, bound: float, par: Floats
 ) -> None:
@@ -221,10 +235,14 @@ def _compare(
     A jump of pole, cart or camera refuses readings that agree with each other; nonsense does not.
     """
     far = miss - row[at.MISS + channel]
-    most = par[at.MOST_SPEED]
-    if channel in (at.ENCODER_THETA, at.CAMERA_THETA):
-        far, most = to_nearest_turn(far), par[at.MOST_RATE]
     span = (stamp[at.TIME] - stamp[at.REFUSED_AT + channel]) * 1e-9
+    most = bound + par[at.MOST_SPEED] * span
+    if channel in (at.ENCODER_THETA, at.CAMERA_THETA):
+        far, most = to_nearest_turn(far), bound + par[at.MOST_RATE] * span
+    alone = channel == at.CAMERA_THETA and not lately(stamp, at.ENCODER_THETA)
+    off = abs(far)
+    if alone and row[at.AGREED + channel] > 0.0:
+        off, most = _off_line(row, far, span, bound, par)
     if row[at.IN_A_ROW + channel] == 0.0:
         row[at.AGREED + channel] = 0.0
         stamp[at.FIRST_REFUSED + channel] = stamp[at.TIME]
@@ -232,8 +250,10 @@ def _compare(
         if channel == at.CAMERA_THETA:
             row[at.REFUSED_FROM], row[at.FIRST_MISS] = row[at.LAST_THETA], miss
             row[at.OBJECT_FROM], stamp[at.OBJECT_SINCE] = row[at.LAST_THETA], stamp[at.TIME]
-    elif abs(far) <= bound + most * span:
+    elif off <= most:
         row[at.AGREED + channel] += 1.0
+        if alone:
+            row[at.MISS_RATE], row[at.MISS_RATE + 1] = far / max(span, 1e-9), span
     else:
         row[at.STRANGE + channel] += 1.0
         if row[at.STRANGE + channel] < 2.0:

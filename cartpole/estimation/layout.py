@@ -44,7 +44,8 @@ MOVED_FROM = REFUSED_FROM + 1  # the camera's offset before it was freed, and it
 JUMPED = MOVED_FROM + 2  # 1: by a push, or by the stamps of a pole that is too fast to tell
 FIRST_MISS = JUMPED + 1  # the camera's first refused innovation of those that are about the same
 OBJECT_FROM = FIRST_MISS + 1  # and its reading then
-FLOATS = OBJECT_FROM + 1
+MISS_RATE = OBJECT_FROM + 1  # of the camera's refused innovations that agree, and over which span
+FLOATS = MISS_RATE + 2
 
 # Snapshot, integers: times [ns], -1 never.
 TIME = 0
@@ -68,7 +69,7 @@ FIRST, END, DONE = range(3)
 MARKS = 3
 
 # Parameters: first the model's coefficients, in their order.
-COUPLING = 0
+COUPLING, GRAVITY = 0, 1
 CART_POWER, POLE_POWER, OFFSET_POWER, GATE, REOPEN, HISTORY_NS, JITTER_S = range(6, 13)
 GAIN, MOST_RATE, MOST_SPEED = range(13, 16)
 PARAMETERS = 16

@@ -57,6 +57,7 @@ class Snapshot:
     first_ns: tuple[int, ...] = (-1,) * at.CHANNELS  # of the refusals in a row
     first_share: tuple[float, ...] = (0.0,) * at.CHANNELS  # of its bound, then
     cart_nis: float = 1.0  # running mean, of the cart's counts
+    line: tuple[float, float] = (0.0, 0.0)  # rate of refused frames that agree, and over which span
 
     @property
     def restless(self) -> float:
@@ -256,7 +257,14 @@ class ReferenceFilter:
         turns = channel in (at.ENCODER_THETA, at.CAMERA_THETA)
         far = _nearest(miss - before) if turns else miss - before
         most = self._most_rate() if turns else 3.0 * self.config.rig.velocity_limit_m_s
-        near = abs(far) <= bound + most * (known.t_ns - when_ns) * 1e-9
+        span = (known.t_ns - when_ns) * 1e-9
+        near = abs(far) <= bound + most * span
+        alone = channel == at.CAMERA_THETA and not _lately(known, at.ENCODER_THETA)
+        if alone and known.agreed[channel] > 0:  # two make a line, a third must lie on it
+            rate, before_s = known.line
+            bend = 2.0 * self.model.coupling_1_m * self.model.gravity_m_s2 * span
+            most = bound * (1.0 + span / before_s) + bend * (span + before_s)
+            near = abs(_nearest(far - rate * span)) <= most
         agreed, strange, kept = list(known.agreed), list(known.strange), list(known.kept)
         if known.in_a_row[channel] == 0:
             first = list(known.first_ns)
@@ -266,6 +274,7 @@ class ReferenceFilter:
             known = replace(known, first_ns=tuple(first), first_share=tuple(shares))
         elif near:
             agreed[channel] += 1
+            known = replace(known, line=(far / span, span)) if alone else known
         else:
             strange[channel] += 1
             if strange[channel] < 2:
