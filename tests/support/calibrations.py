@@ -7,11 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from calibration import procedures
 from calibration.guide import Guide
 from calibration.procedures import Move
 from calibration.recording import Recording
-from calibration.simulated import SimulatedBench
+from calibration.simulated import SimulatedBench, pinned
+from cartpole.config.load import load_config
 from cartpole.config.schema import Config
+
+TRUE_POLE = ["sim.length_m=0.42", "sim.damping_1_s=0.09", "sim.coulomb_rad_s2=0.2"]
 
 
 def recorded(config: Config, seed: int, *moves: Move) -> Recording:
@@ -52,3 +56,12 @@ def pushed_back(config: Config, recording: Recording, share: float) -> Recording
     p_step, step = motion.p_step_m, motion.theta_step_rad
     seen = np.floor(cart / p_step) * p_step, np.floor(angle / step) * step
     return replace(recording, motion=replace(motion, p_m=seen[0], theta_rad=seen[1]))
+
+
+def a_swing_then_rest() -> tuple[Config, Recording]:
+    """A rig with this pole and 13.6 s of its swing while the cart stands."""
+    config = pinned(load_config(None, TRUE_POLE))
+    recording = recorded(config, 3, procedures.swing_then_rest(config, 1.94, 14.0)).at_rest()
+    assert recording.motion is not None
+    assert abs(recording.motion.t_s[-1] - recording.motion.t_s[0] - 13.6) < 0.2
+    return config, recording
