@@ -59,6 +59,7 @@ def widened(
     if found.noise.arrival > 0.0:  # the larger filter was asked: its intervals can be very narrow
         more[DEAD] = ROUNDED_M_S * gain
         more[GAIN] = math.hypot(more[GAIN], ROUNDED_SHARE * gain)
+        more[LIMITED] = ROUNDED_SHARE * out[LIMITED].value if LIMITED in out else 0.0
     if found.has(BELT):
         belts_s = result.value(DAMPED) / (2.0 * math.pi * result.value(BELT))
         more[TAU_S] = BELT_SHARE * belts_s

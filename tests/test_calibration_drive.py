@@ -84,6 +84,8 @@ def test_a_soft_belt_is_found_and_leaves_the_drives_own_numbers() -> None:
     assert any("swings on its belt at 20" in note for note in result.notes)
     for name in ("counts_per_m_s", "tau_s", "delay_s", "acceleration_m_s2"):
         assert holds(result, name, getattr(config.motor, name)), name
+    low, high = result.estimates["motor.acceleration_m_s2"].ci95
+    assert high - low > 0.006 * config.motor.acceleration_m_s2  # no drive's limit is so constant
 
 
 def test_a_ramp_of_the_drives_own_is_found_and_no_lag() -> None:
