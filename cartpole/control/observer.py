@@ -386,7 +386,8 @@ class Observer:
         fast = abs(self._filter.seen(now_ns)[OMEGA]) > TELLS_RAD_S
         if not due and not fast:
             return Delay.NOTHING
-        verdict = self._memory.delay.judge(self._filter.delay(now_ns), due=due, fast=fast)
+        seen, jitter_s = self._filter.delay(now_ns), self._memory.stamps.jitter_s
+        verdict = self._memory.delay.judge(seen, jitter_s, due=due, fast=fast)
         if verdict in (Delay.ANEW, Delay.WRONG):
             self._filter.forget_delay()
         return verdict

@@ -27,7 +27,7 @@ SAME_SHARE = 0.5  # two opinions that differ by less are one
 @dataclass(frozen=True, slots=True)
 class DelaySeen:
     """By how much frames are older than their stamps say, by what was gathered so far [s]; its
-    deviation, ``inf`` for nothing known; what the counts' stamps are off by."""
+    deviation, ``inf`` for nothing known; what the counts' stamps are taken to be off by."""
 
     error_s: float
     sigma_s: float
@@ -45,8 +45,7 @@ class DelaySeen:
 
     def suspect(self, least_s: float = 0.0) -> bool:
         """Whether it is certain, and beyond ``least_s``."""
-        least_s = max(SUSPECT_S + self.jitter_s, least_s + JITTERS * self.jitter_s)
-        return abs(self.error_s) > max(least_s, SIGMAS * self.sigma_s)
+        return abs(self.error_s) > max(least_s, SUSPECT_S + self.jitter_s, SIGMAS * self.sigma_s)
 
 
 def delay_of(row: FloatArray, jitter_s: float) -> DelaySeen:
@@ -75,17 +74,21 @@ class DelayMemory:
     ticks: int = 0  # ticks in a row that found much more
     opinion_s: float = 0.0  # ... by so much, when it was looked at first
 
-    def judge(self, seen: DelaySeen, *, due: bool, fast: bool) -> Delay:
-        """Once a tick: ``due`` now and then, ``fast`` while the pole is."""
-        verdict = self._check(seen) if due else Delay.NOTHING
+    def judge(self, seen: DelaySeen, jitter_s: float, *, due: bool, fast: bool) -> Delay:
+        """Once a tick: ``due`` now and then, ``fast`` while the pole is.
+
+        ``jitter_s`` is what the counts' stamps were seen to be off by, without the settings' word.
+        """
+        least_s = JITTERS * jitter_s
+        verdict = self._check(seen, least_s) if due else Delay.NOTHING
         if verdict is Delay.NOTHING and fast:
-            verdict = self._check_large(seen)
+            verdict = self._check_large(seen, LARGE_S + least_s)
         if verdict is not Delay.NOTHING:
             self.ticks = 0
         return verdict
 
-    def _check(self, seen: DelaySeen) -> Delay:
-        if seen.suspect():
+    def _check(self, seen: DelaySeen, least_s: float) -> Delay:
+        if seen.suspect(least_s):
             self.strikes += 1
             return self._correct(seen) if self.strikes >= STRIKES else Delay.NOTHING
         self.strikes = 0
@@ -96,10 +99,10 @@ class DelayMemory:
         self._correct(seen)  # it was found in a swing, and roughly
         return Delay.ANEW
 
-    def _check_large(self, seen: DelaySeen) -> Delay:
+    def _check_large(self, seen: DelaySeen, least_s: float) -> Delay:
         """What a model that is still to be learned leaves looks like a delay, but does not come
         back."""
-        large = seen.suspect(LARGE_S)
+        large = seen.suspect(least_s)
         self.ticks = self.ticks + 1 if large else 0
         if not large or self.ticks < LARGE_TICKS:
             return Delay.NOTHING
