@@ -1,8 +1,10 @@
 """Reference pictures for the vision benchmark: brute force, and nothing shared with the simulator.
 
-Every pixel is the mean of 4 lines across the strip, exact in length, over 8 instants of the
-exposure, every line of the picture at its own time; then the optics' Gaussian blur, uneven light,
-reflections, Gaussian noise and rounding. Slow (milliseconds) and exact.
+The light is drawn on a lattice twice as fine as the pixels: a cell is the mean of 2 lines across
+the strip, exact in length, over 8 instants of the exposure, every line of the picture at its own
+time; uneven light, reflections, the optics' Gaussian blur. Then the pixels' means (optics blur
+before pixels integrate: blurred pixels would know where the lattice is, and a strip along it would
+seem to move by steps), Gaussian noise and rounding. Slow (milliseconds) and exact.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from numba import njit
 
 from cartpole.config.schema import Camera
 
-SUB = 4
+FINE = 2  # cells in a pixel, both ways
+SUB = 2
 INSTANTS = 8
 SPAN = 65  # instants at which the motion during a picture is tabulated
 
@@ -54,13 +57,13 @@ def _length(across, along, tape, holes):
 
 @njit(cache=True, nogil=True)
 def _cover(xs, ys, table, box, tape, holes, shutter, out):
-    """Mean coverage of every pixel of the box by the tape, ``holes`` (n, 2) along it left out."""
+    """Mean coverage of every cell of the box by the tape, ``holes`` (n, 2) along it left out."""
     top, bottom, left, right = box
     rows, columns = xs.shape
     first, step = shutter[2], shutter[3]
     poses = np.empty((INSTANTS, 3))
     for row in range(top, bottom + 1):
-        line = shutter[0] * (row / (rows - 1.0) - 0.5)
+        line = shutter[0] * ((row // FINE) / (rows // FINE - 1.0) - 0.5)
         for k in range(INSTANTS):
             t = line + shutter[1] * ((k + 0.5) / INSTANTS - 0.5)
             at = (t - first) / step
@@ -118,13 +121,19 @@ class Tape:
     ground_dn: float = 0.0  # on top of the ground
 
 
+def _fine(pixels: np.ndarray) -> np.ndarray:
+    """The same on the lattice of cells."""
+    return pixels.repeat(FINE, 0).repeat(FINE, 1)
+
+
 class ReferenceCamera:
     """Draws pictures with a camera's settings; distortion is inverted by fixed-point iteration."""
 
     def __init__(self, camera: Camera, look: Look | None = None) -> None:
         self.camera, self.look = camera, look or Look()
         height, width = camera.height_px, camera.width_px
-        rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
+        cells = np.mgrid[0 : FINE * height, 0 : FINE * width].astype(np.float64)
+        rows, columns = (cells + 0.5) / FINE - 0.5
         u, v = columns - camera.centre_x_px, rows - camera.centre_y_px
         a, b = u.copy(), v.copy()
         for _ in range(20 if camera.lens_k1 else 0):
@@ -134,12 +143,12 @@ class ReferenceCamera:
         points = np.stack([a + camera.centre_x_px, b + camera.centre_y_px, np.ones_like(a)])
         x, y, w = np.tensordot(inverse, points, axes=1)
         self._xs, self._ys = x / w, y / w
-        across = np.linspace(0.0, 1.0, width)[None, :]
-        down = np.linspace(0.0, 1.0, height)[:, None]
+        across = np.linspace(0.0, 1.0, FINE * width)[None, :]
+        down = np.linspace(0.0, 1.0, FINE * height)[:, None]
         self._light = 1.0 - self.look.fall_off * (0.6 * across + 0.4 * down)
 
     def _box(self, p: np.ndarray, theta: np.ndarray) -> tuple[int, int, int, int]:
-        """Rows and columns the tape can touch; generous, the lens bends little."""
+        """Rows and columns of cells the tape can touch; generous, the lens bends little."""
         camera = self.camera
         h = np.array(camera.homography).reshape(3, 3)
         ends = []
@@ -152,10 +161,10 @@ class ReferenceCamera:
         columns, rows = np.array(ends).transpose(1, 0, 2).reshape(2, -1)
         margin = 12
         return (
-            max(0, int(rows.min()) - margin),
-            min(camera.height_px - 1, int(rows.max()) + margin),
-            max(0, int(columns.min()) - margin),
-            min(camera.width_px - 1, int(columns.max()) + margin),
+            FINE * max(0, int(rows.min()) - margin),
+            FINE * min(camera.height_px, int(rows.max()) + margin) - 1,
+            FINE * max(0, int(columns.min()) - margin),
+            FINE * min(camera.width_px, int(columns.max()) + margin) - 1,
         )
 
     def clean(
@@ -172,7 +181,7 @@ class ReferenceCamera:
         half = 0.5 * (camera.readout_s + camera.exposure_s) + 1e-6
         times = np.linspace(-half, half, SPAN)
         p, theta = motion(times)
-        cover = np.zeros((camera.height_px, camera.width_px))
+        cover = np.zeros(self._xs.shape)
         box = self._box(p, theta)
         strip = np.array([camera.tape_start_m, camera.tape_end_m, camera.tape_width_m, tape.taper])
         holes = np.array(tape.holes_m, dtype=np.float64).reshape(-1, 2)
@@ -181,12 +190,13 @@ class ReferenceCamera:
         ys = self._ys - tape.pivot_y_m if tape.pivot_y_m else self._ys
         _cover(self._xs, ys, table, box, strip, holes, shutter, cover)
         if shade is not None:
-            cover *= 1.0 - shade
+            cover *= 1.0 - _fine(shade)
         level = (look.tape_dn - look.ground_dn) * tape.light
         picture = look.ground_dn + tape.ground_dn + cover * level * self._light
         if reflections is not None:
-            picture = np.maximum(picture, reflections)
-        return cv2.GaussianBlur(picture, (0, 0), look.blur_px)
+            picture = np.maximum(picture, _fine(reflections))
+        picture = cv2.GaussianBlur(picture, (0, 0), FINE * look.blur_px)
+        return picture.reshape(camera.height_px, FINE, camera.width_px, FINE).mean((1, 3))
 
     def expose(self, light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A picture (height, width) uint8 of that light, with noise."""
