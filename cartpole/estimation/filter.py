@@ -70,6 +70,8 @@ class StateFilter:
         self._ring = (kept.when, kept.what, kept.known, kept.stamps, kept.marks, self._par)
         self._rules = rules
         self._looked_ns: int | None = None  # what the scratch row shows, if it still holds
+        self._scratch = (kept.known[-1], kept.stamps[-1])
+        self._seen = kept.known[-1, : at.OFFSET + 1]  # made once: a view takes as long as a step
         self._set(rules)
 
     @classmethod
@@ -212,17 +214,8 @@ class StateFilter:
         """The state at ``now_ns`` with its uncertainty; not valid before the first measurement."""
         self.memory.horizon_ns = max(self.memory.horizon_ns, now_ns)
         if not self.memory.initialised:
-            offset = self._rules.upright_offset_rad
-            return Estimate(
-                now_ns,
-                (0.0,) * 4,
-                UNKNOWN,
-                offset,
-                -1,
-                -1,
-                rejected=self.memory.dropped,
-                valid=False,
-            )
+            offset, lost = self._rules.upright_offset_rad, self.memory.dropped
+            return Estimate(now_ns, (0.0,) * 4, UNKNOWN, offset, -1, -1, rejected=lost, valid=False)
         row, stamp = self._look(now_ns)
         told = estimate_of(row, stamp, now_ns, self.memory.dropped)
         if told is None:  # cannot be worth anything again: take the next measurement as a start
@@ -234,13 +227,14 @@ class StateFilter:
         """(p, v, theta, omega) at ``t_ns``, also ahead, through the commands in flight."""
         if not self.memory.initialised:
             return (0.0, 0.0, 0.0, 0.0)
-        p, v, theta, omega, _ = self.seen(t_ns)
+        self._look(t_ns)
+        p, v, theta, omega, _ = self._seen.tolist()
         return (p, v, theta, omega)
 
     def seen(self, t_ns: int) -> tuple[float, float, float, float, float]:
         """As ``predict``, and the offset of the camera's angle [rad]; there is an estimate."""
-        row, _ = self._look(t_ns)
-        p, v, theta, omega, offset = row[at.X : at.X + at.OFFSET + 1].tolist()
+        self._look(t_ns)
+        p, v, theta, omega, offset = self._seen.tolist()
         return (p, v, theta, omega, offset)
 
     def hint(self, t_ns: int) -> DetectionHint | None:
@@ -387,7 +381,7 @@ class StateFilter:
         if t_ns != self._looked_ns:
             kernels.look(*self._ring, t_ns)
             self._looked_ns = t_ns
-        return self.memory.known[-1], self.memory.stamps[-1]
+        return self._scratch
 
     def _fold_all(self) -> None:
         kernels.fold(*self._ring, self.memory.newest_ns)
