@@ -217,6 +217,15 @@ def test_wrong_stamps_are_named_in_the_first_swing_and_taken_off(late_s: float) 
     assert mode is Mode.BALANCE
 
 
+def test_wrong_stamps_that_looked_like_a_push_accuse_no_camera_later() -> None:
+    """The offset was freed for them; once they were named it used to make them wrong again."""
+    named, error_mrad, mode = flight(1154, camera_latency_s=0.007)
+    assert "camera delay" in named
+    assert not SENSORS & set(named)
+    assert error_mrad < 1.5
+    assert mode is Mode.BALANCE
+
+
 @pytest.mark.parametrize("at_s", [1.55, 1.6, 1.65])
 def test_a_camera_pushed_in_mid_swing_is_named_once_the_pole_is_slow(at_s: float) -> None:
     """At 10 rad/s stamps 4 ms off look the same, and a frame 15 mm aside like counts missed."""

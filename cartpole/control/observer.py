@@ -389,5 +389,5 @@ class Observer:
         seen, jitter_s = self._filter.delay(now_ns), self._memory.stamps.jitter_s
         verdict = self._memory.delay.judge(seen, jitter_s, due=due, fast=fast)
         if verdict in (Delay.ANEW, Delay.WRONG):
-            self._filter.forget_delay()
+            self._filter.forget_delay(offset=verdict is Delay.WRONG)
         return verdict

@@ -18,7 +18,7 @@ from cartpole.estimation import layout as at
 from cartpole.estimation.delay import DelaySeen, delay_of
 from cartpole.estimation.learner import LONGEST_DELAY_S
 from cartpole.estimation.records import FilterMemory, FilterRules, Whole
-from cartpole.estimation.report import culprits_of, estimate_of, hint_of
+from cartpole.estimation.report import culprits_of, estimate_of, hint_of, take_back
 from cartpole.messages import (
     NANOSECONDS,
     Detection,
@@ -267,10 +267,16 @@ class StateFilter:
         row, _ = self._look(t_ns)
         return delay_of(row, float(self._par[at.JITTER_S]))
 
-    def forget_delay(self) -> None:
-        """Frames are stamped otherwise from now on: what was gathered of their delay is void."""
+    def forget_delay(self, *, offset: bool) -> None:
+        """What was gathered of the frames' delay is void.
+
+        ``offset``: a camera whose offset was freed of late stands as it stood, since wrong stamps
+        of a fast pole look like a push.
+        """
         self._looked_ns = None
         self.memory.known[:, at.SCORE : at.WEIGHT + 1] = 0.0
+        if offset:
+            take_back(self.memory.known, self.memory.stamps)
 
     @staticmethod
     def _usable(p_m: float, theta_rad: float, sigma_p: float, sigma_theta: float) -> bool:

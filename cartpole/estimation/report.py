@@ -70,6 +70,18 @@ def culprits_of(row: FloatArray, stamp: Whole, now_ns: int) -> tuple[int, int, i
     return slipped, stuck, moved
 
 
+def take_back(known: FloatArray, stamps: Whole) -> None:
+    """Rows whose camera's offset was freed of late, and nobody was accused, have it as it was."""
+    freed = stamps[:, at.FREED_AT]
+    late = (freed >= 0) & (stamps[:, at.TIME] - freed < at.AGAIN_NS)
+    late &= stamps[:, at.GUILTY_AT + at.MOVED] < freed
+    line = at.COV + at.STATES * at.OFFSET
+    known[late, at.X + at.OFFSET] = known[late, at.MOVED_FROM]
+    for j in range(at.STATES):
+        known[late, line + j] = known[late, at.COV + at.STATES * j + at.OFFSET] = 0.0
+    known[late, line + at.OFFSET] = known[late, at.MOVED_FROM + 1]
+
+
 def _age(now_ns: int, *accepted_ns: int) -> int:
     """Age of the older of the channels that ever spoke; -1 if none did."""
     spoken = [t_ns for t_ns in accepted_ns if t_ns >= 0]
