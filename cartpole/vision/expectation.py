@@ -11,6 +11,7 @@ from cartpole.vision.history import CART_JERK, POLE_JERK, History
 
 UNKNOWN_OMEGA = 10.0  # rad/s: sigma of the pole's rate when nothing is known
 UNKNOWN_SPEED = 0.5  # m/s
+UNKNOWN_P = 1.0  # m: so little that it never tells which end of a pole is its pivot
 HINT_SIGMA_OMEGA = 0.05  # rad/s: a hint's rates at its own time
 HINT_SIGMA_SPEED = 0.005  # m/s
 
@@ -28,7 +29,7 @@ class Expectation(NamedTuple):
     sigma_omega_rad_s: float
 
 
-NOTHING = Expectation(0.0, 0.0, 0.0, 0.0, 0.5, UNKNOWN_SPEED, math.inf, UNKNOWN_OMEGA)
+NOTHING = Expectation(0.0, 0.0, 0.0, 0.0, UNKNOWN_P, UNKNOWN_SPEED, math.inf, UNKNOWN_OMEGA)
 
 
 class _Seen(NamedTuple):

@@ -21,8 +21,10 @@ from __future__ import annotations
     PX_PER_M,
     EXPOSURE,
     WIDTH,  # of the tape [px]
-) = range(15)
-PRIOR_SIZE = 15
+    SWING,  # how much more variance the strip's second end has by its motion than its first [px^2],
+    SIGMA_SWING,  # by the picture itself (sigma inf: not asked)
+) = range(17)
+PRIOR_SIZE = 17
 
 # The result.
 (

@@ -1,8 +1,9 @@
 """How wide the strip is and how soft its edges are, from some of its slices; compiled.
 
-The vector ``shape`` (7,): half width and its change from the middle to the end, blur and its
-change, smear at both ends, all across the strip [px], and the factor by which a slice is longer
-than the strip is wide.
+The vector ``shape`` (8,): half width and its change from the middle to the end, blur and its
+change, smear at both ends, all across the strip [px], the factor by which a slice is longer than
+the strip is wide, and what is known of the blur's change, 1 / variance for a noise of one grey
+level [1 / px^2].
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from cartpole.vision.profile import (
 )
 from cartpole.vision.slices import CENTROID, MIN_SLICES, PLACE, smallest
 
+SHAPE_SIZE, INFORMATION = 8, 7
 LEAST_BLUR_PX, MOST_BLUR_PX = 0.7, 9.0
 SHAPE_SLICES = 28  # that tell width and blur
 SHAPE_SIGMAS = (0.6, 0.6, 1.5, 1.0)  # half width, its slope, blur, its slope: [px], end to middle
@@ -130,6 +132,7 @@ def _solve_shape(m: FloatArray, shape: FloatArray) -> None:
             factor = m[j, i] / m[i, i]
             for k in range(i, 5):
                 m[j, k] -= factor * m[i, k]
+    shape[INFORMATION] = m[3, 3]  # what the others leave of it
     for i in range(3, -1, -1):
         for k in range(i + 1, 4):
             m[i, 4] -= m[i, k] * m[k, 4]
@@ -152,7 +155,7 @@ def fit_shape(
     scratch: FloatArray,
     slices: int,
 ) -> int:
-    """Improve the curve ``line`` (4,) and ``shape`` from some ``slices``, at most SHAPE_SLICES;
+    """Improve the curve ``line`` (4,) and ``shape`` from some ``slices``;
     returns how many agree.
 
     ``shape``: half width and its change from the middle to the end, blur and its change, smear at
@@ -164,7 +167,7 @@ def fit_shape(
     reach = max(1.0, 0.5 * (last - first))
     middle = 0.5 * (first + last)
     s, out, values = np.empty(SUMS), np.empty(7), np.empty(end + 1)
-    rows = np.empty((2 * SHAPE_SLICES + 2, 9))
+    rows = np.empty((2 * slices + 2, 9))
     n = 0
     for k in range(first + step // 2, last + 1, step):
         u = (k - middle) / reach

@@ -19,7 +19,7 @@ from cartpole.messages import FloatArray
 from cartpole.vision.classify import classify
 from cartpole.vision.frame import Pixels
 from cartpole.vision.places import fit_places
-from cartpole.vision.shape import MARGIN_PX, SHAPE_SLICES, fit_shape
+from cartpole.vision.shape import MARGIN_PX, SHAPE_SIZE, SHAPE_SLICES, fit_shape
 from cartpole.vision.slices import (
     AGE,
     BLUR,
@@ -97,7 +97,7 @@ def _measure_lines(
     per_slice = (smear[1] - smear[0]) / max(1.0, stop[0] - start[0])
     smear0 = smear[0] + (first - start[0]) * per_slice
     smear1 = smear[1] + (last - stop[0]) * per_slice
-    shape = np.empty(7)
+    shape = np.empty(SHAPE_SIZE)
     to_end = outward * 0.5 * (last - first)
     shape[0], shape[1] = optics[OPTICS_HALF], 0.0 if blind else optics[OPTICS_TAPER] * to_end
     shape[2], shape[3] = optics[OPTICS_BLUR], 0.0

@@ -16,8 +16,10 @@ from cartpole.vision.layout import (
     OMEGA,
     PX_PER_M,
     SIGMA_P,
+    SIGMA_SWING,
     SIGMA_THETA,
     SPEED,
+    SWING,
     TAPE_END,
     TAPE_START,
     WIDTH,
@@ -25,7 +27,8 @@ from cartpole.vision.layout import (
 from cartpole.vision.pose import solve_pose
 from cartpole.vision.slices import MIN_SLICES
 from cartpole.vision.strip import measure_strip
-from cartpole.vision.verdict import NO_BLOB, OK, check, judge
+from cartpole.vision.swing import swing
+from cartpole.vision.verdict import AMBIGUOUS, NO_BLOB, OK, check, judge
 
 MAX_SLACK_PX = 14.0  # beyond this the whole picture is searched
 MAX_EXTEND_PX = 30.0
@@ -59,8 +62,11 @@ def measure(
     pose: FloatArray,
 ) -> int:
     """Measure the strip near a segment, whose ``ends`` are (x0, y0, x1, y1) [px], solve for the
-    pole's pose and judge it: a status. Other arguments as of ``measure_strip`` and ``solve_pose``.
+    pole's pose and judge it: a status. Where that leaves both ends and the motion is not known
+    (``blind``), the picture tells by which end is softer. Other arguments as of ``measure_strip``
+    and ``solve_pose``.
     """
+    prior[SIGMA_SWING] = math.inf
     used = measure_strip(
         frame,
         ends[0],
@@ -81,6 +87,11 @@ def measure(
     )
     if used < MIN_SLICES or not solve_pose(table, report, prior, g, points, pose):
         return NO_BLOB
+    status = judge(report, prior, pose)
+    if status != AMBIGUOUS or not blind:
+        return status
+    prior[SWING], prior[SIGMA_SWING] = swing(frame, report, prior, scratch)
+    solve_pose(table, report, prior, g, points, pose)
     return judge(report, prior, pose)
 
 

@@ -72,6 +72,7 @@ class Tracker:
         self._prior[layout.PX_PER_M] = scale
         self._prior[layout.EXPOSURE] = camera.exposure_s
         self._prior[layout.WIDTH] = self._width_px
+        self._prior[layout.SIGMA_SWING] = math.inf
         self._step = acquire.grid_step(self._width_px)
         self._past = History()
         self._frozen_pose: tuple[float, float] | None = None
