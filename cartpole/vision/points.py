@@ -30,7 +30,7 @@ X, Y, DELAY, POINT_WEIGHT = range(4)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _metres(place: float, report: FloatArray, g: FloatArray) -> float:
+def metres(place: float, report: FloatArray, g: FloatArray) -> float:
     """How many metres across the strip a pixel along the slice at ``place`` is."""
     t = place - report[MIDDLE]
     across = report[LINE_A] + t * (report[LINE_B] + t * report[LINE_C])
@@ -53,8 +53,8 @@ def to_rig(
     steep = report[STEEP] > 0.0
     per_row = prior[READOUT] / max(1.0, prior[HEIGHT] - 1.0)
     n = int(report[SLICES])
-    begin = _metres(float(table[0, PLACE]), report, g)
-    change = (_metres(float(table[n - 1, PLACE]), report, g) - begin) / max(1.0, n - 1.0)
+    begin = metres(float(table[0, PLACE]), report, g)
+    change = (metres(float(table[n - 1, PLACE]), report, g) - begin) / max(1.0, n - 1.0)
     quiet = 1.0 / report[NOISE] ** 2
     count, held, w, wk, wr = 0, 0, 0.0, 0.0, 0.0
     for i in range(n + 1):

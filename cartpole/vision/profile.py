@@ -42,14 +42,14 @@ S3, S5 = np.float32(0.625), np.float32(0.1875)
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _first(t: float) -> float:
+def first_integral(t: float) -> float:
     """S: the kernel's integral, t within -1 and 1."""
     q = t * t
     return 0.5 + t * (0.9375 - q * (0.625 - q * 0.1875))
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _second(t: float, u: float) -> float:
+def second_integral(t: float, u: float) -> float:
     """H: the integral of S; t is u held within -1 and 1."""
     q = t * t
     return 0.15625 + 0.5 * t + q * (0.46875 - q * (0.15625 - q * 0.03125)) + max(0.0, u - 1.0)
@@ -79,8 +79,15 @@ def whole_sums(
         a, b, c, d = u + edge + shift, u + edge - shift, u - edge + shift, u - edge - shift
         ta, tb = min(1.0, max(-1.0, a)), min(1.0, max(-1.0, b))
         tc, td = min(1.0, max(-1.0, c)), min(1.0, max(-1.0, d))
-        f = scale * (_second(ta, a) - _second(tb, b) - _second(tc, c) + _second(td, d))
-        g = (_first(tb) - _first(ta) + _first(tc) - _first(td)) / smear
+        f = scale * (
+            second_integral(ta, a)
+            - second_integral(tb, b)
+            - second_integral(tc, c)
+            + second_integral(td, d)
+        )
+        g = (
+            first_integral(tb) - first_integral(ta) + first_integral(tc) - first_integral(td)
+        ) / smear
         ff += f * f
         f1 += f
         fd += f * g
@@ -162,8 +169,18 @@ def shape_sums(
         a, b, c, d = u + edge + shift, u + edge - shift, u - edge + shift, u - edge - shift
         ta, tb = min(1.0, max(-1.0, a)), min(1.0, max(-1.0, b))
         tc, td = min(1.0, max(-1.0, c)), min(1.0, max(-1.0, d))
-        sa, sb, sc, sd = _first(ta), _first(tb), _first(tc), _first(td)
-        h = _second(ta, a) - _second(tb, b) - _second(tc, c) + _second(td, d)
+        sa, sb, sc, sd = (
+            first_integral(ta),
+            first_integral(tb),
+            first_integral(tc),
+            first_integral(td),
+        )
+        h = (
+            second_integral(ta, a)
+            - second_integral(tb, b)
+            - second_integral(tc, c)
+            + second_integral(td, d)
+        )
         f = scale * h
         g = per_px * (sb - sa + sc - sd)
         w = per_px * (sa - sb + sc - sd)

@@ -15,6 +15,7 @@ from cartpole.vision.layout import (
     EXPOSURE,
     OMEGA,
     PX_PER_M,
+    READOUT,
     SIGMA_P,
     SIGMA_SWING,
     SIGMA_THETA,
@@ -26,6 +27,7 @@ from cartpole.vision.layout import (
 )
 from cartpole.vision.pose import solve_pose
 from cartpole.vision.slices import MIN_SLICES
+from cartpole.vision.smear import use_smear
 from cartpole.vision.strip import measure_strip
 from cartpole.vision.swing import swing
 from cartpole.vision.verdict import AMBIGUOUS, NO_BLOB, OK, check, judge
@@ -144,4 +146,7 @@ def track(
     )
     if status != OK:
         return status
-    return check(frame, table, report, prior, pose, g, optics, scratch)
+    status = check(frame, table, report, prior, pose, g, optics, scratch)
+    if status == OK and prior[READOUT] > 0.0:
+        use_smear(frame, table, report, prior, pose, g)
+    return status
