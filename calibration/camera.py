@@ -30,6 +30,7 @@ from calibration.latency import (
 from calibration.pole import smoothed
 from calibration.recording import Recording
 from calibration.result import CalibrationResult
+from calibration.sight import Sight
 from calibration.spline import RunSpline
 from cartpole.config.schema import Config
 from cartpole.errors import IdentificationError
@@ -42,6 +43,8 @@ SIGMA_PX = 0.1
 LENS = "camera.lens_k1"
 TRACKER_BIAS = 1.5e-3  # of the lens term, by what the tracker errs with angle and place
 WORST_PX = 0.15
+# Relative: a tape that looks as long as this is as long as it should; beyond this it was covered.
+SAME_TAPE, OTHER_TAPE = 0.004, 0.25
 RECORD = "let the pole swing far while the cart moves over the track, camera and encoders on"
 
 
@@ -107,8 +110,24 @@ def calibrate_camera(recording: Recording, config: Config) -> CalibrationResult:
         (f"the encoders and the picture agree within {spread:.3f} px",),
         homography,
         residuals=(np.repeat(sight.t_s, 2), result.residuals / unit),
-        aside={"camera.homography": plane, **_times(config, result)},
+        aside={"camera.homography": plane, **_times(config, result), **_tape(config, sight)},
     )
+
+
+def _tape(config: Config, sight: Sight) -> dict[str, float]:
+    """Where the tape begins and ends in the metres by which the cart goes, for the next pass.
+
+    A track or a tape that was measured wrong makes them two kinds of metres, and a tracker that
+    takes the ends for a measurement of the pivot bends its lines.
+    """
+    camera = config.camera
+    factor = sight.tape_m / (camera.tape_end_m - camera.tape_start_m)
+    if abs(factor - 1.0) < SAME_TAPE or abs(factor - 1.0) > OTHER_TAPE:
+        return {}
+    return {
+        "camera.tape_start_m": factor * camera.tape_start_m,
+        "camera.tape_end_m": factor * camera.tape_end_m,
+    }
 
 
 def _times(config: Config, result: Fit) -> dict[str, Any]:

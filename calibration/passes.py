@@ -20,6 +20,7 @@ from cartpole.config.schema import Config
 
 PASSES = 6  # at most
 LENS, PLANE = "camera.lens_k1", "camera.homography"
+OTHER_TAPE = 0.02  # relative: so much is worth a word
 MOVED = 2e-4  # of the lens term: less says nothing about how answers change
 SLOPES = (-3.0, 0.8)  # of an answer over what went in; near 1 a secant leads anywhere
 
@@ -33,17 +34,19 @@ def fit_pictures(calibrate: Fits, recording: Recording, config: Config) -> Calib
         return calibrate(recording, config)
     passes: list[tuple[dict[str, Any], dict[str, Any]]] = []  # what went in, what came out
     before: CalibrationResult | None = None
+    settings = config
     for _ in range(PASSES):
         seen = replace(recording, sight=recording.pictures.sight(config.camera))
         result = calibrate(seen, config)
         if before is not None and result.agrees(before):
-            return result  # a doubt counts only where another measurement would change nothing
+            # A doubt counts only where another measurement would change nothing.
+            return _with_tape(result, settings, config)
         found = result.aside | result.settings()
         given = {LENS: config.camera.lens_k1, PLANE: config.camera.homography}
         passes.append((given, found))
         config = with_values(config, found | meeting(passes))
         before = result
-    return _unsettled(result, given)
+    return _with_tape(_unsettled(result, given), settings, config)
 
 
 def meeting(passes: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
@@ -63,6 +66,20 @@ def meeting(passes: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, An
         was = was * now[8] / was[8]  # a homography is known but for a factor
         out[PLANE] = tuple((now + further * (now - was)).tolist())
     return out
+
+
+def _with_tape(result: CalibrationResult, before: Config, after: Config) -> CalibrationResult:
+    """With a word where the tape does not look as long as it was measured."""
+    camera = after.camera
+    factor = camera.tape_end_m / before.camera.tape_end_m
+    if abs(factor - 1.0) < OTHER_TAPE:
+        return result
+    note = (
+        f"by the cart's metres the tape is {factor:.3f} times as long as by the settings: "
+        "rig.track_length_m is measured wrong, or camera.tape_start_m and tape_end_m are (then "
+        f"{camera.tape_start_m:.3g} and {camera.tape_end_m:.3g})"
+    )
+    return replace(result, notes=(*result.notes, note))
 
 
 def _unsettled(result: CalibrationResult, given: dict[str, Any]) -> CalibrationResult:

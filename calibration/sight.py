@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,20 +14,30 @@ if TYPE_CHECKING:
     from cartpole.config.schema import Camera
     from cartpole.vision.frame import Pixels
 
+TAPE_EVERY = 10  # pictures
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the camera measured: believed time t (n,), theta unwrapped, pivot p, sigma of theta."""
+    """What the camera measured: believed time t (n,), theta unwrapped, pivot p, sigma of theta; how
+    long the tape looks in the plane by the settings (0: not known)."""
 
     t_s: FloatArray
     theta_rad: FloatArray
     p_m: FloatArray
     sigma_rad: FloatArray
+    tape_m: float = 0.0
 
     def since(self, t_s: float) -> Sight:
         """The part from a time on."""
         keep = self.t_s >= t_s
-        return Sight(self.t_s[keep], self.theta_rad[keep], self.p_m[keep], self.sigma_rad[keep])
+        return replace(
+            self,
+            t_s=self.t_s[keep],
+            theta_rad=self.theta_rad[keep],
+            p_m=self.p_m[keep],
+            sigma_rad=self.sigma_rad[keep],
+        )
 
 
 def sight_from(detections: list[Detection], origin_ns: int) -> Sight:
@@ -99,4 +110,17 @@ class Pictures:
         """The good ones among ``detections`` as arrays."""
         found = self.detections(camera)
         good = [one for one in found if one.status is DetectionStatus.OK]
-        return sight_from(good, self.origin_ns)
+        return replace(sight_from(good, self.origin_ns), tape_m=_tape_m(good, camera))
+
+
+def _tape_m(found: list[Detection], camera: Camera) -> float:
+    """How long the tape looks, the median; a picture that cuts it off is one of few."""
+    from cartpole.vision.geometry import CameraGeometry
+
+    geometry = CameraGeometry.from_camera(camera)
+    lengths = []
+    for one in found[::TAPE_EVERY]:
+        corners = np.array(one.corners_px)
+        ends = [geometry.unproject(*(0.5 * (corners[k] + corners[3 - k]))) for k in (0, 1)]
+        lengths.append(math.dist(*ends))
+    return float(np.median(lengths)) if lengths else 0.0

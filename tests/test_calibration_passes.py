@@ -74,3 +74,19 @@ def test_a_lens_that_still_moves_is_known_no_better_than_by_how_much() -> None:
     low, high = result.estimates[LENS].ci95
     assert low <= TRUTH <= high
     assert high - low > 2.0 * HALF
+
+
+def test_a_tape_that_looks_longer_than_it_is_said_to_be_is_believed_and_told() -> None:
+    seen: list[float] = []
+
+    def answer(_recording: Recording, config: Config) -> CalibrationResult:
+        seen.append(config.camera.tape_end_m)
+        lens = Estimate(TRUTH, (TRUTH - HALF, TRUTH + HALF), "1")
+        longer = {"camera.tape_start_m": 0.033, "camera.tape_end_m": 0.528}
+        return CalibrationResult({LENS: lens}, 1.0, aside=longer)
+
+    pictures = Kept((), CONFIG.camera, 0)
+    result = fit_pictures(answer, Recording("r", "", pictures=pictures), CONFIG)
+    assert seen == [0.48, 0.528]
+    assert "the tape is 1.100 times as long" in result.notes[-1]
+    assert "camera.tape_end_m" not in result.settings()

@@ -14,9 +14,10 @@ from calibration.camera import calibrate_camera
 from calibration.latency import calibrate_latency, drift_rad, effective_row, fit_times, hermite
 from calibration.pole import fit_pole, smoothed
 from calibration.recording import HOST_CLOCK_S, Motion, Recording, assemble
+from calibration.run import calibrate_rig
 from calibration.sight import Sight
-from calibration.simulated import pinned
-from cartpole.config.load import load_config
+from calibration.simulated import SimulatedLead, pinned
+from cartpole.config.load import load_config, with_values
 from cartpole.config.schema import Config
 from cartpole.errors import IdentificationError
 from cartpole.messages import EncoderSample
@@ -194,3 +195,22 @@ def test_frames_behind_the_part_that_is_fitted_are_left_out(
 def test_latency_needs_both_sensors(swung: tuple[Config, Recording]) -> None:
     with pytest.raises(IdentificationError, match="encoder and camera together"):
         calibrate_latency(swung[1], swung[0])
+
+
+def test_a_track_that_was_measured_wrong_does_not_bend_the_lens() -> None:
+    """Its metres are not the tape's: a tracker that believes both tells the pivot beside it."""
+    plain = load_config(None)
+    factor = 1.08  # so much longer than it was measured
+    told = {
+        "sim.track_length_m": factor * plain.rig.track_length_m,
+        "encoder.cart_counts_per_m": factor * plain.encoder.cart_counts_per_m,
+        "motor.counts_per_m_s": factor * plain.motor.counts_per_m_s,
+        "sim.cart_counts_per_m": plain.encoder.cart_counts_per_m,
+        "sim.counts_per_m_s": plain.motor.counts_per_m_s,
+    }
+    config = pinned(with_values(plain, told))
+    (result,) = calibrate_rig("camera", config, SimulatedLead(0))
+    low, high = result.estimates["camera.lens_k1"].ci95
+    assert low < plain.camera.lens_k1 < high
+    assert high - low < 0.02
+    assert any("the tape is 0.9" in note for note in result.notes)
