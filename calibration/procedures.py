@@ -27,6 +27,8 @@ KEPT_HEIGHT = 1.94  # 160 degrees
 CALM_RAD = 0.05  # swings up to this need no help
 CALM_S = 12.0
 EXCITED = 2.0  # of height: what was to calm the pole drives it (wrong zero, sign or delay)
+CENTRED_S = 0.3  # after the swing: back to the middle meanwhile
+TURNS_RAD = 6.0 * math.pi  # without turning back: with friction a pole does so sooner
 FAR_HEIGHT, SMALL_HEIGHT = 0.6, 0.3  # of swings of 66 and of 46 degrees
 FIRST_M = 0.01  # by now the cart must go as it is told
 BACKWARD = 0.5  # of that way, against its counts: something is reversed
@@ -133,20 +135,25 @@ def steps(config: Config) -> Move:
 def swing_then_rest(config: Config, height: float, rest_s: float) -> Move:
     """Pump the pole with the cart to an energy, then stand still and let it swing.
 
-    ``height`` is 1 - cos of the angle that it then reaches; beyond 2 the pole turns over.
+    ``height`` is 1 - cos of the angle that it then reaches, if the pole's length is known. A pole
+    that turns over and over is braked: a delay of its angle would look like another zero.
     """
     speed = 0.8 * config.rig.velocity_limit_m_s
-    state = {"released": -1.0}
+    brake = _turning(config)
+    state = {"released": -1.0, "rests": -1.0}
 
     def programme(t: float, seen: View) -> float | None:
         energy = height_of(config, seen)
         if state["released"] < 0.0 and (energy > height or t > 20.0):
-            state["released"] = t
+            state["released"] = state["rests"] = t
         if state["released"] >= 0.0:
-            since = t - state["released"]
-            if since > rest_s:
-                return None
-            return 0.0 if since > 0.3 else -2.0 * seen.p_m
+            since = t - state["rests"]
+            if since <= CENTRED_S:
+                return -2.0 * seen.p_m
+            if (wish := brake(t - state["released"], seen)) is not None:
+                state["rests"] = t - CENTRED_S  # it rests from here on
+                return wish
+            return 0.0 if since <= rest_s else None
         if t < 0.25:
             return speed
         push = speed * min(1.0, max(0.15, 3.0 * (height - energy)))
@@ -229,6 +236,21 @@ def smaller_swing(config: Config, rest_s: float) -> Move:
         return 0.0 if since > 0.3 else -2.0 * seen.p_m
 
     return Move("pole swings less", programme, 2.0)  # most poles do not need it
+
+
+def _turning(config: Config) -> Programme:
+    """Brake a pole that turns over and over until it swings back; None while it swings."""
+    brake = _calming(config, 0.0)
+    begun_rad, way, braking = math.nan, 0.0, False
+
+    def programme(t: float, seen: View) -> float | None:
+        nonlocal begun_rad, way, braking
+        if way * seen.omega_rad_s <= 0.0:  # it has turned back, or this is the first look
+            begun_rad, way, braking = seen.theta_rad, seen.omega_rad_s, False
+        braking |= abs(seen.theta_rad - begun_rad) > TURNS_RAD
+        return brake(t, seen) if braking else None
+
+    return programme
 
 
 def _calming(config: Config, enough: float) -> Programme:
