@@ -27,6 +27,7 @@ KEPT_HEIGHT = 1.94  # 160 degrees
 CALM_RAD = 0.05  # swings up to this need no help
 CALM_S = 12.0
 EXCITED = 2.0  # of height: what was to calm the pole drives it (wrong zero, sign or delay)
+TOP_HEIGHT = 2.0
 CENTRED_S = 0.3  # after the swing: back to the middle meanwhile
 TURNS_RAD = 6.0 * math.pi  # without turning back: with friction a pole does so sooner
 FAR_HEIGHT, SMALL_HEIGHT = 0.6, 0.3  # of swings of 66 and of 46 degrees
@@ -135,8 +136,9 @@ def steps(config: Config) -> Move:
 def swing_then_rest(config: Config, height: float, rest_s: float) -> Move:
     """Pump the pole with the cart to an energy, then stand still and let it swing.
 
-    ``height`` is 1 - cos of the angle that it then reaches, if the pole's length is known. A pole
-    that turns over and over is braked: a delay of its angle would look like another zero.
+    ``height`` is 1 - cos of the angle that it then reaches, if the pole's length is known; beyond 2
+    it turns over. A pole that was not to and does so over and over is braked: a delay of its angle
+    would look like another zero.
     """
     speed = 0.8 * config.rig.velocity_limit_m_s
     brake = _turning(config)
@@ -150,7 +152,8 @@ def swing_then_rest(config: Config, height: float, rest_s: float) -> Move:
             since = t - state["rests"]
             if since <= CENTRED_S:
                 return -2.0 * seen.p_m
-            if (wish := brake(t - state["released"], seen)) is not None:
+            wish = brake(t - state["released"], seen) if height < TOP_HEIGHT else None
+            if wish is not None:
                 state["rests"] = t - CENTRED_S  # it rests from here on
                 return wish
             return 0.0 if since <= rest_s else None
