@@ -97,6 +97,8 @@ def _likeliest_noise(drive: Drive, values: FloatArray, noise: Noise) -> Noise:
 
 def _unlikeliness(drive: Drive, values: FloatArray, noise: Noise) -> float:
     out, variance = drive.innovations(values, noise)
+    if not np.all(variance > 0.0):  # lost among the rounding errors of numbers far from any drive's
+        return math.inf
     return float(np.sum(np.log(variance) + np.minimum(out * out / variance, GATE * GATE)))
 
 

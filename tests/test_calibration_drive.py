@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from support.calibrations import recorded
 
 from calibration.drive import GATE, Drive, Noise, drive_from
+from calibration.drive_fit import _unlikeliness
 from calibration.drive_judge import obedience
 from calibration.drive_lost import without_lost
 from calibration.loose_kernel import loose_innovations
@@ -133,6 +135,18 @@ def test_a_drive_that_was_never_asked_for_another_speed_leaves_nothing_to_say() 
     still = replace(found, drive=replace(drive, units=np.zeros(len(drive.units))))
     assert obedience(still.residuals) == 1.0
     assert obedience(found.residuals) > 0.0
+
+
+def test_numbers_at_which_a_variance_is_lost_to_rounding_are_no_candidates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A spoilt recording led the search there."""
+    drive, values, _ = true_drive()
+    noise = Noise(0.05**2, 1e-9)
+    out, variance = drive.innovations(values, noise)
+    lost = np.append(variance[:-1], -1e-18)
+    monkeypatch.setattr(Drive, "innovations", lambda *_: (out, lost))
+    assert _unlikeliness(drive, values, noise) == math.inf
 
 
 def test_a_gain_that_wanders_unnoticed_is_known_no_better_than_it_wandered() -> None:
