@@ -9,14 +9,14 @@ line fitted over the radii r0 to r1 turns as if it had been seen at the row of r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from calibration.fit import NORMAL_95, Fit, Parameter, fit, implausible, unidentified
 from calibration.judge import WORST_CHI2, judge
 from calibration.pole import PoleFit, fit_pole, smoothed
-from calibration.recording import BoolArray, Motion, Recording
+from calibration.recording import Motion, Recording
 from calibration.result import CalibrationResult, Estimate
 from calibration.sight import Sight
 from cartpole.config.schema import Camera, Config
@@ -185,7 +185,7 @@ def fit_times(
     track = smoothed(pole)
     end_s = motion.t_s[len(track) - 1]  # the pole's fit ends after a minute
     inside = (sight.t_s > motion.t_s[0] + 0.1) & (sight.t_s < end_s - 0.1)
-    every = used = _only(sight, inside)
+    every = used = sight.where(inside)
     for last in (False, False, True):
         p = np.interp(used.t_s, motion.t_s, motion.p_m)
         lead = effective_row(config, p, used.theta_rad)
@@ -195,7 +195,7 @@ def fit_times(
         near = size <= OUTLIER * 1.4826 * max(float(np.median(size)), 1e-12)
         if last or np.all(near):
             break
-        used = _only(used, near)
+        used = used.where(near)
     return Times(pole, used, 1.0 - len(used.t_s) / max(1, len(every.t_s)), found)
 
 
@@ -247,16 +247,6 @@ def widened(one: Estimate, sigma: float) -> Estimate:
 
 def moved(one: Estimate, by: float) -> Estimate:
     return Estimate(one.value + by, (one.ci95[0] + by, one.ci95[1] + by), one.unit)
-
-
-def _only(sight: Sight, keep: BoolArray) -> Sight:
-    return replace(
-        sight,
-        t_s=sight.t_s[keep],
-        theta_rad=sight.theta_rad[keep],
-        p_m=sight.p_m[keep],
-        sigma_rad=sight.sigma_rad[keep],
-    )
 
 
 def _fit(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from cartpole.messages import NANOSECONDS, Detection, DetectionStatus, FloatArray
 
@@ -30,7 +31,10 @@ class Sight:
 
     def since(self, t_s: float) -> Sight:
         """The part from a time on."""
-        keep = self.t_s >= t_s
+        return self.where(self.t_s >= t_s)
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> Sight:
+        """The measurements that are kept, ``keep`` (n,)."""
         return replace(
             self,
             t_s=self.t_s[keep],

@@ -43,9 +43,7 @@ OTHER_PX2 = 0.03  # what else may differ,
 RASTER_PX2, RASTER_PX = 0.3, 1.2  # and along the pixels, by how many of them a strip crosses
 CLIPPED_DN = 245.0  # edges of light that is cut off are sharper than they are
 SPEEDS = 3.0  # sigmas of the cart's speed
-SURE = (
-    2.0  # sigmas of the noise count as one: a pole that points the wrong way costs more than none
-)
+SURE = 2.0  # sigmas of the noise count as one: a wrong end costs more than none
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
